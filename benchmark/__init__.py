@@ -1,0 +1,1 @@
+"""Put a method and a dataset together: train, tune, predict, score and rank."""

@@ -1,0 +1,1 @@
+"""Scores of predicted against annotated nuclei, per image and pooled."""

@@ -1,0 +1,77 @@
+"""Names of methods, datasets and tables, resolved only when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from postproc.errors import unknown_name
+
+if TYPE_CHECKING:
+    from datamodules.base import NucleiDataModule
+    from models.base import NucleiMethod
+
+METHODS = {
+    "dist": "models.dist:DIST",
+    "hovernet": "models.hovernet:HoVerNet",
+    "kinet": "models.kinet:KiNet",
+    "mask-rcnn": "models.mask_rcnn:MaskRCNN",
+    "self-supervised": "models.self_supervised:SelfSupervised",
+    "unet": "models.unet:UNet",
+}
+"""Method name -> "module:class"."""
+
+DATASETS = {
+    "consep": "datamodules.consep:CoNSeP",
+    "cpm15": "datamodules.cpm15:CPM15",
+    "cpm17": "datamodules.cpm17:CPM17",
+    "crchisto": "datamodules.crchisto:CRCHisto",
+    "ki67": "datamodules.ki67:Ki67",
+    "kumar": "datamodules.kumar:Kumar",
+    "monuseg": "datamodules.monuseg:MoNuSeg",
+    "synthetic": "datamodules.synthetic_sets:Synthetic",
+    "synthetic-dist": "datamodules.synthetic_sets:SyntheticDIST",
+    "tnbc": "datamodules.tnbc:TNBC",
+}
+"""Dataset name -> "module:class"."""
+
+TABLES = {
+    "classification": "leaderboards.classification:Classification",
+    "generalisation": "leaderboards.generalisation:Generalisation",
+    "segmentation": "leaderboards.segmentation:Segmentation",
+}
+"""Table name -> "module:class"."""
+
+
+def method_class(name: str) -> type[NucleiMethod]:
+    """Return the class of a method.
+
+    Raises:
+        ConfigError: If there is no method of that name.
+    """
+    return _load("method", name, METHODS)  # type: ignore[no-any-return]  # the registry names classes as strings
+
+
+def dataset_class(name: str) -> type[NucleiDataModule]:
+    """Return the class of a dataset.
+
+    Raises:
+        ConfigError: If there is no dataset of that name.
+    """
+    return _load("dataset", name, DATASETS)  # type: ignore[no-any-return]
+
+
+def table_class(name: str) -> Any:
+    """Return the class of a table.
+
+    Raises:
+        ConfigError: If there is no table of that name.
+    """
+    return _load("table", name, TABLES)
+
+
+def _load(kind: str, name: str, registry: dict[str, str]) -> Any:
+    if name not in registry:
+        raise unknown_name(kind, name, registry)
+    module, attribute = registry[name].split(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""One file per dataset: index, reader, splits and dataset card."""

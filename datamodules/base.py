@@ -1,0 +1,346 @@
+"""`NucleiDataModule`: the base of every dataset."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.card import DatasetCard
+from datamodules.drawing import Drawer
+from datamodules.sample import Sample
+from postproc.codec import Targets
+from postproc.errors import ConfigError, DataError
+
+
+SYNTHETIC_MARKER = "SYNTHETIC.txt"
+"""File that marks a folder of synthetic stand-ins."""
+VALIDATION_CROPS = 8
+"""Items drawn from each validation image, always the same ones."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where one image and its annotation lie, before anything is read.
+
+    Attributes:
+        image_id: Unique in the dataset.
+        image: The image file.
+        annotations: The annotation files, in the order that `read` expects.
+        group: Patient, or what stands for it.
+        split: Split of the committed CSV, for example ``train`` or ``test_same``.
+        validation: True for the training images that protocol ``strict`` keeps for validation.
+    """
+
+    image_id: str
+    image: Path
+    annotations: tuple[Path, ...]
+    group: str
+    split: str
+    validation: bool = False
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One line of ``splits/<name>.csv``."""
+
+    image_id: str
+    group: str
+    split: str
+    validation: bool
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How training items are drawn and batched; set by the runner for each phase.
+
+    Attributes:
+        train: Drawer of training items.
+        validation: Drawer of validation items (no augmentation).
+        collate: Puts items together.
+        batch_size: Items per batch.
+        crops_per_image: Items drawn from each image in an epoch.
+        strict: Protocol ``strict``: train without the validation images.
+        split: Split to train on.
+        seed: Seed of the run.
+        workers: Processes that draw items; 0 draws in the training process.
+        rank: This process among those that train together.
+        world: Number of processes that train together.
+    """
+
+    train: Drawer
+    validation: Drawer
+    collate: Callable[[list[Targets]], dict[str, Any]]
+    batch_size: int
+    crops_per_image: int
+    strict: bool
+    split: str = "train"
+    seed: int = 0
+    workers: int = 0
+    rank: int = 0
+    world: int = 1
+
+
+class NucleiDataModule(pl.LightningDataModule, ABC):
+    """A dataset in its public layout.
+
+    A subclass sets `card` and writes `index`, `read` and `write_synthetic`; its splits are in ``splits/<name>.csv``.
+
+    Args:
+        root: The dataset's own folder.
+        loading: How to draw training items; needed for training only.
+    """
+
+    card: ClassVar[DatasetCard]
+
+    def __init__(self, root: Path, loading: Loading | None = None) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.loading = loading
+        self._records: list[Record] | None = None
+        self._train: list[Sample] | None = None
+        self._validation: list[Sample] | None = None
+
+    # ---- what a dataset writes -----------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def index(cls, root: Path) -> list[Record]:
+        """List the images under `root` without reading them, in a fixed order.
+
+        Raises:
+            DataError: If the layout is not recognised, or an image has no annotation.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read(cls, record: Record) -> Sample:
+        """Read one image with its annotation.
+
+        Raises:
+            DataError: If a file is unreadable, or image and annotation disagree; the message names the file.
+        """
+
+    @classmethod
+    @abstractmethod
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
+        """Write a small stand-in of synthetic images in the dataset's own layout.
+
+        Args:
+            root: Folder to write, created where missing.
+            images: Number of images over all splits; None = the least that gives every split two images.
+            size: Side of the images in px.
+            seed: Seed of the generator.
+        """
+
+    # ---- what the base owns --------------------------------------------------------------------------------------
+
+    @classmethod
+    def splits(cls) -> dict[str, SplitRow]:
+        """Return the committed splits: image id -> line of ``splits/<name>.csv``."""
+        text = files("datamodules").joinpath("splits", f"{cls.card.name}.csv").read_text(encoding="utf-8")
+        rows = csv.DictReader(text.splitlines())
+        return {
+            row["image_id"]: SplitRow(row["image_id"], row["group"], row["split"], row["validation"] == "1")
+            for row in rows
+        }
+
+    @property
+    def records(self) -> list[Record]:
+        """The images under `root`, indexed once.
+
+        Raises:
+            DataError: If the folder is missing or holds no image; the message says where to get the data.
+        """
+        if self._records is None:
+            if not self.root.is_dir():
+                raise DataError(self.missing_message())
+            self._records = self.index(self.root)
+            if not self._records:
+                raise DataError(f"no image found. {self.missing_message()}")
+            check_groups(self._records, self.card.name)
+        return self._records
+
+    def missing_message(self) -> str:
+        """Say where to get the data and what must lie where."""
+        card = self.card
+        return (
+            f"dataset {card.name!r} expects its files in {self.root}. Get {card.title} from {card.url} "
+            f"({card.licence}) and lay it out as:\n{card.layout}\n"
+            f"Or try a synthetic stand-in: nucbench prepare {card.name} --synthetic"
+        )
+
+    def select(self, split: str) -> list[Record]:
+        """Return the images of a split.
+
+        Args:
+            split: ``all``; a split of the CSV; the common beginning of several (``test`` stands for ``test_same`` and
+                ``test_diff``); ``validation`` = the training images kept by protocol ``strict``; ``fit`` = the other
+                training images; or ``group:A,B`` / ``except-group:A,B`` for whole groups.
+
+        Raises:
+            ConfigError: If the dataset has no such split.
+        """
+        records = self.records
+        kind, _, names = split.partition(":")
+        if kind in ("group", "except-group"):
+            wanted = set(names.split(","))
+            unknown = wanted - {r.group for r in records}
+            if unknown:
+                raise ConfigError(f"{self.card.name} has no group {sorted(unknown)}")
+            return [r for r in records if (r.group in wanted) == (kind == "group")]
+        if split == "all":
+            return list(records)
+        if split in ("validation", "fit"):
+            chosen = [r for r in records if r.split == "train" and r.validation == (split == "validation")]
+        else:
+            chosen = [r for r in records if r.split == split or r.split.startswith(f"{split}_")]
+        if not chosen:
+            known = sorted({"all", "validation", "fit", *(r.split for r in records)})
+            raise ConfigError(f"{self.card.name} has no split {split!r}. Choices: {', '.join(known)}.")
+        return chosen
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        """Read the images of a split one after the other."""
+        return (self.read(record) for record in self.select(split))
+
+    def fingerprint(self, split: str) -> dict[str, Any]:
+        """Return images, nuclei and a hash over file contents, to be stored with a run."""
+        digest = hashlib.sha256()
+        nuclei = 0
+        chosen = self.select(split)
+        for record in chosen:
+            sample = self.read(record)
+            nuclei += sample.truth.count
+            for array in (sample.image, sample.truth.labels, sample.truth.points, sample.truth.types):
+                if array is not None:
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        return {
+            "dataset": self.card.name,
+            "split": split,
+            "images": len(chosen),
+            "nuclei": nuclei,
+            "sha256": digest.hexdigest(),
+            "synthetic": (self.root / SYNTHETIC_MARKER).exists(),
+        }
+
+    # ---- Lightning -----------------------------------------------------------------------------------------------
+
+    def _training(self) -> Loading:
+        if self.loading is None:
+            raise ConfigError("this data module was made for reading; give it a Loading to train")
+        return self.loading
+
+    def train_dataloader(self) -> DataLoader[Targets]:
+        """Return the loader of training items; a resumed run draws the items that it would have drawn."""
+        loading = self._training()
+        if self._train is None:
+            records = self.select(loading.split)
+            kept = [r for r in records if not (loading.strict and r.validation)]
+            self._train = [self.read(r) for r in kept]
+        items = ItemDataset(self._train, loading.train, loading.crops_per_image, loading.seed)
+        return _loader(items, loading, EpochSampler(len(items), loading.rank, loading.world), drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Targets] | list[Any]:
+        """Return the loader of validation items: the same crops every time; empty under protocol ``paper``."""
+        loading = self._training()
+        if not loading.strict:
+            return []
+        if self._validation is None:
+            self._validation = [self.read(r) for r in self.select("validation")]
+        items = ItemDataset(self._validation, loading.validation, VALIDATION_CROPS, loading.seed)
+        return _loader(items, loading, None, drop_last=False)
+
+
+def _loader(
+    items: ItemDataset, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool
+) -> DataLoader[Targets]:
+    return DataLoader(
+        items,
+        batch_size=loading.batch_size,
+        sampler=sampler,
+        collate_fn=loading.collate,
+        num_workers=loading.workers,
+        persistent_workers=loading.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=drop_last and len(items) >= loading.batch_size,
+    )
+
+
+class EpochSampler(Sampler[int]):
+    """Gives ``epoch * length + item`` in a fixed order, so that workers need no state to know the epoch.
+
+    Lightning calls `set_epoch` before each epoch.
+
+    Args:
+        length: Items in an epoch.
+        rank: This process among those that train together.
+        world: Number of processes that train together; each takes every `world`-th item.
+    """
+
+    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+        self._length = length
+        self._rank = rank
+        self._world = world
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        start = self._epoch * self._length
+        return iter(range(start + self._rank, start + len(self) * self._world, self._world))
+
+    def __len__(self) -> int:
+        return self._length // self._world
+
+
+class ItemDataset(Dataset[Targets]):
+    """Items drawn from samples in memory; item k depends on (seed, k) alone.
+
+    In each epoch every image is drawn from `per_image` times, in an order shuffled anew.
+
+    Args:
+        samples: The images.
+        draw: Draws an item from a sample.
+        per_image: Items per image in an epoch.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, samples: list[Sample], draw: Drawer, per_image: int, seed: int) -> None:
+        self._samples = samples
+        self._draw = draw
+        self._per_image = per_image
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._samples) * self._per_image
+
+    def __getitem__(self, key: int) -> Targets:
+        epoch, item = divmod(key, len(self))
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self))
+        sample = self._samples[order[item] % len(self._samples)]
+        return self._draw(sample, np.random.default_rng((self._seed, epoch, item)))
+
+
+def check_groups(records: list[Record], dataset: str) -> None:
+    """Raise a DataError if a group stands in two splits or in training and validation at once."""
+    seen: dict[str, tuple[str, bool]] = {}
+    for record in records:
+        place = (record.split.partition("_")[0], record.validation)
+        if seen.setdefault(record.group, place) != place:
+            raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
+
+
+__all__ = ["EpochSampler", "ItemDataset", "Loading", "NucleiDataModule", "Record", "SplitRow", "check_groups"]

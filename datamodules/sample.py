@@ -1,0 +1,42 @@
+"""`Sample`: one image with everything that is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.instances import Instances
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a dataset.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        truth: The annotation, at the same (H, W).
+        image_id: Unique in the dataset; the file name without its extension.
+        group: Patient; organ or image where no patient is known. Never in two splits.
+        magnification: Objective magnification (40.0, 20.0), None where unknown.
+        mpp: Microns per px, None where unknown.
+    """
+
+    image: NDArray[np.uint8]
+    truth: Instances
+    image_id: str
+    group: str
+    magnification: float | None = None
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the image.
+
+        Raises:
+            ValueError: If the image is no uint8 RGB or its size is not the annotation's.
+        """
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(f"{self.image_id}: image is {self.image.dtype} {self.image.shape}, expected uint8 (H, W, 3)")
+        if self.image.shape[:2] != self.truth.shape:
+            raise ValueError(f"{self.image_id}: image is {self.image.shape[:2]} px, annotation {self.truth.shape}")

@@ -1,0 +1,1 @@
+"""One file per method: network, loss, optimiser recipe and method card."""

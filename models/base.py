@@ -1,0 +1,189 @@
+"""`NucleiMethod`: the base of every method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datamodules.drawing import CropDrawer, Drawer
+from models.card import MethodCard
+from models.recipe import Phase, Recipe
+from postproc.codec import Codec, Maps, Targets
+from postproc.tiles import DenseStitcher, Geometry, Stitcher
+
+Outputs = dict[str, Tensor]
+"""Raw output of a network: name -> logits (B, C, h, w)."""
+Batch = dict[str, Any]
+"""What `NucleiMethod.collate` returns: ``image`` uint8 (B, 3, H, W), and the targets of the codec."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the training data asks of a network.
+
+    Attributes:
+        types: Names of the nucleus types 1..T; empty where there are none.
+    """
+
+    types: tuple[str, ...] = ()
+
+
+class NucleiMethod(pl.LightningModule, ABC):
+    """A method: card, codecs, network, loss and recipe.
+
+    A subclass sets `card` and `recipe`, and in its constructor `codecs` and `geometry` and the network's modules; it
+    writes `forward`, `loss` and `activate`. Constructor arguments after `task` are the method's options: keyword
+    arguments with a type and the paper's value as default.
+
+    The base owns preparing images, cropping targets to the output of valid convolutions, running losses in float32,
+    logging, and the optimiser with its schedule. Methods that are no dense network override `losses`, `predict_batch`
+    and `stitcher` (Mask R-CNN), or `drawer` (self-supervision).
+
+    Attributes:
+        codecs: Variant key -> codec, one entry per `card.variants`; the first encodes the training targets.
+        geometry: Input sizes, margin and context of the network.
+        mean: Per-channel mean of the input, in [0, 1] (ImageNet's for encoders trained on it).
+        std: Per-channel standard deviation of the input.
+    """
+
+    card: ClassVar[MethodCard]
+    recipe: Recipe
+    codecs: Mapping[str, Codec[Any]]
+    geometry: Geometry
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.phase: Phase | None = None
+        self.progress = 0.0
+
+    # ---- what a dense method writes ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits, each (B, C, h, w), of prepared images, float (B, 3, H, W)."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss by name, already weighted; their sum is minimised.
+
+        Args:
+            outputs: What `forward` gave, in float32.
+            batch: The targets, cropped to the outputs' size.
+        """
+
+    @abstractmethod
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Turn logits into the maps that the codec decodes (probabilities, distances), same (B, C, h, w)."""
+
+    # ---- what other methods override -----------------------------------------------------------------------------
+
+    @property
+    def codec(self) -> Codec[Any]:
+        """The codec of the default variant, which encodes the training targets."""
+        return next(iter(self.codecs.values()))
+
+    def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
+        """Return what draws one training item from a sample; validation items are drawn without augmentation."""
+        return CropDrawer(recipe.crop, self.codec, recipe.augment if augment else "none")
+
+    def collate(self, items: list[Targets]) -> Batch:
+        """Put items together into a batch."""
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+
+    def statistics(self, images: Tensor) -> Tensor:
+        """Return mean and standard deviation per channel, (B, 2, 3), that `prepare` takes out of `images`.
+
+        Args:
+            images: float (B, 3, H, W) in [0, 1]: crops in training; in inference the whole image, so that all its
+                tiles are prepared alike.
+        """
+        fixed = torch.tensor([self.mean, self.std], device=images.device)
+        return fixed.expand(len(images), 2, 3)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the loss of one batch."""
+        outputs = self(self.prepare(batch["image"]))
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = {name: value.float() for name, value in outputs.items()}
+            return self.loss(outputs, crop_targets(batch, next(iter(outputs.values())).shape[-2:]))
+
+    def predict_batch(self, images: Tensor) -> list[Maps]:
+        """Return the activated maps of prepared tiles of one size, one dictionary of float32 arrays per tile."""
+        outputs = {name: value.float() for name, value in self(images).items()}
+        arrays = {name: value.float().cpu().numpy() for name, value in self.activate(outputs).items()}
+        return [{name: value[i] for name, value in arrays.items()} for i in range(len(images))]
+
+    def stitcher(self, shape: tuple[int, int]) -> Stitcher:
+        """Return what puts the tiles of an image of (H, W) px together."""
+        return DenseStitcher(shape)
+
+    def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return the paper's optimiser over the parameters that are trained in the current phase."""
+        return torch.optim.Adam(parameters, lr=lr)
+
+    # ---- what the base owns --------------------------------------------------------------------------------------
+
+    def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Scale uint8 (B, 3, H, W) to [0, 1] and standardise by `statistics` (default: those of `images`)."""
+        scaled = images.to(self.device).float() / 255
+        given = self.statistics(scaled) if statistics is None else statistics.to(scaled)
+        prepared = (scaled - given[:, 0, :, None, None]) / given[:, 1, :, None, None]
+        return prepared.contiguous(memory_format=torch.channels_last)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch, and log its terms."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one validation batch; ``val/loss`` chooses the checkpoint of protocol ``strict``."""
+        return self._step(batch, "val")
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        terms = self.losses(batch)
+        total = torch.stack(list(terms.values())).sum()
+        size = len(batch["image"])
+        every_step = stage == "train"
+        self.log(f"{stage}/loss", total, prog_bar=True, on_step=every_step, on_epoch=True, batch_size=size)
+        if len(terms) > 1:
+            for name, value in terms.items():
+                self.log(f"{stage}/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Freeze what `phase` says and return the optimiser over the rest."""
+        if self.phase is None:
+            raise RuntimeError("set `phase` before training")
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith(self.phase.frozen) if self.phase.frozen else True)
+        return self.optimizer([p for p in self.parameters() if p.requires_grad], self.phase.lr)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate for the share of the phase that is done (`progress`, kept by the runner)."""
+        if self.phase is None:
+            return
+        rate = self.phase.lr * self.phase.schedule(self.current_epoch, self.progress)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+
+def crop_targets(batch: Batch, size: torch.Size | tuple[int, int]) -> Batch:
+    """Crop every dense target of a batch to the centre (h, w) that the network gave back."""
+    height, width = batch["image"].shape[-2:]
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+
+    def centre(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.shape[-2:] == (height, width):
+            return value[..., top : top + size[0], left : left + size[1]]
+        return value
+
+    return {name: value if name == "image" else centre(value) for name, value in batch.items()}

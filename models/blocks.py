@@ -1,0 +1,63 @@
+"""Building blocks shared by networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3 x 3 convolutions, each followed by batch normalisation and ReLU.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of both convolutions.
+        padding: 1 keeps the size, 0 loses 2 px on each side (valid convolutions).
+        norm: Whether to normalise; the original U-Net does not.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, padding: int = 1, norm: bool = True) -> None:
+        layers: list[nn.Module] = []
+        for channels in (channels_in, channels_out):
+            layers.append(nn.Conv2d(channels, channels_out, 3, padding=padding, bias=not norm))
+            if norm:
+                layers.append(nn.BatchNorm2d(channels_out))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class UNetBody(nn.Module):
+    """U-Net with padded convolutions: features at the input's resolution.
+
+    Ronneberger et al. 2015, section 2, with padding 1, batch normalisation and `features` channels at the top, as
+    Naylor et al. 2018 (section IV-A) scale it.
+
+    Args:
+        features: Channels of the first level; doubled at each of the four down-samplings.
+        channels_in: Channels of the input.
+        depth: Number of down-samplings; the input's sides must be multiples of ``2 ** depth``.
+    """
+
+    def __init__(self, features: int, *, channels_in: int = 3, depth: int = 4) -> None:
+        super().__init__()
+        widths = [features * 2**level for level in range(depth + 1)]
+        self.down = nn.ModuleList(
+            ConvBlock(before, width) for before, width in zip([channels_in, *widths], widths, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths[:-1])
+        )
+        self.merge = nn.ModuleList(ConvBlock(2 * width, width) for width in reversed(widths[:-1]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, features, H, W) of images (B, channels_in, H, W)."""
+        skips: list[Tensor] = []
+        x = images
+        for level, block in enumerate(self.down):
+            x = block(x if level == 0 else self.pool(x))
+            skips.append(x)
+        skips.pop()
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+        return x

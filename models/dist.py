@@ -1,0 +1,72 @@
+"""DIST: deep regression of the distance map (Naylor et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.blocks import UNetBody
+from models.card import MethodCard, Variant
+from models.recipe import Phase, Recipe, Step
+from postproc.distance import DistanceCodec
+from postproc.tiles import Geometry
+
+
+class DIST(NucleiMethod):
+    """U-Net that regresses the chessboard distance of each nuclear px to the nearest px outside its nucleus.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Channels of the first level (n_feat, table I of the paper).
+        weight_decay: L2 penalty (lambda, table I).
+    """
+
+    card = MethodCard(
+        name="dist",
+        variants=(Variant("dist", "DIST", ("DIST trained on DS2",)),),
+        summary="U-Net regressing the chessboard distance map; watershed from its h-maxima.",
+        paper="Naylor et al., Segmentation of Nuclei in Histopathology Images by Deep Regression of the Distance Map, "
+        "IEEE TMI 38(2), 2018",
+        url="https://doi.org/10.1109/TMI.2018.2865709",
+        recipe="Adam, learning rate 1e-3, weight decay 5e-6, batch 10, rate decayed exponentially every 10 epochs, at "
+        "most 80 epochs, early stopping after 10 epochs without a better validation error.",
+        deviations=(
+            "Crops of 256 px, 16 of each image in an epoch, since the paper does not say how large its inputs are.",
+            "The decay every 10 epochs is by a factor of 2; the paper gives no factor.",
+            "Convolutions are padded, so that the output is as large as the input.",
+        ),
+    )
+    recipe = Recipe(
+        crop=256,
+        phases=(Phase(batch_size=10, lr=1e-3, epochs=80, schedule=Step(every=10, factor=0.5)),),
+        crops_per_image=16,
+        augment="paper",
+        patience=10,
+    )
+
+    def __init__(self, task: Task, *, features: int = 32, weight_decay: float = 5e-6) -> None:
+        super().__init__(task)
+        self.codecs = {"dist": DistanceCodec()}
+        # Half the receptive field of the body; what padding does farther inside a tile has faded by then.
+        self.geometry = Geometry(multiple=16, context=64, minimum=16)
+        self.weight_decay = weight_decay
+        self.body = UNetBody(features)
+        self.head = nn.Conv2d(features, 1, 1)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the distance, (B, 1, H, W) in px, of prepared images."""
+        return {"distance": self.head(self.body(images))}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean squared error of the distance (eq. 3)."""
+        return {"mse": F.mse_loss(outputs["distance"], batch["distance"])}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return the distance as it is."""
+        return outputs
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return Adam with the paper's weight decay."""
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=self.weight_decay)
