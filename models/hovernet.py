@@ -1,0 +1,191 @@
+"""HoVer-Net: horizontal and vertical distances to the centres of nuclei, with types (Graham et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
+from models.losses import cross_entropy, dice_loss, gradient_mse, mse_loss
+from models.recipe import Phase, Recipe, Step
+from models.weights import IMAGENET
+from postproc.errors import ConfigError, unknown_name
+from postproc.hover import HoverCodec
+from postproc.tiles import Geometry
+
+GRADIENT_WEIGHT = 2.0
+"""Weight of the gradient term (lambda_b, section III-A.1); all others are 1."""
+
+GEOMETRIES = {
+    "original": Geometry(margin=95, multiple=8, remainder=6, minimum=198),
+    "fast": Geometry(margin=46, multiple=8, remainder=0, minimum=96),
+}
+
+
+def _recipe(crop: int, crops_per_image: int) -> Recipe:
+    """Return the two phases of section V-B."""
+    halfway = Step(every=25, factor=0.1)
+    return Recipe(
+        crop=crop,
+        phases=(
+            Phase(batch_size=8, lr=1e-4, epochs=50, schedule=halfway, frozen=("network.encoder.",)),
+            Phase(batch_size=4, lr=1e-4, epochs=50, schedule=halfway),
+        ),
+        crops_per_image=crops_per_image,
+        augment="paper",
+    )
+
+
+# An epoch of the public code is one pass over patches cut with a step of the network's output, so that their
+# centres cover the mirrored image: 13 x 13 of them (step 80) or 7 x 7 (step 164) in an image of 1000 x 1000.
+RECIPES = {"original": _recipe(270, 169), "fast": _recipe(256, 49)}
+
+
+class HoVerNet(NucleiMethod):
+    """HoVer-Net.
+
+    The batch normalisation of the encoder follows each batch in the first phase too, and its running
+    statistics are updated, although its weights are frozen: so does the public code.
+
+    Args:
+        task: What the training data asks for.
+        mode: ``original`` (270 -> 80 px, 5 x 5 valid convolutions) or ``fast`` (256 -> 164 px, 3 x 3, the
+            padded variant of the public code).
+        classify: Whether types are predicted; None = where the data has types.
+        type_branch: False predicts types at the output of the NP branch, without an NC branch (table A3).
+        loss_terms: ``proposed``, or ``standard`` = only the squared error of the distances and the
+            cross-entropy (table A1).
+        weights: ``imagenet``, ``none``, or the path of a file with weights (`load_pretrained`).
+        features: Channels of the first convolution; the paper has 64. All other widths are in proportion.
+
+    Raises:
+        ConfigError: If an option is unknown, types are asked of data without types, or weights cannot be had.
+    """
+
+    card = MethodCard(
+        name="hovernet",
+        variants=(
+            Variant("hovernet", "HoVer-Net", ("HoverNet", "Hover-Net", "HoVerNet")),
+            Variant("hovernet-pseudo-distance-threshold", "HoVer-Net (pseudo distance, threshold)"),
+            Variant("hovernet-pseudo-distance-sobel", "HoVer-Net (pseudo distance, Sobel)"),
+            Variant("hovernet-sobel-threshold", "HoVer-Net (Sobel, threshold)"),
+        ),
+        summary="Residual encoder with three branches: nuclear px, distances to the centre, and type of "
+        "nucleus.",
+        paper="Graham et al., HoVer-Net: Simultaneous Segmentation and Classification of Nuclei in "
+        "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019",
+        url="https://doi.org/10.1016/j.media.2019.101563",
+        recipe="ImageNet encoder; 50 epochs of the decoders alone (batch 8 per GPU), then 50 epochs of "
+        "everything (batch 4 per GPU); Adam, learning rate 1e-4, and 1e-5 after 25 epochs of each phase.",
+        deviations=(
+            "The ImageNet weights are timm's resnetv2_50.a1h_in1k, since the paper's are not on a public "
+            "server; a file of the latter can be given.",
+            "The paper used two GPUs, so 16 and 8 crops per step; on one GPU it is 8 and 4.",
+            "In the first phase the public code leaves the first convolution and the first level's shortcut "
+            "and last normalisation trainable; here the whole encoder is frozen, as the paper says.",
+            "The gradient term differentiates the horizontal map horizontally and the vertical one "
+            "vertically, as in eq. 3; the public code swaps the directions. It is divided by twice the "
+            "number of nuclear px, as in the public code, not by their number, and weighted by 2, as in the "
+            "paper.",
+            "Crops are drawn at random, 169 (mode fast: 49) of each image in an epoch, as many as the "
+            "public code cuts from an image of 1000 x 1000 px on a grid.",
+        ),
+        tasks=("segmentation", "classification"),
+        pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
+    )
+    recipe = RECIPES["original"]
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        mode: Literal["original", "fast"] = "original",
+        classify: bool | None = None,
+        type_branch: bool = True,
+        loss_terms: Literal["proposed", "standard"] = "proposed",
+        weights: str = IMAGENET,
+        features: int = FEATURES,
+    ) -> None:
+        super().__init__(task)
+        if mode not in RECIPES:
+            raise unknown_name("mode", mode, RECIPES)
+        if loss_terms not in ("proposed", "standard"):
+            raise unknown_name("loss_terms", loss_terms, ("proposed", "standard"))
+        if classify and not task.types:
+            raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
+        if features < 8 or features % 8:
+            raise ConfigError(f"features={features}: must be a multiple of 8, for the grouped convolutions")
+        self.types = len(task.types) if classify is None or classify else 0
+        self.type_branch = type_branch
+        self.proposed = loss_terms == "proposed"
+        self.recipe = RECIPES[mode]
+        self.geometry = GEOMETRIES[mode]
+        self.codecs = self._codecs()
+        self.network = HoVerNetwork(self._branches(), fast=mode == "fast", features=features)
+        load_pretrained(self.network, weights)
+
+    def _codecs(self) -> dict[str, HoverCodec]:
+        """Return the combinations of energy and markers of table A2, the paper's choice first."""
+        return {
+            "hovernet": HoverCodec(self.types),
+            "hovernet-pseudo-distance-threshold": HoverCodec(
+                self.types, energy="pseudo-distance", markers="threshold"
+            ),
+            "hovernet-pseudo-distance-sobel": HoverCodec(
+                self.types, energy="pseudo-distance", markers="sobel"
+            ),
+            "hovernet-sobel-threshold": HoverCodec(self.types, energy="sobel", markers="threshold"),
+        }
+
+    def _branches(self) -> dict[str, int]:
+        if not self.types:
+            return {"np": 2, "hv": 2}
+        if self.type_branch:
+            return {"np": 2, "hv": 2, "tp": self.types + 1}
+        return {"tp": self.types + 1, "hv": 2}
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits of prepared images, (B, 3, H, W).
+
+        Returns:
+            ``np`` (B, 2, h, w) background and nucleus, ``hv`` (B, 2, h, w) horizontal and vertical distance,
+            and with types ``tp`` (B, T + 1, h, w), 0 = background. Without an NC branch there is no ``np``.
+        """
+        return self.network(images)  # type: ignore[no-any-return]  # modules are untyped callables
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted terms of eq. 1.
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``np`` int64 (B, h, w), ``hv`` float (B, 2, h, w), and with types ``tp`` int64 (B, h, w).
+        """
+        terms = {"hv_mse": mse_loss(outputs["hv"], batch["hv"])}
+        if self.proposed:
+            terms["hv_gradient"] = GRADIENT_WEIGHT * gradient_mse(outputs["hv"], batch["hv"], batch["np"])
+        for branch in ("np", "tp"):
+            if branch in outputs:
+                terms[f"{branch}_ce"] = cross_entropy(outputs[branch], batch[branch])
+                if self.proposed:
+                    terms[f"{branch}_dice"] = dice_loss(outputs[branch], batch[branch])
+        return terms
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return the maps to decode.
+
+        Returns:
+            ``np`` (B, 1, h, w) probability of nucleus, ``hv`` as it is, and with types ``tp`` (B, T + 1, h,
+            w) probabilities.
+        """
+        maps = {"hv": outputs["hv"]}
+        if "tp" in outputs:
+            maps["tp"] = outputs["tp"].softmax(dim=1)
+        if "np" in outputs:
+            maps["np"] = outputs["np"].softmax(dim=1)[:, 1:]
+        else:  # all types together (appendix A)
+            maps["np"] = torch.sum(maps["tp"][:, 1:], dim=1, keepdim=True)
+        return maps

@@ -1,0 +1,88 @@
+"""Losses shared by networks; each works in float32, whatever precision the network ran in."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SMOOTH = 1e-3
+"""Smoothing of the Dice loss (HoVer-Net, eq. 5)."""
+SOBEL_SIZE = 5
+"""Side of the Sobel kernels of the gradient loss in px (HoVer-Net's public code)."""
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy, averaged over all px (HoVer-Net, eq. 4; U-Net, eq. 1).
+
+    The weighted loss is divided by the number of px, not by the sum of the weights: a crop with many close
+    nuclei weighs more than an empty one, as in U-Net's energy function.
+
+    Args:
+        logits: (B, K, h, w).
+        target: int64 (B, h, w), class of each px.
+        weight: float (B, h, w), weight of each px; None = 1 everywhere.
+    """
+    each = F.cross_entropy(logits.float(), target, reduction="none")
+    return each.mean() if weight is None else (each * weight.float()).mean()
+
+
+def dice_loss(logits: Tensor, target: Tensor, smooth: float = SMOOTH) -> Tensor:
+    """Return the Dice loss (HoVer-Net, eq. 5) of each class over the whole batch, summed over classes.
+
+    The background is a class like the others, so that the loss lies in [0, K]. A class that is neither
+    present nor predicted costs next to nothing thanks to `smooth`.
+
+    Args:
+        logits: (B, K, h, w).
+        target: int64 (B, h, w), class of each px.
+        smooth: Added to numerator and denominator.
+    """
+    classes = logits.shape[1]
+    probability = logits.float().softmax(dim=1)
+    truth = F.one_hot(target, classes).movedim(-1, 1).float()
+    common = (probability * truth).sum(dim=(0, 2, 3))
+    total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    return (1 - (2 * common + smooth) / (total + smooth)).sum()
+
+
+def mse_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error over all px and channels (HoVer-Net, eq. 2; DIST, eq. 3)."""
+    return F.mse_loss(predicted.float(), target.float())
+
+
+def gradient_mse(predicted: Tensor, target: Tensor, nuclei: Tensor, size: int = SOBEL_SIZE) -> Tensor:
+    """Return the mean squared error of the gradients of HoVer maps on nuclear px (HoVer-Net, eq. 3).
+
+    The horizontal derivative is taken of the horizontal map, the vertical one of the vertical map. As in the
+    public code the sum is divided by the count of both components, twice the number m of nuclear px, and px
+    beyond the border count as 0.
+
+    Args:
+        predicted: (B, 2, h, w), horizontal and vertical map.
+        target: (B, 2, h, w).
+        nuclei: (B, h, w), non-zero on nuclear px; 0 is returned where there is none.
+        size: Side of the Sobel kernels in px, odd.
+    """
+    kernels = sobel_kernels(size, predicted.device)[:, None]
+    focus = (nuclei > 0).float()[:, None]
+    # Autocast would run the convolution in half precision. One convolution does: the derivative is linear.
+    with torch.autocast(predicted.device.type, enabled=False):
+        error = F.conv2d(predicted.float() - target.float(), kernels, padding=size // 2, groups=2)
+    return (error.square() * focus).sum() / (2 * focus.sum() + 1e-8)
+
+
+def sobel_kernels(size: int, device: torch.device | None = None) -> Tensor:
+    """Return the horizontal and the vertical derivative kernel, float32 (2, size, size).
+
+    An element at offset (x, y) px from the centre is x / (x² + y²), or y / (x² + y²), and 0 at the centre.
+
+    Raises:
+        ValueError: If `size` is even.
+    """
+    if size % 2 == 0:
+        raise ValueError(f"the size of a Sobel kernel is odd, not {size}")
+    offset = torch.arange(size, device=device, dtype=torch.float32) - size // 2
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    squared = (x.square() + y.square()).clamp(min=1)
+    return torch.stack([x, y]) / squared

@@ -1,0 +1,145 @@
+"""U-Net with valid convolutions and a border weight map (Ronneberger et al. 2015)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.blocks import ConvBlock
+from models.card import MethodCard, Variant
+from models.hovernet_network import centre_crop
+from models.losses import cross_entropy
+from models.recipe import Phase, Recipe, Step
+from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.tiles import Geometry
+
+LEVELS = 5
+
+
+class ValidUNet(nn.Module):
+    """The published U-Net (figure 1): unpadded 3 x 3 convolutions, cropped skip connections, 572 -> 388 px.
+
+    Args:
+        features: Channels of the first level, doubled at each of the four down-samplings; 64 in the paper.
+        channels_out: Channels of the logits.
+        dropout: Share of the channels' values dropped after the two deepest levels of the contracting path.
+    """
+
+    def __init__(self, features: int = 64, channels_out: int = 2, dropout: float = 0.5) -> None:
+        super().__init__()
+        widths = [features * 2**level for level in range(LEVELS)]
+        self.down = nn.ModuleList(
+            ConvBlock(before, width, padding=0, norm=False)
+            for before, width in zip([3, *widths], widths, strict=False)
+        )
+        self.dropout = nn.Dropout(dropout)
+        rising = widths[-2::-1]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in rising)
+        self.merge = nn.ModuleList(ConvBlock(2 * width, width, padding=0, norm=False) for width in rising)
+        self.head = nn.Conv2d(features, channels_out, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                _initialise(module)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, channels_out, H - 184, W - 184), of images (B, 3, H, W)."""
+        skips: list[Tensor] = []
+        x = images
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            if level >= LEVELS - 2:
+                x = self.dropout(x)
+            skips.append(x)
+        skips.pop()
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = up(x)
+            x = merge(torch.cat([centre_crop(skips.pop(), x.shape), x], dim=1))
+        return self.head(x)  # type: ignore[no-any-return]  # modules are untyped callables
+
+
+def _initialise(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Draw weights with standard deviation sqrt(2 / N), N = inputs of an output (section 3); biases are 0."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    else:  # with stride = size of the kernel, each output has one px of each input channel
+        nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class UNet(NucleiMethod):
+    """U-Net.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Channels of the first level; 64 in the paper.
+        dropout: Share dropped at the end of the contracting path.
+        weight_decay: L2 penalty on the kernels.
+    """
+
+    card = MethodCard(
+        name="unet",
+        variants=(
+            Variant("unet", "U-Net", ("UNet", "U-net")),
+            Variant("unet-pp", "U-Net + PP", ("UNet + PP",)),
+        ),
+        summary="Encoder and decoder with skip connections; weights at borders separate touching nuclei.",
+        paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, "
+        "MICCAI 2015",
+        url="https://doi.org/10.1007/978-3-319-24574-4_28",
+        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): crops of 268 px, batch 8, Adam, "
+        "learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5; cross-entropy with the "
+        "border weight map.",
+        deviations=(
+            "Adam in place of stochastic gradient descent with momentum 0.99 and batch 1, as in the "
+            "comparison of HoVer-Net, whose figures the tables show.",
+            "Initial weights are U-Net's own (He et al.); the comparison of HoVer-Net drew Glorot's.",
+            "Crops are drawn at random, 144 of each image in an epoch, as many as the comparison of "
+            "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",
+            "No elastic deformation: all methods are trained with the same augmentation.",
+        ),
+    )
+    recipe = Recipe(
+        crop=268,
+        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(every=120, factor=0.1)),),
+        crops_per_image=144,
+        augment="paper",
+    )
+
+    def __init__(
+        self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5
+    ) -> None:
+        super().__init__(task)
+        self.codecs = {"unet": BinaryCodec(split=True), "unet-pp": BinaryDynamicsCodec(split=True)}
+        self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
+        self.weight_decay = weight_decay
+        self.network = ValidUNet(features, dropout=dropout)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits ``foreground``, (B, 2, h, w), of prepared images (B, 3, H, W)."""
+        return {"foreground": self.network(images)}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted cross-entropy (section 3, eq. 1).
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``foreground`` int64 (B, h, w) and ``weight`` float (B, h, w).
+        """
+        return {"ce": cross_entropy(outputs["foreground"], batch["foreground"], batch["weight"])}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``foreground`` (B, 1, h, w), the probability of nucleus."""
+        return {"foreground": outputs["foreground"].softmax(dim=1)[:, 1:]}
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return Adam, with weight decay on kernels alone."""
+        kernels = [p for p in parameters if p.ndim > 1]
+        biases = [p for p in parameters if p.ndim == 1]
+        groups = [
+            {"params": kernels, "weight_decay": self.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+        return torch.optim.Adam(groups, lr=lr)

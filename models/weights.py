@@ -1,0 +1,243 @@
+"""Pretrained weights: from timm, from torchvision, or from a local file, checked before they are loaded."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from postproc.errors import ConfigError, DataError
+
+State = dict[str, Tensor]
+"""State dictionary: name -> tensor."""
+Rules = Sequence[tuple[str, str]]
+"""Regular expressions and what replaces them, applied in turn to every name."""
+
+IMAGENET = "imagenet"
+NONE = "none"
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+_COUNTER = "num_batches_tracked"
+_WRAPPERS = ("state_dict", "desc", "model")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights of a library's network.
+
+    Attributes:
+        state: The state dictionary, with the library's names.
+        mean: Per-channel mean of the input that the network was trained with, in [0, 1].
+        std: Per-channel standard deviation of that input.
+        origin: Where the weights come from, for messages.
+    """
+
+    state: State
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    origin: str
+
+
+def weights_file(weights: str) -> Path:
+    """Return the file that the option ``weights`` names.
+
+    Args:
+        weights: Neither ``imagenet`` nor ``none``.
+
+    Raises:
+        ConfigError: If there is no such file.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"weights={weights!r}: there is no such file. Give {IMAGENET!r}, {NONE!r} or the path of a file "
+            f"with weights ({', '.join((*TORCH_SUFFIXES, '.safetensors', '.npz'))})."
+        )
+    return path
+
+
+def from_timm(name: str) -> Pretrained:
+    """Return the ImageNet weights of a timm network, downloaded or from its cache.
+
+    Args:
+        name: Name of the network with the tag of its weights, for example ``resnetv2_50.a1h_in1k``.
+
+    Raises:
+        ConfigError: If the weights can neither be found in the cache nor downloaded.
+    """
+    import timm  # slow to import: only where it is needed
+
+    network = _download(f"timm's {name}", lambda: timm.create_model(name, pretrained=True))
+    settings = network.pretrained_cfg
+    return Pretrained(network.state_dict(), tuple(settings["mean"]), tuple(settings["std"]), f"timm's {name}")
+
+
+def from_torchvision(name: str, weights: str = "IMAGENET1K_V1") -> Pretrained:
+    """Return the weights of a torchvision network, downloaded or from its cache.
+
+    Args:
+        name: Name of the network, for example ``vgg16``.
+        weights: Name of the weights among torchvision's for this network.
+
+    Raises:
+        ConfigError: If the weights can neither be found in the cache nor downloaded.
+    """
+    import torchvision
+
+    entry = torchvision.models.get_model_weights(name)[weights]
+    origin = f"torchvision's {name} ({weights})"
+    state = _download(origin, lambda: entry.get_state_dict(progress=False, check_hash=True))
+    preset = entry.transforms()
+    return Pretrained(dict(state), tuple(preset.mean), tuple(preset.std), origin)
+
+
+def _download(origin: str, fetch: Callable[[], Any]) -> Any:
+    try:
+        return fetch()
+    except (OSError, RuntimeError) as error:  # what urllib and huggingface_hub raise without a network
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"weights='imagenet': {origin} could not be downloaded ({reason}). Download them where there "
+            "is a network and give the file (weights=PATH), or start from random weights (weights=none)."
+        ) from error
+
+
+def read_state(path: Path) -> State:
+    """Read a state dictionary from a file, without executing anything that the file may hold.
+
+    Args:
+        path: A file of ``torch.save`` (.pth, .pt, .tar, .bin, .ckpt), .safetensors, or .npz. A dictionary
+            that wraps the state under ``state_dict``, ``desc`` or ``model`` is opened.
+
+    Raises:
+        DataError: If the file is unreadable, holds anything but tensors, or has an unknown suffix.
+    """
+    suffix = path.suffix.lower()
+    readers: dict[str, Callable[[Path], Any]] = {".safetensors": load_file, ".npz": _read_npz}
+    readers |= dict.fromkeys(TORCH_SUFFIXES, _read_torch)
+    if suffix not in readers:
+        raise DataError(
+            f"{path}: unknown suffix {suffix!r} of a weights file. Choices: {', '.join(readers)}."
+        )
+    try:
+        content = readers[suffix](path)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: refused, since it is damaged or holds objects besides tensors, which could run code "
+            "when loaded. Save its state_dict() alone, or as .safetensors."
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as {suffix} ({error}). Download the file again.") from error
+    return _unwrap(content, path)
+
+
+def _read_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_npz(path: Path) -> State:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def _unwrap(content: Any, path: Path) -> State:
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
+        raise DataError(
+            f"{path}: holds no state dictionary (names with tensors). Save the network's state_dict()."
+        )
+    # Networks trained on several GPUs by DataParallel carry a prefix.
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def rename(state: State, rules: Rules, drop: Iterable[str] = ()) -> State:
+    """Return the state under other names.
+
+    Args:
+        state: The state dictionary.
+        rules: Regular expressions and their replacements, applied in turn.
+        drop: Beginnings of names that are left out, for example those of a classifier.
+    """
+    unwanted = tuple(drop)
+    renamed: State = {}
+    for name, value in state.items():
+        if unwanted and name.startswith(unwanted):
+            continue
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+def load_exactly(module: nn.Module, state: State, origin: str) -> None:
+    """Load a state whose names and shapes must all be the module's; batch-norm counters may be missing.
+
+    Args:
+        module: Receives the weights.
+        state: Names and tensors, in the module's names.
+        origin: Where the weights come from, for the message.
+
+    Raises:
+        DataError: If a tensor is missing, unknown or of another shape; the message names them, and nothing
+            is loaded.
+    """
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
+    unknown = [name for name in state if name not in expected]
+    shapes = [
+        f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+        for name, value in state.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise DataError(
+            f"{origin}: the weights do not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "Check that they belong to this network and its options."
+        )
+    module.load_state_dict(state, strict=False)
+
+
+@torch.no_grad()
+def fold_normalisation(
+    convolution: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Change a first convolution so that it takes images in [0, 1] in place of standardised ones.
+
+    The scale goes into the kernel and the shift into the running mean of the batch normalisation that
+    follows, so that the output is exactly the same (except where the convolution pads with zeros).
+
+    Args:
+        convolution: The first convolution, without bias.
+        norm: The batch normalisation after it.
+        mean: Per-channel mean that was taken out of the images.
+        std: Per-channel standard deviation by which they were divided.
+    """
+    weight = convolution.weight
+    scaled = weight / weight.new_tensor(std)[None, :, None, None]
+    shift = (scaled * weight.new_tensor(mean)[None, :, None, None]).sum(dim=(1, 2, 3))
+    weight.copy_(scaled)
+    assert norm.running_mean is not None
+    norm.running_mean.add_(shift)
