@@ -1,0 +1,303 @@
+"""`Table`: a leaderboard built from stored scores; `Comparison`: ours beside the published figures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from benchmark.metrics.pooling import summarise
+from leaderboards.images import expected_images
+from leaderboards.records import COLUMNS
+from leaderboards.render import comparison_markdown
+
+ROW = ("title", "protocol", "source", "weights", "options")
+"""Columns of the scores that make a row of its own: runs that differ in one of them are never averaged."""
+
+OUTPUT_COLUMNS = (
+    "method", "registry", "variant", "protocol", "source", "weights", "options", "dataset", "metric",
+    "published", "ours", "deviation", "seeds", "images", "expected", "undefined",
+    "trained_on", "steps", "minutes", "hardware", "precision", "note", "runs", "reference",
+)  # fmt: skip
+"""Columns of a comparison, one line per row, dataset and metric: see `Comparison.build`."""
+
+
+class Table(ABC):
+    """A leaderboard. A subclass is one file and one line in `benchmark.registry.TABLES`.
+
+    Attributes:
+        name: Registry name, also of the files written.
+        title: Heading.
+        caption: What is compared, one paragraph of Markdown.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    caption: ClassVar[str]
+
+    @abstractmethod
+    def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+        """Return the table, computed from nothing but its arguments and the committed split files.
+
+        Args:
+            scores: Per-image scores as of `leaderboards.records.load_scores`.
+            published: Published figures as of `leaderboards.literature.load_published`.
+        """
+
+    @abstractmethod
+    def markdown(self, frame: pd.DataFrame) -> str:
+        """Return what `build` gave as Markdown for reading."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of figures.
+
+    Attributes:
+        title: Header.
+        column: Key in the summary of a run (`Comparison.summary`).
+        published: Name in the published figures; empty = the title.
+        higher: True if more is better.
+        pooled: True if it comes from counts summed over images, so that no image can lack a value.
+    """
+
+    title: str
+    column: str
+    published: str = ""
+    higher: bool = True
+    pooled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name in the published figures and in the table's CSV."""
+        return self.published or self.title
+
+
+SEGMENTATION_METRICS = (
+    Metric("DICE", "dice"),
+    Metric("AJI", "aji"),
+    Metric("DQ", "dq"),
+    Metric("SQ", "sq"),
+    Metric("PQ", "pq"),
+    Metric("PQ pooled", "pq_pooled", pooled=True),
+)
+"""Columns of the segmentation tables (Graham 2019, tables III and IV) and the PQ of the whole set."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One dataset of a table.
+
+    Attributes:
+        title: Name of the dataset in the published figures.
+        evaluations: (dataset, split) whose images are pooled.
+        trained_on: ``<dataset>.<split>`` that a run must be trained on; runs that train nothing always count.
+        metrics: Columns.
+    """
+
+    title: str
+    evaluations: tuple[tuple[str, str], ...]
+    trained_on: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+
+
+class Comparison(Table):
+    """Our figures beside the published ones: datasets x metrics for each method and protocol.
+
+    A subclass states `published_table` and `blocks`; what differs further it overrides: `select` (which
+    scores belong to a block: single images, folds), `label` (the row's name: training sets, ablations),
+    `repetition` (what is averaged: one value per run, or per seed where the folds of a seed belong together),
+    `summary` (further figures).
+
+    Args:
+        expected: Number of images of (dataset, split); None = the committed split files.
+    """
+
+    published_table: ClassVar[str]
+    blocks: ClassVar[tuple[Block, ...]]
+    repetition: ClassVar[str] = "run_id"
+
+    def __init__(self, expected: Callable[[str, str], int] | None = None) -> None:
+        self._expected = expected or expected_images
+
+    # ---- what a table may override ----
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Return the lines of the scores that belong to a block."""
+        wanted = [f"{dataset}.{split}" for dataset, split in block.evaluations]
+        evaluated = scores["dataset"] + "." + scores["split"]
+        return scores[evaluated.isin(wanted) & scores["trained_on"].isin(["", *block.trained_on])]
+
+    def label(self, scores: pd.DataFrame) -> pd.Series:
+        """Return the name of the row that each line of the scores counts for."""
+        return scores["title"]
+
+    def summary(self, scores: pd.DataFrame) -> dict[str, float]:
+        """Return the figures of one repetition from its per-image scores (at least one line)."""
+        own = scores.drop(columns=[column for column in COLUMNS if column != "image"])
+        # The long frame has the columns of every run: a count that this one lacks must be absent, not 0.
+        figures: dict[str, float] = summarise(own.dropna(axis="columns", how="all"))
+        return figures
+
+    def expected(self, block: Block) -> int:
+        """Return the number of images that a whole repetition of a block has."""
+        return sum(self._expected(dataset, split) for dataset, split in block.evaluations)
+
+    # ---- what the base owns ----
+
+    def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+        """Return one line per row, dataset and metric.
+
+        A row is a method under one protocol; other options, pretrained weights or foreign predictions make
+        rows of their own. A cell averages the repetitions that cover the most images; the images are averaged
+        first.
+
+        Returns:
+            `OUTPUT_COLUMNS`. ``method``, ``registry`` (registry name), ``variant``, ``protocol`` and the rest
+            of the row (empty where nobody has run the method); ``dataset``, ``metric``; ``published``;
+            ``ours`` (mean over repetitions), ``deviation`` (sample standard deviation, from two repetitions
+            on), ``seeds`` (repetitions), ``images`` (of each), ``expected`` (images of the whole set),
+            ``undefined`` (images without a value, left out of the mean; the most of any repetition); how
+            ``ours`` was trained (``steps`` and ``minutes`` as mean over repetitions), ``runs`` (run ids);
+            ``reference`` (source of the published figure).
+        """
+        facts = published[published["table"] == self.published_table]
+        figures = {
+            (method, dataset, metric): (value, source)
+            for method, dataset, metric, value, source in facts[
+                ["method", "dataset", "metric", "value", "source"]
+            ].itertuples(index=False)
+        }
+        rows = self._rows(scores)
+        titles = [*dict.fromkeys(facts["method"]), *sorted({row["method"] for row, _ in rows})]
+        lines: list[dict[str, Any]] = []
+        for title in dict.fromkeys(titles):
+            ours = [(row, cells) for row, cells in rows if row["method"] == title]
+            for row, cells in ours or [({"method": title}, {})]:
+                for block in self.blocks:
+                    for metric in block.metrics:
+                        value, source = figures.get((title, block.title, metric.name), (np.nan, ""))
+                        place = {"dataset": block.title, "metric": metric.name}
+                        cell = cells.get((block.title, metric.name), {})
+                        lines.append({**row, **place, **cell, "published": value, "reference": source})
+        return _typed(pd.DataFrame(lines, columns=list(OUTPUT_COLUMNS)))
+
+    def markdown(self, frame: pd.DataFrame) -> str:
+        """Return the table as Markdown: a section per protocol, one table per dataset."""
+        blocks = [
+            (block.title, [(m.name, m.title, m.higher) for m in block.metrics]) for block in self.blocks
+        ]
+        return comparison_markdown(self.title, self.caption, blocks, frame)
+
+    def _rows(
+        self, scores: pd.DataFrame
+    ) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
+        """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""
+        chosen = {block: self.select(scores, block) for block in self.blocks}
+        used = scores.loc[sorted(set().union(*(part.index for part in chosen.values())))]
+        used = separate_repeats(used.assign(title=self.label(used)), self.repetition)
+        rows = []
+        for key, lines in used.groupby(list(ROW), sort=True):
+            row = dict(zip(("method", *ROW[1:]), key, strict=True))
+            row |= {"registry": _joined(lines["method"]), "variant": _joined(lines["variant"])}
+            cells: dict[tuple[str, str], dict[str, Any]] = {}
+            for block, part in chosen.items():
+                ours = lines.loc[lines.index.intersection(part.index)]
+                if len(ours):
+                    cells |= {(block.title, name): cell for name, cell in self._cells(block, ours)}
+            rows.append((row, cells))
+        return rows
+
+    def _cells(self, block: Block, scores: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (metric, cell) of one row in one block for each metric that the scores give."""
+        parts = [part for _, part in scores.groupby(self.repetition, sort=True)]
+        images = max(len(part) for part in parts)
+        parts = [part for part in parts if len(part) == images]
+        summaries = [self.summary(_distinct(part)) for part in parts]
+        training = describe_training(pd.concat(parts))
+        for metric in block.metrics:
+            values = np.array([summary.get(metric.column, np.nan) for summary in summaries], dtype=float)
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            counted = [] if metric.pooled or metric.column not in scores else parts
+            holes = [int(part[metric.column].isna().sum()) for part in counted]
+            yield (
+                metric.name,
+                {
+                    "ours": float(values.mean()),
+                    "deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+                    "seeds": len(values),
+                    "images": images,
+                    "expected": self.expected(block),
+                    "undefined": max(holes, default=0),
+                    **training,
+                },
+            )
+
+
+def separate_repeats(scores: pd.DataFrame, repetition: str = "run_id") -> pd.DataFrame:
+    """Keep runs apart that cannot be repetitions of each other, because they share a seed.
+
+    A short trial and a full training with the same seed, for example, become two rows: first by their steps,
+    then, if a seed still stands there twice, by run id. The difference is added to ``options``.
+
+    Args:
+        scores: Per-image scores.
+        repetition: Column that tells repetitions apart; shared seeds are expected where it is ``seed``.
+    """
+    for column in ("steps", "run_id"):
+        if not len(scores) or repetition == "seed":
+            break
+        same = (
+            scores.groupby([*ROW, "trained_on", "seed", "dataset", "split"])["run_id"].transform("nunique")
+            > 1
+        )
+        mixed = same.groupby([scores[name] for name in ROW]).transform("any")
+        difference = [f"{column}={int(v) if isinstance(v, float) and v == v else v}" for v in scores[column]]
+        extended = [
+            f"{old}, {new}" if old else new for old, new in zip(scores["options"], difference, strict=True)
+        ]
+        scores = scores.assign(
+            options=scores["options"].where(~mixed, pd.Series(extended, index=scores.index))
+        )
+    return scores
+
+
+def describe_training(scores: pd.DataFrame) -> dict[str, Any]:
+    """Return how the runs behind some scores were trained: texts joined, steps and minutes averaged."""
+    runs = scores.drop_duplicates("run_id")
+    return {
+        "trained_on": _joined(runs["trained_on"]),
+        "steps": float(runs["steps"].mean()),
+        "minutes": float(runs["minutes"].mean()),
+        **{key: _joined(runs[key]) for key in ("hardware", "precision", "note")},
+        "runs": _joined(runs["run_id"]),
+    }
+
+
+def _joined(values: pd.Series) -> str:
+    return "; ".join(sorted({str(value) for value in values if value != ""}))
+
+
+def _distinct(scores: pd.DataFrame) -> pd.DataFrame:
+    """Give images of several datasets names that cannot collide."""
+    return scores.assign(image=scores["dataset"] + "/" + scores["split"] + "/" + scores["image"])
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    counts = dict.fromkeys(("seeds", "images", "expected", "undefined"), "Int64")
+    floats = dict.fromkeys(("published", "ours", "deviation", "steps", "minutes"), "float64")
+    texts = [column for column in OUTPUT_COLUMNS if column not in {**counts, **floats}]
+    frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
+    return frame.astype({**counts, **floats})
+
+
+__all__ = [
+    "OUTPUT_COLUMNS", "ROW", "SEGMENTATION_METRICS", "Block", "Comparison", "Metric", "Table",
+    "describe_training", "separate_repeats",
+]  # fmt: skip

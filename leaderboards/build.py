@@ -1,0 +1,78 @@
+"""Build the leaderboards from stored results; nothing is trained, no image is read, torch is not imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.registry import TABLES, table_class
+from leaderboards.literature import load_names, load_published
+from leaderboards.records import load_scores
+
+_HERE = Path(str(files("leaderboards")))
+
+SCORES = _HERE / "scores"
+"""Folder of collected results, committed with the suite."""
+
+OUT = _HERE / "tables"
+"""Folder of the tables, committed with the suite."""
+
+
+def build_tables(
+    names: Iterable[str] = (), roots: Iterable[Path] | None = None, out: Path = OUT
+) -> list[Path]:
+    """Write tables as CSV and Markdown.
+
+    Equal results give equal bytes, in whatever order they were stored.
+
+    Args:
+        names: Tables to build; none = all.
+        roots: Folders of stored results; None = the collected ones, where there are any.
+        out: Folder to write to, created where missing.
+
+    Returns:
+        The files written: ``<name>.csv`` and ``<name>.md`` of each table.
+
+    Raises:
+        ConfigError: If there is no table of a name.
+        DataError: If a stored or published file is missing or broken; the message names it.
+    """
+    tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
+    known = load_names()
+    scores = load_scores(([SCORES] if SCORES.is_dir() else []) if roots is None else roots, known)
+    published = load_published(names=known)
+    texts: dict[str, str] = {}
+    for (
+        table
+    ) in tables:  # all of them before the first is written, so that an error leaves the old set as it was
+        frame = table.build(scores, published)
+        texts |= {f"{table.name}.csv": to_csv(frame), f"{table.name}.md": table.markdown(frame)}
+    return [write_atomic(Path(out) / name, text) for name, text in texts.items()]
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV text, figures rounded to 6 decimals."""
+    return str(frame.round(6).to_csv(index=False, lineterminator="\n"))
+
+
+def write_atomic(path: Path, text: str) -> Path:
+    """Write a text file in one step, so that no reader ever sees half of it; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner may read
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+__all__ = ["OUT", "SCORES", "build_tables", "to_csv", "write_atomic"]

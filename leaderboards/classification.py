@@ -1,0 +1,72 @@
+"""Table V of the HoVer-Net paper: detection and classification on CoNSeP and CRCHisto."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from leaderboards.base import Block, Comparison, Metric
+from postproc.errors import DataError
+
+SPELLINGS = {
+    "epithelial": ("epithelial",),
+    "inflammatory": ("inflammatory",),
+    "spindle": (
+        "spindle",
+        "spindle-shaped",
+        "fibroblast",
+    ),  # CRCHisto's fibroblasts count as CoNSeP's spindle-shaped
+    "miscellaneous": ("miscellaneous", "misc", "other", "others"),
+}
+"""Type -> its names in stored evaluations: found by name, since datasets number their types differently."""
+
+DETECTION = (
+    Metric("F_d", "F_d", pooled=True),
+    *(Metric(f"F_c^{name[0]}", f"F_c_{name}", f"F_c_{name}", pooled=True) for name in SPELLINGS),
+)
+
+
+class Classification(Comparison):
+    """Methods that predict types, trained on CoNSeP (Graham 2019, table V)."""
+
+    name = "classification"
+    title = "Detection and classification"
+    caption = (
+        "Each method is trained with types on the training set of CoNSeP and scored on its test set and on "
+        "every image of CRCHisto, which has centres only and therefore no PQ. F_d: detection; F_c of the "
+        "epithelial (e), inflammatory (i), spindle-shaped (s) and miscellaneous (m) nuclei; counts are "
+        "pooled over images. Published figures: Graham 2019 (HoVer-Net), table V."
+    )
+    published_table = "classification"
+    blocks = (
+        Block(
+            "CoNSeP",
+            (("consep", "test"),),
+            ("consep.train",),
+            (Metric("PQ", "pq"), Metric("PQ pooled", "pq_pooled", pooled=True), *DETECTION),
+        ),
+        Block("CRCHisto", (("crchisto", "all"),), ("consep.train",), DETECTION),
+    )
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Leave out methods without types: their PQ would stand beside that of another network."""
+        chosen = super().select(scores, block)
+        columns = [column for column in chosen.columns if column == "F_d" or column.startswith("F_c_")]
+        typed = chosen[columns].notna().any(axis=1) & (chosen["types"] != "")
+        return chosen[typed.groupby([chosen["run_id"], chosen["variant"]]).transform("any").astype(bool)]
+
+    def summary(self, scores: pd.DataFrame) -> dict[str, float]:
+        """Add the F_c of each type under its name."""
+        summary = super().summary(scores)
+        types = str(scores["types"].iloc[0]).lower().split("|")
+        for name, spellings in SPELLINGS.items():
+            numbers = [number for number, known in enumerate(types, start=1) if known in spellings]
+            if len(numbers) != 1:
+                raise DataError(
+                    f"run {scores['run_id'].iloc[0]} on {scores['dataset'].iloc[0]}: types are {types}, "
+                    f"where exactly one of {spellings} is needed. Name them so and evaluate the run again."
+                )
+            summary[f"F_c_{name}"] = summary[f"F_c_{numbers[0]}"]
+        return summary
+
+
+__all__ = ["DETECTION", "SPELLINGS", "Classification"]

@@ -1,0 +1,177 @@
+"""The published figures and the names that published tables give to one and the same method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from postproc.errors import DataError
+
+PUBLISHED = Path(str(files("leaderboards"))) / "published"
+"""Folder of the published figures."""
+
+NAME_COLUMNS = ("title", "method", "variant", "aliases")
+RESULT_COLUMNS = ("table", "method", "dataset", "metric", "value", "source")
+PER_IMAGE_COLUMNS = ("organ", "image", "method", "metric", "value")
+
+
+@dataclass(frozen=True)
+class Name:
+    """One line of ``methods.csv``: a row of the tables.
+
+    Attributes:
+        title: Row name in our tables.
+        method: Registry name; empty where the suite has no implementation.
+        variant: Key of the method's variant; empty where `method` is.
+        aliases: Other spellings in published tables.
+    """
+
+    title: str
+    method: str
+    variant: str
+    aliases: tuple[str, ...]
+
+
+class Names:
+    """Every spelling of a method -> its one title.
+
+    Args:
+        rows: The names.
+        origin: Where they come from, for messages.
+
+    Raises:
+        DataError: If a spelling or a variant belongs to two titles.
+    """
+
+    def __init__(self, rows: list[Name], origin: str = "the name table") -> None:
+        self.rows = rows
+        self._spellings: dict[str, str] = {}
+        self._variants: dict[tuple[str, str], str] = {}
+        for row in rows:
+            for spelling in (row.title, *row.aliases):
+                if self._spellings.setdefault(spelling, row.title) != row.title or not spelling:
+                    raise DataError(
+                        f"{origin}: {spelling!r} cannot name {row.title!r}: empty or taken. Remove it."
+                    )
+            if row.method and self._variants.setdefault((row.method, row.variant), row.title) != row.title:
+                raise DataError(f"{origin}: {row.method}/{row.variant} has two titles. Keep one.")
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(self.rows)
+
+    def __contains__(self, spelling: str) -> bool:
+        return spelling in self._spellings
+
+    def title(self, spelling: str, method: str = "", variant: str = "") -> str:
+        """Return the one title of a method.
+
+        Args:
+            spelling: Its name as printed or stored; returned as it is where no line has it.
+            method: Registry name, which decides where known: a title may have changed after a run was stored.
+            variant: Key of the variant.
+        """
+        return self._variants.get((method, variant)) or self._spellings.get(spelling, spelling)
+
+
+def load_names(path: Path = PUBLISHED / "methods.csv") -> Names:
+    """Read the name table.
+
+    Raises:
+        DataError: If the file is missing, unreadable or gives one name to two methods.
+    """
+    frame = read_table(path, NAME_COLUMNS, text=True)
+    rows = [
+        Name(
+            str(title), str(method), str(variant), tuple(alias for alias in str(aliases).split("|") if alias)
+        )
+        for title, method, variant, aliases in frame[list(NAME_COLUMNS)].itertuples(index=False)
+    ]
+    return Names(rows, str(path))
+
+
+def load_published(
+    path: Path = PUBLISHED / "published_results.csv", names: Names | None = None
+) -> pd.DataFrame:
+    """Read the published figures, each method under its one title.
+
+    Args:
+        path: File with the columns table, method, dataset, metric, value, source.
+        names: The name table; None = the committed one.
+
+    Returns:
+        The file's columns and lines in its order; ``spelling`` keeps the method as printed.
+
+    Raises:
+        DataError: If the file is missing or unreadable, or states one figure twice.
+    """
+    frame = _canonical(read_table(path, RESULT_COLUMNS), path, names)
+    twice = frame[frame.duplicated(["table", "method", "dataset", "metric"])]
+    if len(twice):
+        table, method, dataset, metric = twice.iloc[0][["table", "method", "dataset", "metric"]]
+        raise DataError(
+            f"{path}: {table}, {method}, {dataset}, {metric} stands there twice. Remove one line."
+        )
+    return frame
+
+
+def load_published_per_image(
+    path: Path = PUBLISHED / "dist_table_2_per_image.csv", names: Names | None = None
+) -> pd.DataFrame:
+    """Read table II of the DIST paper (Naylor 2018) image by image; arguments as of `load_published`."""
+    return _canonical(read_table(path, PER_IMAGE_COLUMNS), path, names)
+
+
+def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False) -> pd.DataFrame:
+    """Read a CSV that must have certain columns.
+
+    Args:
+        path: The file.
+        columns: Columns that must be there.
+        text: True to read every cell as text, an empty one as the empty string; or the one column that is
+            text.
+
+    Raises:
+        DataError: If the file is missing, no CSV, or lacks a column.
+    """
+    try:
+        if text is True:
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        else:
+            frame = pd.read_csv(path, dtype={text: str} if text else None)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing. Restore it from the repository or store the result again."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is no readable CSV ({error}). Restore it or store the result again."
+        ) from error
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}, only {', '.join(map(str, frame.columns))}.")
+    return frame
+
+
+def _canonical(frame: pd.DataFrame, path: Path, names: Names | None) -> pd.DataFrame:
+    known = names or load_names()
+    values = pd.to_numeric(frame["value"], errors="coerce")
+    if values.isna().any():
+        line = int(values.isna().to_numpy().argmax())
+        raise DataError(f"{path}: value {frame['value'].iloc[line]!r} in line {line + 2} is no number.")
+    titles = [known.title(str(name)) for name in frame["method"]]
+    return frame.assign(value=values.astype(float), spelling=frame["method"], method=titles)
+
+
+__all__ = [
+    "PUBLISHED",
+    "Name",
+    "Names",
+    "load_names",
+    "load_published",
+    "load_published_per_image",
+    "read_table",
+]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from leaderboards.records import COLUMNS, describe, load_scores
+from postproc.errors import DataError
+
+
+def test_one_line_per_image_with_the_run_beside_it(store: Path, made: Any) -> None:
+    run = made.run(
+        store, "paper-s3-0a0b0c0d", options={"width": 16, "loss": "dice", "deep": [1, 2]}, note="short"
+    )
+    made.evaluation(run, "kumar.test", made.scores(["01", "02"], dice=[0.7, float("nan")]))
+    made.evaluation(
+        run, "consep.test", made.scores(["1"]), variant="pp", title="U-Net + PP", types=["a", "b"]
+    )
+    scores = load_scores([store])
+    assert list(scores.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert list(scores["image"]) == ["1", "01", "02"]
+    line = scores.iloc[1]
+    assert (line["method"], line["protocol"], line["seed"]) == ("unet", "paper", 3)
+    assert (line["trained_on"], line["dataset"], line["split"]) == ("kumar.train", "kumar", "test")
+    assert line["options"] == "deep=[1, 2], loss=dice, width=16"
+    assert (line["steps"], line["minutes"], line["weights"], line["note"]) == (200, 1.5, "none", "short")
+    assert line["dice"] == 0.7
+    assert pd.isna(scores["dice"].iloc[2])
+    assert (scores["title"].iloc[0], scores["types"].iloc[0]) == ("U-Net + PP", "a|b")
+
+
+def test_columns_that_one_file_lacks_are_nan(store: Path, made: Any) -> None:
+    run = made.run(store, "paper-s0-0a0b0c0d")
+    made.evaluation(run, "kumar.test", {"image": ["a"], "dice": [0.5]})
+    made.evaluation(run, "tnbc.all", {"image": ["a"], "pq": [0.25]})
+    scores = load_scores([store])
+    assert scores["dice"].isna().tolist() == [False, True]
+    assert scores["pq"].isna().tolist() == [True, False]
+
+
+def test_empty_stores_give_an_empty_frame(store: Path) -> None:
+    assert list(load_scores([]).columns) == list(COLUMNS)
+    assert len(load_scores([store])) == 0
+
+
+def test_unfinished_runs_are_left_out(store: Path, made: Any) -> None:
+    made.run(store, "paper-s0-aaaaaaaa")
+    unscored = made.evaluation(made.run(store, "paper-s1-bbbbbbbb"), "kumar.test", made.scores(["a"]))
+    (unscored / "scores.csv").unlink()
+    undescribed = made.evaluation(made.run(store, "paper-s2-cccccccc"), "kumar.test", made.scores(["a"]))
+    (undescribed / "evaluation.json").unlink()
+    unrecorded = made.run(store, "paper-s3-dddddddd")
+    made.evaluation(unrecorded, "kumar.test", made.scores(["a"]))
+    (unrecorded / "record.json").unlink()
+    assert len(load_scores([store])) == 0
+    made.evaluation(made.run(store, "paper-s4-eeeeeeee"), "kumar.test", made.scores(["a"]))
+    assert load_scores([store])["seed"].tolist() == [4]
+
+
+def test_a_run_in_two_roots_counts_once_and_the_first_root_wins(
+    store: Path, made: Any, tmp_path: Path
+) -> None:
+    run = made.run(store, "paper-s0-aaaaaaaa")
+    made.evaluation(run, "kumar.test", made.scores(["a"], dice=[0.25]))
+    other = tmp_path / "other"
+    shutil.copytree(store, other)
+    copy = other / run.relative_to(store)
+    path = copy / "evaluations/kumar.test/plain/scores.csv"
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    made.evaluation(copy, "tnbc.all", made.scores(["a"]))
+    scores = load_scores([store, other])
+    assert scores[["dataset", "dice"]].to_numpy().tolist() == [["kumar", 0.25], ["tnbc", 0.5]]
+    assert load_scores([other, store])["dice"].tolist() == [0.75, 0.5]
+
+
+def test_nothing_trained_has_no_training_set(store: Path, made: Any) -> None:
+    run = made.run(
+        store, "paper-s0-aaaaaaaa", train=None, training=None, source="predictions", method="foreign"
+    )
+    made.evaluation(run, "kumar.test", made.scores(["a"]), title="CellProfiler")
+    line = load_scores([store]).iloc[0]
+    assert (line["trained_on"], line["source"], line["title"]) == ("", "predictions", "Cell Profiler")
+    assert pd.isna(line["steps"])
+
+
+def test_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is no folder of stored results"):
+        load_scores([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("record.json", {"format": 2}, "format is 2"),
+        ("record.json", {"seed": "zero"}, "'seed' is 'zero', expected int"),
+        ("record.json", {"seed": True}, "'seed' is True"),
+        ("record.json", {"run_id": None}, "'run_id' is None"),
+        ("record.json", {"train": "kumar"}, "'train' and 'training'"),
+        ("record.json", {"train": {"dataset": "kumar"}}, "'split' is None"),
+        ("record.json", {"training": {"steps": "many"}}, "'steps' is 'many'"),
+        ("evaluation.json", {"title": 5}, "'title' is 5"),
+        ("evaluation.json", {"types": "abc"}, "'types' is 'abc'"),
+        ("evaluation.json", {"images": 3}, r"scores\.csv must hold 3 different images, not 2"),
+    ],
+)
+def test_wrong_values_name_file_and_key(
+    store: Path, made: Any, file: str, change: dict[str, Any], message: str
+) -> None:
+    run = made.run(store, "paper-s0-aaaaaaaa")
+    folder = made.evaluation(run, "kumar.test", made.scores(["a", "b"]))
+    path = (run if file == "record.json" else folder) / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=message) as caught:
+        load_scores([store])
+    assert str(path.parent) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+@pytest.mark.parametrize("file", ["record.json", "evaluation.json"])
+def test_broken_json_is_named(store: Path, made: Any, file: str, content: str) -> None:
+    run = made.run(store, "paper-s0-aaaaaaaa")
+    folder = made.evaluation(run, "kumar.test", made.scores(["a"]))
+    path = (run if file == "record.json" else folder) / file
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        load_scores([store])
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no readable CSV"),
+        ("picture,dice\na,0.5\n", "no column 'image'"),
+        ("image,dice\na,0.5\na,0.5\n", "different images"),
+        ("image,dice\na,0.5\n,0.5\n", "different images"),
+        ("image,dice\na,0.5\n", "not 1 lines"),
+        ("image,dice\na,0.5\nb,good\n", "'dice' holds something that is no number"),
+        ("image,seed\na,1\nb,2\n", "'seed' is a reserved name"),
+    ],
+)
+def test_broken_scores_are_named(store: Path, made: Any, content: str, message: str) -> None:
+    folder = made.evaluation(made.run(store, "paper-s0-aaaaaaaa"), "kumar.test", made.scores(["a", "b"]))
+    path = folder / "scores.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        load_scores([store])
+    assert str(path) in str(caught.value)
+
+
+def test_options_are_described_in_one_order() -> None:
+    assert describe({"b": None, "a": True}) == describe({"a": True, "b": None}) == "a=true, b=null"
