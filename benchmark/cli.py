@@ -1,0 +1,143 @@
+"""The `nucbench` command: typed functions of `benchmark.commands`, one per subcommand."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentParser
+from jsonargparse import Namespace as Arguments
+
+from benchmark import commands
+from benchmark.registry import DATASETS, METHODS, TABLES
+from postproc.errors import ConfigError, NucbenchError
+
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "run": commands.run,
+    "sweep": commands.sweep,
+    "predict": commands.predict,
+    "score": commands.score,
+    "evaluate": commands.evaluate,
+    "leaderboard": commands.leaderboard,
+    "publish": commands.publish,
+    "list": commands.list_,
+    "prepare": commands.prepare,
+    "demo": commands.demo,
+}
+"""Subcommand -> function; the function's signature and docstring are its options and help."""
+
+EPILOG = f"""\
+methods:  {", ".join(METHODS)}
+datasets: {", ".join(DATASETS)}
+tables:   {", ".join(TABLES)}
+
+NUCBENCH_DATA and NUCBENCH_RUNS name the folders of datasets and of runs where --data and --runs are not given."""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the parser of the whole command line; imports nothing heavy."""
+    parser = ArgumentParser(
+        prog="nucbench",
+        description="Benchmark suite for nuclei segmentation, detection and classification in histopathology.",
+        formatter_class=_formatter(),
+        epilog=EPILOG,
+    )
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        subcommands.add_subcommand(name, _subparser(function), help=_summary(function))
+    return parser
+
+
+def _formatter() -> Any:
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+        """Keeps the line breaks of descriptions."""
+
+    return Formatter
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return parse_docstring(function.__doc__ or "").short_description or ""
+
+
+def _subparser(function: Callable[..., Any]) -> ArgumentParser:
+    """Build the parser of one subcommand from the signature and docstring of its function.
+
+    Positional parameters become positional arguments, keyword-only ones flags; lists take several words
+    (``--evaluate kumar tnbc.all``), booleans are switches.
+    """
+    doc = parse_docstring(function.__doc__ or "")
+    text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+    parser = ArgumentParser(description=text, formatter_class=_formatter(), epilog=EPILOG)
+    hints = get_type_hints(function)
+    helps = {param.arg_name: param.description for param in doc.params}
+    for name, parameter in inspect.signature(function).parameters.items():
+        settings: dict[str, Any] = {"help": helps[name]}
+        item = _item_type(hints[name])
+        required = parameter.default is inspect.Parameter.empty
+        if hints[name] is not bool:
+            settings["type"] = item or hints[name]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            parser.add_argument(name, **settings, **({"nargs": "+" if required else "*"} if item else {}))
+            continue
+        if hints[name] is bool:
+            switch = "store_false" if parameter.default else "store_true"
+            flag = f"--no-{name}" if parameter.default else f"--{name}"
+            parser.add_argument(flag.replace("_", "-"), dest=name, action=switch, **settings)
+            continue
+        if item:
+            settings["nargs"] = "+"
+        settings.update({"required": True} if required else {"default": parameter.default})
+        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
+    return parser
+
+
+def _item_type(hint: Any) -> Any:
+    """Return T of ``list[T]`` or ``list[T] | None``, and None for any other hint."""
+    for option in (hint, *get_args(hint)):
+        if getattr(option, "__origin__", None) is list:
+            return get_args(option)[0]
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    function = COMMANDS[parsed.subcommand]
+    given = parsed[parsed.subcommand]
+    given = given.as_dict() if isinstance(given, Arguments) else dict(given)
+    try:
+        return function(**{name: _with_folders(name, value) for name, value in given.items()}) or 0
+    except NucbenchError as error:
+        if parsed.debug:
+            traceback.print_exc()
+        print(f"nucbench: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("nucbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _with_folders(name: str, value: Any) -> Any:
+    """Fill in the folders of datasets and runs from the environment."""
+    if value is None and name in ("data", "runs"):
+        return Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

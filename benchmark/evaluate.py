@@ -1,0 +1,75 @@
+"""Score stored predictions, image by image."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pandas as pd
+
+from benchmark.metrics.image import score_image
+from benchmark.metrics.pooling import summarise
+from benchmark.progress import track
+from benchmark.spec import Target
+from benchmark.store import RunStore, read_instances, write_json, write_scores
+from datamodules.base import NucleiDataModule
+from postproc.codec import Params
+
+
+def evaluate(
+    store: RunStore,
+    data: NucleiDataModule,
+    target: Target,
+    variant: str,
+    title: str,
+    params: Params,
+    *,
+    typed: bool,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Score one variant on the images of a target and store a row per image.
+
+    Args:
+        store: Of the run; holds the predictions.
+        data: The dataset of the target.
+        target: Dataset and split.
+        variant: Key of the variant.
+        title: Its row name in tables.
+        params: Its post-processing parameters, stored beside the scores.
+        typed: Whether types are scored (the method predicts this dataset's types).
+        progress: Show a progress bar.
+
+    Returns:
+        The summary over images.
+
+    Raises:
+        DataError: If a prediction is missing or misshapen.
+    """
+    folder = store.evaluation(str(target), variant)
+    file = folder / "scores.csv"
+    if (folder / "evaluation.json").exists() and file.exists():
+        return summarise(pd.read_csv(file, dtype={"image": str}))
+    card = data.card
+    types = len(card.types) if typed else 0
+    rows: list[dict[str, Any]] = []
+    for record in track(data.select(target.split), f"scoring {target} ({title})", progress):
+        sample = data.read(record)
+        prediction = read_instances(store.prediction_file(card.name, variant, record.image_id))
+        radius = card.radius
+        rows.append({"image": record.image_id, **score_image(sample.truth, prediction, radius=radius, types=types)})
+    scores = pd.DataFrame(rows)
+    write_scores(file, scores)
+    write_json(
+        folder / "evaluation.json",
+        {
+            "dataset": target.dataset,
+            "split": target.split,
+            "variant": variant,
+            "title": title,
+            "params": dataclasses.asdict(params),
+            "images": len(rows),
+            "types": list(card.types[:types]),
+            "radius": card.radius,
+        },
+    )
+    return summarise(scores)

@@ -1,0 +1,90 @@
+"""Somebody else's predictions: the same scoring, the same tables."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from benchmark.environment import environment
+from benchmark.evaluate import evaluate
+from benchmark.registry import METHODS
+from benchmark.run import Machine, Result, open_dataset
+from benchmark.scoring import find_label_maps
+from benchmark.spec import FORMAT, Target
+from benchmark.store import RunStore, write_instances, write_json
+from datamodules.files import read_instances
+from postproc.codec import Params
+from postproc.errors import ConfigError, DataError
+
+
+def evaluate_foreign(
+    predictions: Path, dataset: str, split: str, method: str, trained_on: str, note: str, machine: Machine
+) -> Result:
+    """Score a folder of label maps on a dataset and store it like a run.
+
+    Args:
+        predictions: Folder with one label map per image of the split, named by image id.
+        dataset: Registry name.
+        split: Split of the dataset.
+        method: Row name in tables.
+        trained_on: Dataset the method was trained on.
+        note: Where the predictions come from.
+        machine: Where datasets and runs are.
+
+    Raises:
+        ConfigError: If the row name is empty.
+        DataError: If a prediction is missing or has another size than its image.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+    if not slug:
+        raise ConfigError(f"--method {method!r} is no name for a row")
+    data = open_dataset(dataset, machine)
+    records = data.select(split)
+    files = find_label_maps(predictions)
+    missing = [record.image_id for record in records if record.image_id not in files]
+    if missing:
+        raise DataError(
+            f"{predictions} has no prediction for {len(missing)} of {len(records)} images of {dataset}.{split}: "
+            f"{', '.join(missing[:5])}. Files are matched by image id, extensions .mat, .npy, .png or .tif."
+        )
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(files[record.image_id].read_bytes())
+    name = slug if slug not in METHODS else f"{slug}-predictions"
+    store = RunStore(machine.runs, f"{name}/{trained_on}/paper-s0-{digest.hexdigest()[:8]}")
+    with store.lock():
+        for record in records:
+            prediction = read_instances(files[record.image_id])
+            if prediction.shape != data.read(record).truth.shape:
+                raise DataError(
+                    f"{files[record.image_id]} is {prediction.shape} px, image {record.image_id} of {dataset} is "
+                    f"{data.read(record).truth.shape}"
+                )
+            write_instances(store.prediction_file(dataset, slug, record.image_id), prediction)
+        write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
+        write_json(store.record_file, _record(store, method, slug, trained_on, note))
+        target = Target(dataset, split)
+        summary = evaluate(
+            store, data, target, slug, method, Params(), typed=bool(data.card.types), progress=machine.progress
+        )
+    return Result(store, {(str(target), method): summary})
+
+
+def _record(store: RunStore, method: str, slug: str, trained_on: str, note: str) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "run_id": store.run_id,
+        "method": slug,
+        "protocol": "paper",
+        "seed": 0,
+        "train": {"dataset": trained_on, "split": "train"},
+        "variants": {slug: method},
+        "options": {},
+        "overrides": {},
+        "training": {},
+        "environment": environment(),
+        "data": {},
+        "source": "predictions",
+        "note": note,
+    }

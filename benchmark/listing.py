@@ -1,0 +1,86 @@
+"""`nucbench list`: what there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
+from benchmark.store import read_json
+
+
+def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
+    """Print methods, datasets, tables or runs."""
+    printers = {"methods": _methods, "datasets": _datasets, "tables": _tables, "runs": _runs}
+    printers[what](Console(), verbose, data, runs)
+
+
+def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+    from benchmark.options import option_defaults
+
+    if not verbose:
+        table = Table("method", "rows in tables", "tasks", "summary")
+        for name in METHODS:
+            card = method_class(name).card
+            table.add_row(name, "\n".join(v.title for v in card.variants), "\n".join(card.tasks), card.summary)
+        console.print(table)
+        return
+    for name in METHODS:
+        kind = method_class(name)
+        card = kind.card
+        console.print(f"[bold]{name}[/bold]  {card.summary}")
+        lines = [f"paper: {card.paper}", card.url, f"recipe: {card.recipe}"]
+        lines += [f"deviates: {text}" for text in card.deviations]
+        lines += [f"option {key} = {value!r}" for key, value in option_defaults(kind).items()]
+        lines += [f"row {variant.key}: {variant.title}" for variant in card.variants]
+        for line in lines:
+            console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+    table = Table("dataset", "images", "nuclei", "types", "magnification", "present", "summary")
+    for name in DATASETS:
+        kind = dataset_class(name)
+        card = kind.card
+        present = "yes" if (data / name).is_dir() else "no"
+        images = ", ".join(f"{count} {split}" for split, count in card.images.items())
+        magnification = f"{card.magnification:g}x" if card.magnification else "mixed"
+        nuclei = "" if card.nuclei is None else str(card.nuclei)
+        table.add_row(name, images, nuclei, str(len(card.types) or "-"), magnification, present, card.summary)
+    console.print(table)
+    if verbose:
+        for name in DATASETS:
+            card = dataset_class(name).card
+            console.print(f"[bold]{name}[/bold]  {card.title}: {card.citation}")
+            lines = [card.url, f"licence: {card.licence}", *card.notes, *card.layout.splitlines()]
+            for line in lines:
+                console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _tables(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+    from benchmark.registry import table_class
+
+    table = Table("table", "summary")
+    for name in TABLES:
+        table.add_row(name, (table_class(name).__doc__ or "").strip().splitlines()[0])
+    console.print(table)
+
+
+def _runs(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+    table = Table("run", "state", "steps", "minutes", "evaluated on")
+    for file in sorted(runs.glob("*/*/*/spec.json")):
+        folder = file.parent
+        record = folder / "record.json"
+        training = read_json(record).get("training", {}) if record.exists() else {}
+        state = "trained" if record.exists() else "failed" if (folder / "failure.txt").exists() else "unfinished"
+        targets = sorted({p.parent.parent.name for p in folder.glob("evaluations/*/*/evaluation.json")})
+        table.add_row(
+            str(folder.relative_to(runs)), state, str(training.get("steps", "")), str(training.get("minutes", "")),
+            ", ".join(targets),
+        )
+        if verbose:
+            table.add_row(json.dumps(read_json(file), indent=1), "", "", "", "")
+    console.print(table)

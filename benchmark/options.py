@@ -1,0 +1,63 @@
+"""Options of a method: its constructor's keyword arguments, checked before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from models.base import NucleiMethod
+from postproc.errors import ConfigError, unknown_name
+
+
+def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
+    """Return the options of a method with their defaults."""
+    return {name: p.default for name, p in inspect.signature(kind).parameters.items() if name != "task"}
+
+
+def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options against the constructor of a method, and convert strings to its types.
+
+    Args:
+        kind: The method.
+        options: Name -> value; values may be strings, as typed on a command line.
+
+    Raises:
+        ConfigError: If a name is unknown or a value has the wrong type.
+    """
+    known = option_defaults(kind)
+    hints = typing.get_type_hints(kind.__init__)
+    checked = {}
+    for name, value in options.items():
+        if name not in known:
+            raise unknown_name(f"option of {kind.card.name}", name, known)
+        checked[name] = _convert(f"option {name!r} of {kind.card.name}", value, hints[name])
+    return checked
+
+
+def _convert(what: str, value: Any, hint: Any) -> Any:
+    """Turn `value` into the type of `hint`, or say what was expected."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for kind in kinds:
+        if kind is type(None) and value in (None, "none", "null"):
+            return None
+        if kind is bool and str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
+        if kind in (int, float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                continue
+            if kind is float or number == int(number):
+                return kind(number)
+        if kind is str and isinstance(value, str):
+            return value
+        choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+        if value in choices:
+            return value
+        if choices:
+            raise ConfigError(f"{what} is {value!r}; choices: {', '.join(map(str, choices))}")
+    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise ConfigError(f"{what} is {value!r}; expected {expected}")

@@ -1,0 +1,40 @@
+"""Copy what tables need of a run: its record and per-image scores."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from benchmark.store import RunStore, read_json, write_json
+from postproc.errors import ConfigError
+
+
+def publish_run(path: Path, root: Path) -> Path:
+    """Copy the record and scores of a finished run below `root`; images, weights and predictions stay.
+
+    Args:
+        path: Run directory.
+        root: Folder of published scores.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        ConfigError: If the run is not finished, was not evaluated, or was trained on synthetic images.
+    """
+    store = RunStore.open(path)
+    files = sorted(store.path.glob("evaluations/*/*/evaluation.json"))
+    if not store.record_file.exists() or not files:
+        raise ConfigError(f"{store.path} has no scores yet; `nucbench run` the same settings to finish it")
+    record = read_json(store.record_file)
+    if record.get("data", {}).get("synthetic"):
+        raise ConfigError(f"{store.path} was trained on synthetic stand-ins; its scores are not published")
+    target = root / store.run_id
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "record.json", record)
+    for file in files:
+        folder = target / file.parent.relative_to(store.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("scores.csv", "evaluation.json"):
+            shutil.copyfile(file.parent / name, folder / name)
+    return target

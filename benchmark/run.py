@@ -1,0 +1,236 @@
+"""One run from spec to scores: train, tune, predict, evaluate, each skipped where it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmark.environment import environment
+from benchmark.evaluate import evaluate
+from benchmark.inference import InferenceSettings
+from benchmark.predict import predict_dataset
+from benchmark.precision import resolve
+from benchmark.registry import dataset_class
+from benchmark.spec import FORMAT, RunSpec, Target
+from benchmark.store import RunStore, read_json, write_json
+from benchmark.train import build_method, load_weights, task_of, train
+from benchmark.tune import fit_parameters
+from postproc.codec import Params
+from postproc.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+    from datamodules.base import NucleiDataModule
+    from models.base import NucleiMethod
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where things are and how much of the machine to use.
+
+    Attributes:
+        data: Folder with one folder per dataset.
+        runs: Folder of all runs.
+        devices: GPUs that train together.
+        workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
+        progress: Show progress bars.
+    """
+
+    data: Path
+    runs: Path
+    devices: int = 1
+    workers: int | None = None
+    progress: bool = True
+
+    def loaders(self) -> int:
+        """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
+        if self.workers is not None:
+            return self.workers
+        return min(8, max(0, _cores() - 2))
+
+    def decoders(self) -> int:
+        """Return the number of processes that decode."""
+        return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
+
+
+def _cores() -> int:
+    return torch.multiprocessing.cpu_count()
+
+
+def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
+    """Return a data module whose files are known to be there.
+
+    Raises:
+        ConfigError: If there is no dataset of that name.
+        DataError: If its folder is missing or not recognised.
+    """
+    data = dataset_class(name)(machine.data / name)
+    if not data.records:
+        raise DataError(data.missing_message())
+    return data
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left.
+
+    Attributes:
+        store: Its directory.
+        scores: (target, row title) -> summary over images.
+    """
+
+    store: RunStore
+    scores: dict[tuple[str, str], dict[str, float]]
+
+
+def execute(
+    spec: RunSpec, targets: list[Target], machine: Machine, loggers: list[Logger] | None = None
+) -> Result:
+    """Run a spec and evaluate it on `targets`; whatever is already stored is not computed again.
+
+    Raises:
+        ConfigError: If the spec cannot work, found before anything is trained.
+        DataError: If data is missing, found before anything is trained.
+    """
+    data = open_dataset(spec.dataset, machine)
+    data.select(spec.split)
+    others = {t.dataset: open_dataset(t.dataset, machine) for t in targets}
+    for target in targets:
+        others[target.dataset].select(target.split)
+    if machine.devices > max(1, torch.cuda.device_count()):
+        raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
+    method = build_method(spec, task_of(spec))
+    _check_pair(method, data)
+    store = RunStore.create(machine.runs, spec)
+    with store.lock():
+        magnification, params = prepare_run(spec, store, method, data, machine, loggers)
+        scores = {}
+        for target in targets:
+            scores.update(_evaluate(store, method, others[target.dataset], target, params, magnification, machine, spec))
+    return Result(store, scores)
+
+
+def prepare_run(
+    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, machine: Machine,
+    loggers: list[Logger] | None = None,
+) -> tuple[float | None, dict[str, Params]]:
+    """Train and tune, and write the record; return the training magnification and the parameters."""
+    training: dict[str, Any] = {"steps": 0, "minutes": 0.0}
+    if method.card.trained:
+        training = train(
+            spec, store, method, data, workers=machine.loaders(), devices=machine.devices, loggers=loggers,
+            progress=machine.progress,
+        )
+    if torch.cuda.is_available():
+        method = method.cuda()
+    magnification = training_magnification(data, spec.split)
+    settings = InferenceSettings(precision=spec.precision)
+    params = fit_parameters(
+        spec, store, method, data, magnification=magnification, settings=settings, workers=machine.decoders(),
+        progress=machine.progress,
+    )
+    if not store.record_file.exists():
+        _write_record(spec, store, method, data, training, magnification)
+    return magnification, params
+
+
+def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
+    """Refuse a training set that lacks what the method learns from."""
+    needs, has = method.card.needs, data.card.annotation
+    if needs == "instances" and has == "points":
+        raise ConfigError(
+            f"{method.card.name} learns from outlines, but {data.card.name} has only points. Methods that learn from "
+            "points are listed by: nucbench list methods"
+        )
+
+
+def training_magnification(data: NucleiDataModule, split: str) -> float | None:
+    """Return the most frequent magnification of the training images, None where unknown."""
+    if data.card.magnification is not None:
+        return data.card.magnification
+    known = Counter(sample.magnification for sample in data.samples(split))
+    return known.most_common(1)[0][0]
+
+
+def _write_record(
+    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, training: dict[str, Any],
+    magnification: float | None,
+) -> None:
+    machine = environment()
+    write_json(
+        store.record_file,
+        {
+            "format": FORMAT,
+            "run_id": store.run_id,
+            "method": spec.method,
+            "protocol": spec.protocol,
+            "seed": spec.seed,
+            "train": {"dataset": spec.dataset, "split": spec.split, "magnification": magnification},
+            "variants": {variant.key: variant.title for variant in method.card.variants},
+            "options": dict(spec.options),
+            "overrides": spec.overrides.given(),
+            "training": {
+                **training,
+                "weights": str(spec.options.get("weights", method.card.pretrained or "none")),
+                "hardware": machine["hardware"],
+                "precision": resolve(spec.precision),
+            },
+            "environment": machine,
+            "data": data.fingerprint(spec.split),
+            "source": "run",
+            "note": "",
+        },
+    )
+
+
+def _evaluate(
+    store: RunStore, method: NucleiMethod, data: NucleiDataModule, target: Target, params: dict[str, Params],
+    magnification: float | None, machine: Machine, spec: RunSpec,
+) -> dict[tuple[str, str], dict[str, float]]:
+    settings = InferenceSettings(precision=spec.precision)
+    predict_dataset(
+        method, store, data, target.split, params, magnification=magnification, settings=settings,
+        workers=machine.decoders(), progress=machine.progress,
+    )
+    titles = {variant.key: variant.title for variant in method.card.variants}
+    typed = bool(data.card.types) and data.card.types == method.task.types
+    return {
+        (str(target), titles[key]): evaluate(
+            store, data, target, key, titles[key], params[key], typed=typed, progress=machine.progress
+        )
+        for key in params
+    }
+
+
+def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
+    """Load a finished run: its method with weights, parameters per variant, and record.
+
+    Raises:
+        ConfigError: If the run is not finished.
+    """
+    if not store.record_file.exists():
+        raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to go on")
+    spec = store.spec()
+    spec = dataclasses.replace(spec, options={**spec.options, **_no_download(spec)})
+    method = build_method(spec, task_of(spec))
+    if method.card.trained:
+        load_weights(method, store.weights_file)
+    stored = read_json(store.params_file)
+    params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items()}
+    if torch.cuda.is_available():
+        method = method.cuda()
+    return method.eval(), params, read_json(store.record_file)
+
+
+def _no_download(spec: RunSpec) -> dict[str, str]:
+    """Return the options that keep a constructor from fetching weights which are overwritten anyway."""
+    from benchmark.options import option_defaults
+    from benchmark.registry import method_class
+
+    return {"weights": "none"} if "weights" in option_defaults(method_class(spec.method)) else {}

@@ -1,0 +1,129 @@
+"""Score any folder of predicted label maps against a folder of annotated ones (`nucbench score`)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.metrics.image import score_image
+from benchmark.metrics.pooling import summarise
+from datamodules.files import read_instances
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
+
+LABEL_SUFFIXES = (".mat", ".npy", ".png", ".tif", ".tiff")
+"""Endings of the label maps that are looked for; other files in the folders are left alone."""
+
+OBJECT_COLUMNS = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
+"""Columns of every table, after ``image``."""
+
+
+def score_folders(
+    truth: Path, predictions: Path, *, radius: float = 12.0, types: int | None = None
+) -> pd.DataFrame:
+    """Score each annotated image of a folder, and the folder as a whole.
+
+    Files belong together if their names without the extension are equal; the formats may differ. Predictions
+    of images that have no annotation are named in a warning and not scored.
+
+    Args:
+        truth: Folder of label maps: ``.mat`` with ``inst_map`` and perhaps ``inst_type``, ``.npy``, ``.png``,
+            ``.tif``.
+        predictions: Likewise.
+        radius: Px within which a nucleus counts as detected, for F_d and F_c: 12 at 40x, 6 at 20x.
+        types: Number of types T, None = the largest that occurs in any file.
+
+    Returns:
+        A row per image in the order of their names, and last ``all``: the mean over the images (without those
+        that have no nucleus on either side), but the classification columns from counts pooled over the
+        images. Columns ``image``, dice, aji, aji_plus, dice2, dq, sq, pq; where both sides have types also
+        F_d, accuracy, F_c_1 ... F_c_T.
+
+    Raises:
+        ConfigError: If the radius or the number of types makes no sense.
+        DataError: If a folder is missing or has no label map, two files have one name, a prediction is
+            missing or of another size, or a file cannot be read.
+    """
+    if not radius >= 0:
+        raise ConfigError(f"radius is {radius} px; give 0 or more, such as 12 at 40x or 6 at 20x")
+    if types is not None and types < 1:
+        raise ConfigError(f"types is {types}; give the number of nucleus types, or leave it out")
+    pairs = _pairs(Path(truth), Path(predictions))
+    rows = [_score(name, *paths, radius, types or 0) for name, paths in pairs.items()]
+    scores = pd.DataFrame(rows)
+    summary = summarise(scores)
+    classes = [name for name in summary if name.startswith("F_c_") and name.removeprefix("F_c_").isdigit()]
+    classes.sort(key=lambda name: int(name.removeprefix("F_c_")))
+    typed = ["F_d", "accuracy", *classes] if "F_d" in summary else []
+    columns = [*OBJECT_COLUMNS, *typed]
+    last = pd.DataFrame([{"image": "all", **{name: summary[name] for name in columns}}])
+    return pd.concat([scores.reindex(columns=["image", *columns]), last], ignore_index=True)
+
+
+def _score(name: str, truth: Path, prediction: Path, radius: float, types: int) -> dict[str, str | float]:
+    both = [_read(truth), _read(prediction)]
+    if both[0].shape != both[1].shape:
+        raise DataError(
+            f"{prediction}: {_size(both[1])} px (H x W), but {truth} has {_size(both[0])} px; "
+            "predict the whole image at the size of its annotation"
+        )
+    row: dict[str, str | float] = {"image": name}
+    row.update(score_image(both[0], both[1], radius=radius, types=types))
+    return row
+
+
+def _read(path: Path) -> Instances:
+    nuclei = read_instances(path)
+    if nuclei.labels is None:
+        raise DataError(f"{path}: holds no label map; a .mat file needs the array inst_map (H, W)")
+    return nuclei
+
+
+def _size(nuclei: Instances) -> str:
+    return f"{nuclei.shape[0]} x {nuclei.shape[1]}"
+
+
+def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
+    """Return the annotated and the predicted file of each name, in the order of the names."""
+    true_files, pred_files = find_label_maps(truth), find_label_maps(predictions)
+    missing = [name for name in true_files if name not in pred_files]
+    if missing:
+        raise DataError(
+            f"{predictions}: no prediction for {_listed(missing)} (of {len(true_files)} images in {truth}); "
+            f"write one file for each ({', '.join(LABEL_SUFFIXES)}), an empty map where nothing was found"
+        )
+    extra = [name for name in pred_files if name not in true_files]
+    if extra:
+        warnings.warn(
+            f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", stacklevel=3
+        )
+    return {name: (path, pred_files[name]) for name, path in true_files.items()}
+
+
+def find_label_maps(folder: Path) -> dict[str, Path]:
+    """Return the label maps of a folder by name without extension, in the order of the names.
+
+    Raises:
+        DataError: If the folder is missing or has no label map, or two files have one name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.is_file():
+            continue
+        if path.stem in files:
+            raise DataError(
+                f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one"
+            )
+        files[path.stem] = path
+    if not files:
+        raise DataError(f"{folder}: no label map; expected files ending in {', '.join(LABEL_SUFFIXES)}")
+    return dict(sorted(files.items()))
+
+
+def _listed(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(repr(name) for name in names[:shown]) + more

@@ -1,0 +1,163 @@
+"""`RunSpec`: what a run is, and the name that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.registry import DATASETS, METHODS
+from postproc.errors import ConfigError, unknown_name
+
+PROTOCOLS = ("strict", "paper")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+FORMAT = 1
+"""Version of the files in a run directory."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a run trains differently from the method's recipe; None keeps the recipe's value.
+
+    Attributes:
+        crop: Side of the training crops in px.
+        batch_size: Crops per optimiser step (per GPU).
+        lr: Learning rate at the start of each phase.
+        epochs: Passes over the training images, over all phases.
+        steps: Optimiser steps, over all phases; instead of `epochs`.
+        schedule: Learning-rate schedule, ``constant`` or ``cosine``.
+        augment: Augmentation policy.
+        crops_per_image: Crops drawn from each image in an epoch.
+        max_minutes: Training stops after that many minutes; a cosine is stretched over them.
+    """
+
+    crop: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    schedule: str | None = None
+    augment: str | None = None
+    crops_per_image: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that every number is positive.
+
+        Raises:
+            ConfigError: If one is not.
+        """
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int | float) and value <= 0:
+                raise ConfigError(f"{name} must be positive, not {value}")
+
+    def given(self) -> dict[str, Any]:
+        """Return the overrides that are set."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training: a method on the training images of a dataset, under a protocol, with a seed.
+
+    Attributes:
+        method: Registry name of the method.
+        dataset: Registry name of the training set.
+        split: Split to train on.
+        protocol: ``strict`` keeps validation images and chooses checkpoint and post-processing on them; ``paper``
+            trains on everything, keeps the last checkpoint and the paper's post-processing parameters.
+        seed: Seed of initialisation, crops and augmentation.
+        precision: Lightning precision; ``auto`` = the fastest mixed precision of the hardware.
+        options: Constructor arguments of the method that differ from the paper's.
+        overrides: Recipe settings that differ from the paper's.
+    """
+
+    method: str
+    dataset: str
+    split: str = "train"
+    protocol: str = "paper"
+    seed: int = 0
+    precision: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=Overrides)
+
+    def __post_init__(self) -> None:
+        """Check names.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        for kind, name, choices in (
+            ("method", self.method, METHODS),
+            ("dataset", self.dataset, DATASETS),
+            ("protocol", self.protocol, PROTOCOLS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if name not in choices:
+                raise unknown_name(kind, name, choices)
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as JSON types, without overrides that are not set."""
+        content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
+        content["overrides"] = self.overrides.given()
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ConfigError: If a key is unknown.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in content:
+            if name not in known:
+                raise unknown_name("key of a run", name, known)
+        given = dict(content)
+        allowed = {f.name for f in dataclasses.fields(Overrides)}
+        for name in given.get("overrides", {}):
+            if name not in allowed:
+                raise unknown_name("override", name, allowed)
+        given["overrides"] = Overrides(**given.get("overrides", {}))
+        return cls(**given)
+
+    @property
+    def run_id(self) -> str:
+        """Folder of the run below the runs folder: method / training set / protocol, seed and hash of the spec."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        train = self.dataset if self.split == "train" else f"{self.dataset}.{self.split}".replace(":", "-")
+        return f"{self.method}/{train.replace(',', '+')}/{self.protocol}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A set of images to evaluate on.
+
+    Attributes:
+        dataset: Registry name.
+        split: Split of the dataset.
+    """
+
+    dataset: str
+    split: str = "test"
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read ``dataset`` (its test split) or ``dataset.split``.
+
+        Raises:
+            ConfigError: If the dataset is unknown.
+        """
+        dataset, _, split = text.partition(".")
+        if dataset not in DATASETS:
+            raise unknown_name("dataset", dataset, DATASETS)
+        return cls(dataset, split or "test")
+
+    def __str__(self) -> str:
+        return f"{self.dataset}.{self.split}"

@@ -1,0 +1,195 @@
+"""The run directory: every file is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from benchmark.spec import FORMAT, RunSpec
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
+
+
+@contextmanager
+def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that replaces it when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, mode, encoding=encoding, newline=None if "b" in mode else "") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, keys in the given order."""
+    with atomic(path, "w") as file:
+        json.dump(content, file, indent=2, default=_plain)
+        file.write("\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file.
+
+    Raises:
+        DataError: If it is missing or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return content
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
+
+
+class RunStore:
+    """Files of one run.
+
+    Args:
+        root: Folder of all runs.
+        run_id: Folder of this run below it.
+    """
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        self.root = root
+        self.run_id = run_id
+        self.path = root / run_id
+
+    @classmethod
+    def create(cls, root: Path, spec: RunSpec) -> RunStore:
+        """Return the store of `spec`, with its spec.json written where it is new."""
+        store = cls(root, spec.run_id)
+        if not store.spec_file.exists():
+            write_json(store.spec_file, {"format": FORMAT, **spec.to_dict()})
+        return store
+
+    @classmethod
+    def open(cls, path: Path) -> RunStore:
+        """Return the store of an existing run directory.
+
+        Raises:
+            ConfigError: If `path` holds no run.
+        """
+        path = path.resolve()
+        if not (path / "spec.json").is_file():
+            raise ConfigError(f"{path} is no run directory: it has no spec.json. Runs are listed by their folder, "
+                              "for example runs/dist/kumar/paper-s0-1234abcd")
+        return cls(path.parents[2], str(path.relative_to(path.parents[2])))
+
+    @property
+    def spec_file(self) -> Path:
+        """The resolved spec."""
+        return self.path / "spec.json"
+
+    @property
+    def record_file(self) -> Path:
+        """What leaderboards read about the run; exists once training and tuning are complete."""
+        return self.path / "record.json"
+
+    @property
+    def params_file(self) -> Path:
+        """Post-processing parameters per variant."""
+        return self.path / "params.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights_file(self) -> Path:
+        """Weights of the finished training."""
+        return self.checkpoints / "final.pt"
+
+    def spec(self) -> RunSpec:
+        """Return the stored spec.
+
+        Raises:
+            DataError: If it was written by another version.
+        """
+        content = read_json(self.spec_file)
+        if content.pop("format", None) != FORMAT:
+            raise DataError(f"{self.spec_file} was written by another version of nucbench; run it again")
+        return RunSpec.from_dict(content)
+
+    def prediction_file(self, dataset: str, variant: str, image_id: str) -> Path:
+        """Return where the predicted nuclei of an image lie."""
+        return self.path / "predictions" / dataset / variant / f"{image_id}.npz"
+
+    def evaluation(self, target: str, variant: str) -> Path:
+        """Return the folder of one evaluation."""
+        return self.path / "evaluations" / target / variant
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that a second process cannot write it.
+
+        Raises:
+            ConfigError: If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"another process is working on {self.path}; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_instances(path: Path, instances: Instances) -> None:
+    """Write nuclei as a compressed .npz."""
+    arrays: dict[str, Any] = {"shape": np.array(instances.shape)}
+    for name in ("labels", "points", "types", "scores", "regions"):
+        value = getattr(instances, name)
+        if value is not None:
+            arrays[name] = value
+    with atomic(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_instances(path: Path) -> Instances:
+    """Read what `write_instances` wrote.
+
+    Raises:
+        DataError: If the file is missing or broken.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read the prediction {path}: {error}. Delete it and run again.") from error
+    height, width = (int(v) for v in arrays.pop("shape"))
+    return Instances((height, width), **arrays)
+
+
+def write_scores(path: Path, scores: pd.DataFrame) -> None:
+    """Write per-image scores as CSV, with all digits."""
+    with atomic(path, "w") as file:
+        scores.to_csv(file, index=False, lineterminator="\n")

@@ -1,0 +1,109 @@
+"""Choose post-processing parameters on the validation images."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.inference import InferenceSettings, predict_maps, rescale
+from benchmark.metrics.image import score_image
+from benchmark.predict import decode, decoders
+from benchmark.progress import track
+from benchmark.spec import RunSpec
+from benchmark.store import RunStore, read_json, write_json
+from datamodules.base import NucleiDataModule
+from postproc.codec import Codec, Maps, Params, search_space
+from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    from models.base import NucleiMethod
+
+CRITERIA = ("aji", "detection_f1")
+"""What is maximised: AJI (as the DIST paper, section VI-C), or the F1 of detection where there are no outlines."""
+
+
+def fit_parameters(
+    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, *, magnification: float | None,
+    settings: InferenceSettings, workers: int, progress: bool = True,
+) -> dict[str, Params]:
+    """Return the post-processing parameters of every variant, tuned under protocol ``strict``.
+
+    Under protocol ``paper`` these are the paper's. The result is stored, with the score of every candidate, and read
+    back by a run that resumes.
+    """
+    if store.params_file.exists():
+        stored = read_json(store.params_file)
+        return {
+            variant: codec.params_type(**stored[variant]["params"]) for variant, codec in method.codecs.items()
+        }
+    if spec.protocol == "paper":
+        chosen = {variant: codec.defaults() for variant, codec in method.codecs.items()}
+        _write(store, chosen, {})
+        return chosen
+    method.eval()
+    images: list[tuple[Maps, Instances]] = []
+    for record in track(data.select("validation"), "predicting validation images", progress):
+        sample = data.read(record)
+        factor = magnification / sample.magnification if magnification and sample.magnification else 1.0
+        images.append((predict_maps(method, rescale(sample.image, factor), settings), sample.truth))
+    chosen, trials = {}, {}
+    for variant, codec in method.codecs.items():
+        chosen[variant], trials[variant] = tune(codec, images, data.card.radius, workers, progress)
+    _write(store, chosen, trials)
+    return chosen
+
+
+def candidates(codec: Codec[Any]) -> list[Params]:
+    """Return every combination of the tunable parameters of a codec, the paper's first."""
+    space = search_space(codec.params_type)
+    default = codec.defaults()
+    grid = [dataclasses.replace(default, **dict(zip(space, values, strict=True)))
+            for values in itertools.product(*space.values())]
+    return [default, *(params for params in grid if params != default)]
+
+
+def tune(
+    codec: Codec[Any], images: list[tuple[Maps, Instances]], radius: float, workers: int, progress: bool = True
+) -> tuple[Params, list[dict[str, Any]]]:
+    """Return the best parameters over all candidates, and every candidate's score.
+
+    The mean over images counts; of equal candidates the first one wins, so the paper's stay where nothing is gained.
+
+    Args:
+        codec: Decodes the maps.
+        images: Maps and annotation of each validation image.
+        radius: Px within which a detection counts.
+        workers: Processes that decode.
+        progress: Show a progress bar.
+    """
+    grid = candidates(codec)
+    jobs = [(params, maps, truth) for params in grid for maps, truth in images]
+    with decoders(workers) as pool:
+        if pool is None:
+            values = [_score(codec, *job, radius) for job in track(jobs, "tuning post-processing", progress)]
+        else:
+            futures = [pool.submit(_score, codec, *job, radius) for job in jobs]
+            values = [future.result() for future in track(futures, "tuning post-processing", progress)]
+    scores = np.array(values).reshape(len(grid), len(images))
+    means = np.nan_to_num(np.nanmean(scores, axis=1), nan=-1.0) if scores.size else np.zeros(len(grid))
+    best = int(np.argmax(means))
+    trials = [{**dataclasses.asdict(params), "score": float(mean)} for params, mean in zip(grid, means, strict=True)]
+    return grid[best], trials
+
+
+def _score(codec: Codec[Any], params: Params, maps: Maps, truth: Instances, radius: float) -> float:
+    found = score_image(truth, decode(codec, maps, params, truth.shape), radius=radius)
+    return next((found[name] for name in CRITERIA if name in found), float("nan"))
+
+
+def _write(store: RunStore, chosen: dict[str, Params], trials: dict[str, Any]) -> None:
+    write_json(
+        store.params_file,
+        {
+            variant: {"params": dataclasses.asdict(params), "trials": trials.get(variant, [])}
+            for variant, params in chosen.items()
+        },
+    )
