@@ -1,0 +1,171 @@
+"""Aperio ImageScope annotations (XML polygons), as MoNuSeg and the first release of Kumar have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError  # types only; defusedxml parses
+from xml.sax.saxutils import quoteattr
+
+import defusedxml.ElementTree as ElementTree
+import numpy as np
+from defusedxml.common import DefusedXmlException
+from numpy.typing import NDArray
+from skimage.draw import polygon as fill_polygon
+from skimage.measure import find_contours
+
+from datamodules.files import replacing
+from postproc.errors import DataError
+from postproc.instances import Instances, LabelMap, relabel
+
+MAX_BYTES = 200_000_000
+"""Largest XML file that is parsed; the largest of MoNuSeg has about 20 MB."""
+
+_TIE = 1e-4
+# px; outlines often run exactly through pixel centres, and this decides which of them are inside
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Regions of one annotation file.
+
+    Attributes:
+        regions: One float64 (V, 2) array per region, (x, y) px; V may be too small for an area.
+        mpp: Microns per px, None where the file does not say.
+    """
+
+    regions: tuple[NDArray[np.float64], ...]
+    mpp: float | None
+
+
+def read_polygons(path: Path) -> Polygons:
+    """Read the regions of an annotation file, in the order in which they were drawn.
+
+    Args:
+        path: The ``.xml`` file.
+
+    Returns:
+        All regions that outline something; those marked as negative (``NegativeROA="1"``) are left out.
+
+    Raises:
+        DataError: If the file is missing, no XML, tries to expand entities, or has no region.
+    """
+    root = _parse(Path(path))
+    regions = tuple(_vertices(r, path) for r in root.iter("Region") if r.get("NegativeROA", "0") != "1")
+    if not regions:
+        raise DataError(f"{path}: the annotation has no region; copy or download it again")
+    return Polygons(regions, _mpp(root))
+
+
+def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) -> LabelMap:
+    """Draw polygons into a label map.
+
+    A pixel belongs to a polygon if its centre does, where pixel (row r, column c) has its centre at (x, y)
+    = (c, r); a centre exactly on the outline is inside on the right and lower side and outside on the left
+    and upper side, so that neighbours share no pixel. Where polygons overlap, the earlier one keeps the
+    pixels. These rules give the label maps of Kumar that circulate more closely than any other that was
+    tried (PQ 0.994 to 0.995 on the three images with both kinds of annotation). Parts outside the image,
+    and regions of fewer than three vertices or without a pixel, are dropped.
+
+    Args:
+        regions: Vertices of each polygon, (V, 2), (x, y) px.
+        shape: (H, W) of the image in px.
+
+    Returns:
+        int32 (H, W), numbered 1..N in the order of `regions`.
+    """
+    labels = np.zeros(shape, np.int32)
+    for number, vertices in enumerate(regions, start=1):
+        if len(vertices) < 3:
+            continue
+        rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
+        free = labels[rows, columns] == 0
+        labels[rows[free], columns[free]] = number
+    return relabel(labels)[0]
+
+
+def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | None]:
+    """Read an annotation file as a label map.
+
+    Args:
+        path: The ``.xml`` file.
+        shape: (H, W) of the image in px.
+
+    Returns:
+        The nuclei and the microns per px, None where the file does not say.
+
+    Raises:
+        DataError: See `read_polygons`; also if no region covers a pixel of the image.
+    """
+    polygons = read_polygons(path)
+    labels = rasterise(polygons.regions, shape)
+    if not labels.any():
+        count = len(polygons.regions)
+        raise DataError(f"{path}: none of {count} regions covers a pixel of an image of {shape} px (H, W)")
+    return Instances(shape, labels=labels), polygons.mpp
+
+
+def write_aperio(path: Path, labels: LabelMap, mpp: float | None = None) -> None:
+    """Write the outer contours of a label map as an annotation file, atomically.
+
+    `rasterise` gives the map back, but for holes and for all but the largest part of a nucleus.
+
+    Args:
+        path: The ``.xml`` file.
+        labels: int32 (H, W), ids 1..N.
+        mpp: Microns per px, left out where None.
+    """
+    scale = "" if mpp is None else f" MicronsPerPixel={quoteattr(str(mpp))}"
+    lines = [f"<Annotations{scale}>", '<Annotation Id="1" Type="4">', "<Regions>"]
+    for number in range(1, int(labels.max(initial=0)) + 1):
+        lines.append(f'<Region Id="{number}" Type="0" NegativeROA="0">')
+        lines.append("<Vertices>")
+        lines += [f'<Vertex X="{x:.6f}" Y="{y:.6f}"/>' for x, y in _contour(labels == number)]
+        lines += ["</Vertices>", "</Region>"]
+    lines += ["</Regions>", "</Annotation>", "</Annotations>"]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    rows, columns = np.nonzero(mask)
+    top, left = rows.min(), columns.min()
+    part = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1).astype(np.float64)
+    contours = find_contours(part, 0.5, fully_connected="high")
+    longest: NDArray[np.float64] = max(contours, key=len)[:-1, ::-1] + (left - 1, top - 1)
+    return longest
+
+
+def _parse(path: Path) -> Element:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: {path.stat().st_size} bytes; annotations of up to {MAX_BYTES} are read")
+    try:
+        root = ElementTree.parse(path).getroot()
+    except DefusedXmlException as error:
+        raise DataError(f"{path}: refused, the XML declares entities or external files ({error})") from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{path}: no valid XML ({error}); copy or download it again") from error
+    if root is None:
+        raise DataError(f"{path}: the XML has no content; copy or download it again")
+    return root
+
+
+def _vertices(region: Element, path: Path) -> NDArray[np.float64]:
+    try:
+        points = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: region {region.get('Id')} has a vertex without numbers X and Y") from error
+    vertices = np.array(points, np.float64).reshape(-1, 2)
+    if not np.isfinite(vertices).all():
+        raise DataError(f"{path}: region {region.get('Id')} has a vertex that is not finite")
+    return vertices
+
+
+def _mpp(root: Element) -> float | None:
+    try:
+        value = float(root.get("MicronsPerPixel", "nan"))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) and value > 0 else None

@@ -1,0 +1,299 @@
+"""Read and write images and label maps.
+
+Every failure is one `DataError` that names the file; no file can run code.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from datamodules.matlab import instances_of_arrays, integral
+from postproc.errors import DataError
+from postproc.instances import Instances, LabelMap, relabel
+
+MAX_PIXELS = 150_000_000
+"""Largest image that is decoded; a file that claims more is taken for a decompression bomb."""
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+"""File name endings that `read_rgb` reads."""
+
+_TIFF = (".tif", ".tiff")
+_PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read a PNG, TIFF, JPEG or BMP file as RGB.
+
+    Alpha is dropped, greyscale repeated, a palette resolved. Of a TIFF with several pages the first is read,
+    which is the full resolution of a pyramid. Images of more than 8 bits per channel are refused, because no
+    rule to scale them fits every scanner.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        uint8 (H, W, 3), contiguous.
+
+    Raises:
+        DataError: If the file is missing, truncated, empty, larger than `MAX_PIXELS` or of another kind.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise DataError(f"{path}: image files end in {', '.join(IMAGE_SUFFIXES)}; convert it to one of them")
+    array = _decode(path, _read_tiff if path.suffix.lower() in _TIFF else _read_pillow_rgb)
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"{path}: {array.dtype} pixels; images must have 8 bits per channel, convert it first"
+        )
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
+        raise DataError(f"{path}: shape {array.shape} is no greyscale, RGB or RGBA image; convert it to RGB")
+    if array.shape[2] < 3:
+        array = np.repeat(array[..., :1], 3, axis=2)
+    return np.ascontiguousarray(array[..., :3])
+
+
+def read_instances(path: Path) -> Instances:
+    """Read a label map, with types where the file has them.
+
+    ``.npy``, ``.png`` (one channel of 8 or 16 bits) and ``.tif`` hold the map alone. ``.mat`` (MATLAB 5)
+    holds ``inst_map``, and perhaps ``inst_type``, ``inst_id``, ``type_map``, as HoVer-Net's label files do,
+    or what `write_mat` wrote; `datamodules.matlab.instances_of_arrays` says how types find their ids. Ids may
+    have gaps and are numbered 1..N anew.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The nuclei; `types` is None where the file has none.
+
+    Raises:
+        DataError: If the file is unreadable, or the map is not 2-D of whole numbers, or types do not fit.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return instances_of_arrays(path, read_mat(path))
+    readers: dict[str, Callable[[Path], NDArray[Any]]] = {
+        ".npy": _read_npy,
+        ".png": _read_pillow_labels,
+        ".tif": _read_tiff,
+        ".tiff": _read_tiff,
+    }
+    if suffix not in readers:
+        raise DataError(f"{path}: label maps end in .mat, .npy, .png or .tif; convert it to one of them")
+    labels, _, _ = relabel(integral(_decode(path, readers[suffix]), path))
+    return Instances((labels.shape[0], labels.shape[1]), labels=labels)
+
+
+def read_mat(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the numeric arrays of a MATLAB 5 file, everything else left out.
+
+    Raises:
+        DataError: If the file is missing, damaged, of version 7.3 or holds more than `MAX_PIXELS` values.
+    """
+    return {
+        name: array for name, array in _decode(Path(path), _load_mat).items() if array.dtype.kind in "biuf"
+    }
+
+
+def check_size(image: NDArray[np.uint8], truth: Instances, path: Path) -> None:
+    """Raise a DataError that names the annotation file `path` if its (H, W) is not the image's."""
+    if image.shape[:2] != truth.shape:
+        raise DataError(f"{path}: annotation of {truth.shape} px (H, W) for an image of {image.shape[:2]} px")
+
+
+def write_rgb(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a uint8 image, (H, W, 3 or 4) or grey (H, W), as .png, .bmp or .tif, atomically."""
+    with replacing(path) as temporary:
+        if Path(path).suffix.lower() in _TIFF:
+            photometric = "rgb" if image.ndim == 3 else "minisblack"
+            tifffile.imwrite(temporary, image, photometric=photometric, compression="lzw")
+        else:
+            Image.fromarray(image).save(temporary)
+
+
+def write_label_png(path: Path, labels: LabelMap) -> None:
+    """Write a label map (H, W) as a PNG of 16 bits, atomically.
+
+    Raises:
+        DataError: If an id is beyond 65535.
+    """
+    if labels.max(initial=0) > 65535:
+        raise DataError(f"{path}: id {labels.max()} does not fit 16 bits; write .npy or .mat instead")
+    with replacing(path) as temporary:
+        Image.fromarray(labels.astype(np.uint16)).save(temporary)
+
+
+def write_npy(path: Path, labels: LabelMap) -> None:
+    """Write a label map (H, W) as .npy, atomically."""
+    with replacing(path) as temporary:
+        np.save(temporary, labels, allow_pickle=False)
+
+
+def write_mat(path: Path, instances: Instances) -> None:
+    """Write nuclei as a MATLAB 5 file with the names of HoVer-Net's label files, atomically.
+
+    ``inst_map`` (H, W), ``inst_id`` (N, 1) and ``inst_centroid`` (N, 2; x, y), and where they are known
+    ``inst_type`` and ``inst_score`` (N, 1). Nuclei without outline have ``image_shape`` (1, 2) in place of
+    ``inst_map``.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "inst_id": np.arange(1, instances.count + 1, dtype=np.int32)[:, None],
+        "inst_centroid": instances.centroids().astype(np.float64),
+    }
+    if instances.labels is not None:
+        arrays["inst_map"] = instances.labels
+    else:
+        arrays["image_shape"] = np.array([instances.shape], np.int32)
+    for name, values in (("inst_type", instances.types), ("inst_score", instances.scores)):
+        if values is not None:
+            arrays[name] = values[:, None]
+    with replacing(path) as temporary:
+        scipy.io.savemat(temporary, arrays, do_compression=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes its place when the block ends without an error.
+
+    A reader never sees half a file, and a killed run leaves the former one. Missing folders are created.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the ending stays, because writers choose the format by it
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    # mkstemp makes files private; the umask cannot be read without being set
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# ---- decoders: they raise whatever their library raises, `_decode` turns it into one DataError ------------
+
+
+def _decode(path: Path, reader: Callable[[Path], Any]) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; copy or download it again")
+    try:
+        return reader(path)
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # foreign decoders raise anything on damaged files, struct.error to MemoryError
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DataError(
+            f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
+        ) from error
+
+
+def _check_pixels(path: Path, *shape: int) -> None:
+    count = 1
+    for extent in shape:
+        count *= int(extent)
+    if count == 0:
+        raise DataError(f"{path}: claims to hold no pixel ({' x '.join(map(str, shape))})")
+    if count > MAX_PIXELS:
+        raise DataError(
+            f"{path}: claims {' x '.join(map(str, shape))} values, more than the limit of {MAX_PIXELS}"
+        )
+
+
+@contextmanager
+def _pillow(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        opened = Image.open(path, formats=("PNG", "JPEG", "BMP"))
+    with opened as image:
+        _check_pixels(path, image.height, image.width)
+        yield image
+
+
+def _read_pillow_rgb(path: Path) -> NDArray[Any]:
+    with path.open("rb") as file:
+        head = file.read(25)
+    # Pillow turns 16-bit RGB into 8 bits without a word: the depth stands in byte 24 of a PNG
+    if head.startswith(_PNG_SIGNATURE) and len(head) == 25 and head[24] == 16:
+        raise DataError(f"{path}: 16 bits per channel; images must have 8, convert it first")
+    with _pillow(path) as image:
+        if image.mode not in _PILLOW_RGB:
+            raise DataError(f"{path}: pixels of mode {image.mode}; convert it to RGB with 8 bits per channel")
+        return np.asarray(image.convert(_PILLOW_RGB[image.mode]))
+
+
+def _read_pillow_labels(path: Path) -> NDArray[Any]:
+    with _pillow(path) as image:
+        if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
+            raise DataError(
+                f"{path}: a label map of mode {image.mode}; colours are no ids, "
+                "write one channel of 8 or 16 bits with the id of the nucleus at each pixel"
+            )
+        return np.asarray(image)
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    size = path.stat().st_size
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        _check_pixels(path, page.imagelength, page.imagewidth)
+        if page.photometric not in (0, 1, 2, 6):  # white is zero, black is zero, RGB, YCbCr
+            raise DataError(f"{path}: colours stored as {page.photometric!r}; convert it to RGB or greyscale")
+        # tifffile fills missing strips with zeros
+        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        if not segments or any(count == 0 or offset + count > size for offset, count in segments):
+            raise DataError(f"{path}: the file is truncated; copy or download it again")
+        array: NDArray[Any] = page.asarray()
+        if page.photometric == 0 and array.dtype == np.uint8:
+            array = 255 - array
+        if array.ndim == 3 and page.planarconfig == 2:  # one plane per channel
+            array = np.moveaxis(array, 0, -1)
+    return array
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    lazy = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(lazy, np.ndarray):
+        raise DataError(f"{path}: an archive of arrays; expected one array")
+    _check_pixels(path, *lazy.shape)
+    return np.array(lazy)
+
+
+def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        for _, shape, _ in scipy.io.whosmat(path):
+            if any(shape):  # an empty array is fine
+                _check_pixels(path, *(max(1, extent) for extent in shape))
+        content = scipy.io.loadmat(path)
+    except NotImplementedError as error:
+        raise DataError(
+            f"{path}: MATLAB 7.3; save it with '-v7' in MATLAB or with scipy.io.savemat"
+        ) from error
+    return {name: value for name, value in content.items() if isinstance(value, np.ndarray)}

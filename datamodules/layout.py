@@ -1,0 +1,251 @@
+"""Find images and annotations in the folders of a dataset, and match them with the committed splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.base import Record, SplitRow
+from datamodules.card import DatasetCard
+from datamodules.files import IMAGE_SUFFIXES, check_size, read_rgb
+from datamodules.sample import Sample
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
+
+_DEPTH = 3
+# archives unpack into a folder of their own, and one more is common
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One public layout: where images lie and where the annotation of each lies.
+
+    Attributes:
+        images: Name of the folder of images, lower case; empty = any that holds images and annotations.
+        annotations: Name of the folder beside it with the annotations, lower case; empty = the same folder.
+        endings: What replaces the image's suffix to give the annotation's name, in order of preference.
+    """
+
+    images: str
+    annotations: str
+    endings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image with its annotation.
+
+    Attributes:
+        stem: File name of the image without its suffix.
+        image: The image.
+        annotation: The annotation.
+        part: Name of the folder above the folder of images, lower case (``train``, ``test_same``); of the
+            folder itself where images and annotations lie together.
+    """
+
+    stem: str
+    image: Path
+    annotation: Path
+    part: str
+
+
+def find_pairs(root: Path, pairings: Iterable[Pairing]) -> list[Found]:
+    """Find images with their annotations under `root`; capitals in folder names do not matter.
+
+    Args:
+        root: The dataset's folder.
+        pairings: The layouts to look for; each folder is read by the first that fits.
+
+    Returns:
+        The pairs, sorted by path. Hidden files and renderings (``*_poly.png``) are passed over.
+
+    Raises:
+        DataError: If an image has no annotation.
+    """
+    pairings = tuple(pairings)
+    found: list[Found] = []
+    for folder in walk(root):
+        for pairing in pairings:
+            pairs = _pairs_of(folder, pairing)
+            if pairs:
+                found += pairs
+                break
+    return found
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Yield `root` and the folders below it, three levels deep, sorted, without hidden ones."""
+    level = [Path(root)]
+    for depth in range(_DEPTH + 1):
+        yield from level
+        if depth < _DEPTH:
+            level = [child for folder in level for child in _folders(folder)]
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the images of a folder, sorted, without hidden files (``._x.tif`` of macOS) and renderings."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and not path.stem.endswith("_poly")
+        and path.is_file()
+    )
+
+
+def make_records(
+    found: Iterable[tuple[str, Path, tuple[Path, ...]]], card: DatasetCard, splits: Mapping[str, SplitRow]
+) -> list[Record]:
+    """Build records from what was found on disk; the committed CSV alone says which split an image is in.
+
+    Args:
+        found: Image id, image and annotations of each image.
+        card: The dataset's card.
+        splits: Its committed splits.
+
+    Returns:
+        Records in the order of the CSV.
+
+    Raises:
+        DataError: If nothing was found, an image stands in two places, or one is not in the CSV.
+    """
+    by_id: dict[str, Record] = {}
+    for image_id, image, annotated in found:
+        if image_id in by_id:
+            raise DataError(
+                f"{card.name}: image {image_id!r} is both {by_id[image_id].image} and {image}; keep one"
+            )
+        row = splits.get(image_id)
+        if row is None:
+            known = ", ".join(list(splits)[:3])
+            raise DataError(
+                f"{image}: image {image_id!r} is not in the splits of {card.name} ({known}, ...); "
+                "move it elsewhere or give it its published name"
+            )
+        by_id[image_id] = Record(image_id, image, annotated, row.group, row.split, row.validation)
+    return [by_id[image_id] for image_id in splits if image_id in by_id]
+
+
+def require_found(records: list[Record], card: DatasetCard, root: Path) -> list[Record]:
+    """Return `records`, or raise a DataError that shows the expected layout if there are none."""
+    if not records:
+        raise DataError(
+            f"{root}: no image of {card.title} found. Get it from {card.url} and lay it out as:\n"
+            f"{card.layout}"
+        )
+    return records
+
+
+def build_sample(
+    record: Record,
+    truth: Instances,
+    card: DatasetCard,
+    *,
+    image: NDArray[np.uint8] | None = None,
+    magnification: float | None = None,
+    mpp: float | None = None,
+) -> Sample:
+    """Put image and annotation together after checking that they agree.
+
+    Args:
+        record: The image's record; its first annotation is named in errors.
+        truth: The annotation.
+        card: The dataset's card.
+        image: The image where it was read already.
+        magnification: Of this image; None = the card's.
+        mpp: Microns per px of this image; None = the card's.
+
+    Raises:
+        DataError: If sizes differ, a type is not on the card, or a point lies outside the image.
+    """
+    source = record.annotations[0] if record.annotations else record.image
+    image = read_rgb(record.image) if image is None else image
+    check_size(image, truth, source)
+    if truth.types is not None and truth.types.max(initial=0) > len(card.types):
+        raise DataError(f"{source}: type {truth.types.max()}; {card.name} has {len(card.types)} types")
+    if truth.points is not None:
+        height, width = truth.shape
+        outside = ((truth.points < 0) | (truth.points > np.array([width - 1, height - 1]))).any(axis=1)
+        if outside.any():
+            x, y = truth.points[outside][0]
+            raise DataError(f"{source}: point ({x}, {y}) lies outside the image of {width} x {height} px")
+    return Sample(
+        image,
+        truth,
+        record.image_id,
+        record.group,
+        card.magnification if magnification is None else magnification,
+        card.mpp if mpp is None else mpp,
+    )
+
+
+def choose_rows(splits: Mapping[str, SplitRow], images: int | None) -> list[SplitRow]:
+    """Choose the images that a synthetic stand-in has.
+
+    Args:
+        splits: The committed splits.
+        images: How many; None = two of each split, and two more of a split that keeps validation images.
+
+    Returns:
+        Rows, taken in turn from each split and, within it, from each group.
+
+    Raises:
+        ConfigError: If the dataset has fewer images.
+    """
+    if images is not None and not 1 <= images <= len(splits):
+        raise ConfigError(f"images = {images}; a stand-in has 1 to {len(splits)} images")
+    buckets: dict[tuple[str, bool], list[SplitRow]] = {}
+    for row in splits.values():
+        buckets.setdefault((row.split, row.validation), []).append(row)
+    queues = [_groups_in_turn(bucket) for bucket in buckets.values()]
+    if images is None:
+        return [row for queue in queues for row in queue[:2]]
+    longest = max(len(queue) for queue in queues)
+    in_turn = [queue[k] for k in range(longest) for queue in queues if k < len(queue)]
+    return in_turn[:images]
+
+
+def without_types(truth: Instances) -> Instances:
+    """Return the outlines of `truth` alone, for stand-ins of datasets that have no types."""
+    return Instances(truth.shape, labels=truth.labels)
+
+
+def _groups_in_turn(rows: list[SplitRow]) -> list[SplitRow]:
+    seen: dict[str, int] = {}
+    turns = []
+    for row in rows:
+        seen[row.group] = seen.get(row.group, 0) + 1
+        turns.append(seen[row.group])
+    return [rows[k] for k in sorted(range(len(rows)), key=lambda k: (turns[k], k))]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _pairs_of(folder: Path, pairing: Pairing) -> list[Found]:
+    if pairing.images and folder.name.lower() != pairing.images:
+        return []
+    beside = folder
+    if pairing.annotations:
+        candidates = [path for path in _folders(folder.parent) if path.name.lower() == pairing.annotations]
+        if not candidates:
+            return []
+        beside = candidates[0]
+    annotations = {path.name: path for path in beside.iterdir() if not path.name.startswith(".")}
+    if not any(name.endswith(pairing.endings) for name in annotations):
+        return []
+    part = folder.parent.name if pairing.images else folder.name
+    pairs = []
+    for image in images_in(folder):
+        names = [image.stem + ending for ending in pairing.endings]
+        name = next((name for name in names if name in annotations), None)
+        if name is None:
+            raise DataError(f"{image}: no annotation; expected {beside / names[0]}")
+        pairs.append(Found(image.stem, image, annotations[name], part.lower()))
+    return pairs

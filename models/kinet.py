@@ -1,0 +1,172 @@
+"""KiNet: detection and classification of nuclei from points and weak regions (Xing et al. 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.kinet_network import KiNetNetwork
+from models.recipe import Phase, Recipe
+from postproc.errors import ConfigError
+from postproc.points import IGNORED, PointsCodec
+from postproc.tiles import Geometry
+
+AMPLITUDE = 5.0
+"""Value of the network's output at a centre. The authors' public code regresses proximity maps scaled by it,
+which sets the size of the gradient together with the learning rate."""
+
+
+class KiNet(NucleiMethod):
+    """Residual U-Net that regresses one proximity map per type, with a sibling branch for regions.
+
+    Datasets without types give one map, images without regions contribute no region loss, and images with
+    regions alone contribute no nucleus loss (equation 5).
+
+    Args:
+        task: What the training data asks for: one proximity map per type.
+        roi: With the region branch; False is oKiNet of the paper.
+        stagewise: Train the region branch in the first half and the nucleus branch in the second, the shared
+            contraction path in both; True is sKiNet of the paper.
+        width: Channels of the first layer; smaller networks serve for trials.
+        gamma: Weight of the nucleus loss (equation 5).
+        weighting: Weight of the mean proximity in the nucleus loss (lambda in equation 2).
+        eta: Weight of the correlation between types (equation 3).
+        eta_after: Optimiser steps before the correlation counts.
+    """
+
+    card = MethodCard(
+        name="kinet",
+        variants=(Variant("kinet", "KiNet"),),
+        summary="Residual U-Net regressing a proximity map per nucleus type, helped by weak region "
+        "annotation.",
+        paper="Xing et al., Pixel-to-pixel Learning with Weak Supervision for Single-stage Nucleus "
+        "Recognition in Ki67 Images, IEEE TBME 2019",
+        url="https://doi.org/10.1109/TBME.2019.2900378",
+        recipe="SGD with Nesterov momentum 0.9, learning rate 0.01, weight decay 1e-6, batch 4, 1e5 "
+        "iterations, four crops of 200 px per image, each standardised per channel; rotation, shift and "
+        "mirroring; stops after 2e4 iterations without a better validation error.",
+        deviations=(
+            "Equations 2 and 4 are averaged over pixels, without the factor 1/2, and the proximity is "
+            "regressed scaled by 5, as in the authors' public code: sums would be some 1e5 times larger and "
+            "diverge at the paper's learning rate. The dot product of equation 3 stays a sum over pixels, to "
+            "which eta belongs.",
+            "The correlation counts positive responses only: where a type is absent from a crop, equation 2 "
+            "leaves its map free, and the plain dot product has no lower bound. It is left out of the "
+            "validation loss, which would otherwise jump after 1e4 steps.",
+            "Widths, and the number of convolutions per block, are the public code's (the paper has them in "
+            "a figure): 32, 64, 128, 256, 256. Its dropout on skip connections, which the paper does not "
+            "have, is left out; the output blocks and the region branch follow the paper where the code "
+            "differs.",
+            "Batch normalisation uses running statistics in inference; the public code uses those of the "
+            "test image.",
+            "In inference the whole image is standardised, in training each crop.",
+            "Responses below 0.1 are never detections, so that images without nuclei can stay empty.",
+            "Patience is 444 epochs: 2e4 iterations for the 45 training images of protocol strict.",
+        ),
+        tasks=("detection", "classification"),
+        needs="points",
+    )
+    small = {"width": 4}
+    recipe = Recipe(
+        crop=200,
+        phases=(Phase(batch_size=4, lr=0.01, steps=100_000),),
+        crops_per_image=4,
+        augment="kinet",
+        patience=444,
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        roi: bool = True,
+        stagewise: bool = False,
+        width: int = 32,
+        gamma: float = 25.0,
+        weighting: float = 5.0,
+        eta: float = 1e-6,
+        eta_after: int = 10_000,
+    ) -> None:
+        super().__init__(task)
+        if stagewise and not roi:
+            raise ConfigError("kinet: stagewise=True trains the region branch first; it needs roi=True")
+        codec = PointsCodec(len(task.types))
+        self.codecs = {"kinet": codec}
+        # the theoretical reach of the nucleus branch is twice that; the outer half has hardly any weight
+        self.geometry = Geometry(multiple=1, context=64, minimum=32)
+        self.gamma, self.weighting, self.eta, self.eta_after = gamma, weighting, eta, eta_after
+        self.network = KiNetNetwork(codec.channels, roi, width)
+        if stagewise:
+            self.recipe = dataclasses.replace(self.recipe, phases=_stages(self.recipe.phases[0]))
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return ``proximity`` (B, T, H, W), `AMPLITUDE` at centres, and logits ``regions`` (B, 2, H, W)."""
+        outputs: Outputs = self.network(images)
+        return outputs
+
+    def statistics(self, images: Tensor) -> Tensor:
+        """Return mean and standard deviation per channel of each image (section IV-B), (B, 2, 3)."""
+        deviation, mean = torch.std_mean(images, dim=(2, 3), correction=0)
+        # a channel without any contrast is only centred
+        return torch.stack([mean, torch.where(deviation > 1e-4, deviation, 1.0)], dim=1)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return ``nuclei``, ``correlation`` and ``regions`` (equations 2 to 5), as far as they apply."""
+        frozen = self.phase.frozen if self.phase is not None else ()
+        terms: dict[str, Tensor] = {}
+        if "network.nuclei" not in frozen:
+            known = batch["has_points"]
+            maps = outputs["proximity"]
+            errors = weighted_errors(maps, batch["proximity"], self.weighting)
+            terms["nuclei"] = self.gamma * (known * errors).mean()
+            if self.training and maps.shape[1] > 1 and self.global_step >= self.eta_after:
+                terms["correlation"] = self.gamma * self.eta * (known * correlations(maps)).mean()
+        if "regions" in outputs and "network.regions" not in frozen:
+            terms["regions"] = region_error(outputs["regions"], batch["regions"])
+        return terms
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return the proximity maps, 1 at centres."""
+        return {"proximity": outputs["proximity"] / AMPLITUDE}
+
+    def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with Nesterov momentum."""
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-6)
+
+
+def _stages(whole: Phase) -> tuple[Phase, Phase]:
+    """Divide the training into regions first, then nuclei (section IV-D3)."""
+    half = (whole.steps or 0) // 2
+    regions = dataclasses.replace(whole, steps=half, frozen=("network.nuclei",))
+    return regions, dataclasses.replace(whole, steps=half, frozen=("network.regions",))
+
+
+def weighted_errors(maps: Tensor, proximity: Tensor, weighting: float) -> Tensor:
+    """Return the weighted squared error of each image, (B,), averaged over types and pixels (equation 2).
+
+    Args:
+        maps: (B, T, H, W), `AMPLITUDE` at centres.
+        proximity: (B, T, H, W), 1 at centres.
+        weighting: Weight of a type's mean proximity in the image, which makes errors off the centres count; a
+            type that is absent from an image has no weight there.
+    """
+    weights = proximity + weighting * proximity.mean(dim=(2, 3), keepdim=True)
+    return (weights * (maps - AMPLITUDE * proximity).square()).mean(dim=(1, 2, 3))
+
+
+def correlations(maps: Tensor) -> Tensor:
+    """Return the dot products of the positive parts of each two maps, summed, (B,) (equation 3)."""
+    positive = maps.relu()
+    pairs = positive.sum(dim=1).square() - positive.square().sum(dim=1)
+    return pairs.sum(dim=(1, 2)) / 2
+
+
+def region_error(logits: Tensor, regions: Tensor) -> Tensor:
+    """Return the cross-entropy averaged over a batch's annotated pixels, 0 without any (equation 4)."""
+    total = F.cross_entropy(logits, regions, ignore_index=IGNORED, reduction="sum")
+    return total / (regions != IGNORED).sum().clamp(min=1)

@@ -1,0 +1,274 @@
+"""Self-supervised attention: nuclei from telling magnifications apart (Sahasrabudhe et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet34
+
+from datamodules.drawing import Drawer
+from datamodules.magnification import LEVELS, MagnificationDrawer
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.recipe import Phase, Recipe
+from models.stain import lab_statistics, transfer_colour
+from models.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
+from postproc.attention import AttentionCodec
+from postproc.tiles import Geometry
+
+DILATIONS = (1, 2, 3, 5, 10, 20)
+"""Dilations of the residual blocks."""
+
+MOMENTUM = 0.1
+"""Share of a batch's threshold in the running mean that inference uses."""
+
+TRANSFORMS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda images: images.flip(3),
+    lambda images: images.flip(2),
+    lambda images: images.transpose(2, 3),
+    lambda images: images.rot90(1, (2, 3)),
+    lambda images: images.rot90(2, (2, 3)),
+    lambda images: images.rot90(3, (2, 3)),
+)
+"""What the attention is to be equivariant to (section 3.2): flips, transpose, rotations."""
+
+
+class SelfSupervised(NucleiMethod):
+    """Attention network and magnification classifier, trained together without any label.
+
+    Training reads images and their magnification alone; the annotation of validation images serves to choose
+    the epoch and the post-processing (protocol ``strict``), as in the paper.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        smooth: With the smoothness loss; False is M_-smooth of the paper.
+        equivariance: With the equivariance loss; False is M_-equiv.
+        sparsity: With the biased, compressed sigmoid; False is M_-sparse, a plain one.
+        normalise_stain: Bring colours to those of a target (Reinhard).
+        weights: What the classifier starts from: ``none`` = random; ``imagenet`` = torchvision's ResNet-34;
+            or a file.
+        compression: Slope of the sigmoid (r).
+        percentile: Per cent of a tile that is not attended to (eta).
+        width: Channels of the attention network.
+    """
+
+    card = MethodCard(
+        name="self-supervised",
+        variants=(Variant("self-supervised", "Self-supervised (patches)", ("M_-WSI",)),),
+        summary="Attention on nuclei that emerges from classifying the magnification; no label in training.",
+        paper="Sahasrabudhe et al., Self-supervised Nuclei Segmentation in Histopathological Images Using "
+        "Attention, MICCAI 2020",
+        url="https://doi.org/10.1007/978-3-030-59722-1_38",
+        recipe="Adam, learning rate 2e-4, weight decay 1e-4, beta1 0.9, batch 32 uniform over 10x, 20x and "
+        "40x, crops of 160 px, 100 batches an epoch; epoch and post-processing chosen on validation images.",
+        deviations=(
+            "Tiles come from the images of the dataset, shrunk by area to 20x and 10x, not from whole slides "
+            "(the paper's ablation M_-WSI); the tissue filter is left out, since such images hold hardly any "
+            "background.",
+            "Each tile's magnification is drawn uniformly, so a batch of 32 is balanced on average only. An "
+            "image below 40x gives tiles at its own magnification and below.",
+            "Widths and dilations are the authors' public code's, since figure 1 is not legible: 64 "
+            "channels, a 3 x 3 convolution, residual blocks of dilation 1, 2, 3, 5, 10 and 20, a 1 x 1 "
+            "convolution.",
+            "Tau in inference is the running mean (momentum 0.1) of the training batches', as in the public "
+            "code; the paper does not say.",
+            "Both sides of equation 4 share the tau of the batch and pass gradients; the public code holds "
+            "the transformed side fixed, under the running tau. Its scale equivariance and its stain jitter "
+            "are not in the paper and left out.",
+            "The public code starts the classifier from ImageNet weights, which the paper does not mention: "
+            "weights=imagenet does so.",
+            "Reinhard's colour transfer goes to the mean colour statistics of Kumar's training images; the "
+            "public code has a target image of its own, and evens out the brightness before.",
+            "6,000 steps (60 epochs of 100 batches): the paper states no length, and that the Dice score "
+            "flattens after some 30 epochs.",
+        ),
+        needs="none",
+    )
+    small = {"width": 8}
+    recipe = Recipe(
+        crop=160,
+        phases=(Phase(batch_size=32, lr=2e-4, steps=6_000),),
+        crops_per_image=169,  # 100 batches of 32 from the paper's 19 training images
+        augment="none",  # turning and mirroring belong to the drawer
+    )
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+    tau: Tensor
+    batches: Tensor
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        smooth: bool = True,
+        equivariance: bool = True,
+        sparsity: bool = True,
+        normalise_stain: bool = True,
+        weights: str = NONE,
+        compression: float = 20.0,
+        percentile: float = 93.0,
+        width: int = 64,
+    ) -> None:
+        super().__init__(task)
+        self.codecs = {"self-supervised": AttentionCodec()}
+        self.geometry = Geometry(context=1 + 2 * sum(DILATIONS), minimum=1)
+        self.smooth, self.equivariance, self.sparsity = smooth, equivariance, sparsity
+        self.normalise_stain = normalise_stain
+        self.compression = compression if sparsity else 1.0
+        self.percentile = percentile
+        self.attention = attention_network(width)
+        self.classifier = scale_classifier(weights)
+        self.register_buffer("tau", torch.zeros(()))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
+        """Return the drawer of tiles without annotation; for validation, of crops with their foreground."""
+        return MagnificationDrawer(recipe.crop) if augment else super().drawer(recipe, augment=False)
+
+    def statistics(self, images: Tensor) -> Tensor:
+        """Return the statistics in L*a*b* where stains are normalised, (B, 2, 3)."""
+        return lab_statistics(images) if self.normalise_stain else super().statistics(images)
+
+    def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Normalise the stain of uint8 (B, 3, H, W), then standardise by ImageNet's statistics."""
+        if not self.normalise_stain:
+            return super().prepare(images, statistics)
+        scaled = images.to(self.device).float() / 255
+        given = self.statistics(scaled) if statistics is None else statistics
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (self.mean, self.std))
+        prepared = (transfer_colour(scaled, given) - mean) / std
+        return prepared.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the confidence ``attention``, (B, 1, H, W)."""
+        return {"attention": self.attention(images)}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return the confidence minus the learnt tau: positive where the attention exceeds one half."""
+        return {"attention": outputs["attention"] - self.tau}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of equation 5; of validation crops, which have a foreground, ``1 - Dice``."""
+        images = self.prepare(batch["image"])
+        confidence = self.attention(images).float()
+        if "foreground" in batch:
+            return {"dice": 1 - dice(confidence > self.tau, batch["foreground"])}
+        tau = self.threshold(confidence)
+        attention = self.sigmoid(confidence, tau)
+        outputs = {"attention": attention, "scale": self.classifier(images * attention)}
+        if self.equivariance:
+            transform = TRANSFORMS[int(torch.randint(len(TRANSFORMS), ()))]
+            outputs["expected"] = transform(attention)
+            outputs["turned"] = self.sigmoid(self.attention(transform(images)).float(), tau)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.loss({name: value.float() for name, value in outputs.items()}, batch)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return ``scale`` (equation 2), ``smoothness`` (equation 3) and ``equivariance`` (equation 4).
+
+        Args:
+            outputs: ``attention`` (B, 1, H, W) in [0, 1]; ``scale``, logits (B, 3); ``expected`` and
+                ``turned``, the transformed attention and the attention of the transformed images.
+            batch: ``magnification``, int64 (B,).
+        """
+        terms = {"scale": F.cross_entropy(outputs["scale"], batch["magnification"])}
+        if self.smooth:
+            terms["smoothness"] = roughness(outputs["attention"])
+        if self.equivariance:
+            terms["equivariance"] = F.mse_loss(outputs["turned"], outputs["expected"])
+        return terms
+
+    def threshold(self, confidence: Tensor) -> Tensor:
+        """Return tau of a batch (equation 1), without gradient; in training the running mean follows."""
+        if not self.sparsity:
+            return self.tau
+        tau = sparse_threshold(confidence.detach(), self.percentile)
+        if self.training:
+            self.tau.copy_(torch.where(self.batches == 0, tau, torch.lerp(self.tau, tau, MOMENTUM)))
+            self.batches += 1
+        return tau
+
+    def sigmoid(self, confidence: Tensor, tau: Tensor) -> Tensor:
+        """Return the attention, ``1 / (1 + exp(-r (confidence - tau)))``."""
+        return torch.sigmoid(self.compression * (confidence - tau))
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return the paper's Adam."""
+        return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=1e-4)
+
+
+class DilatedBlock(nn.Module):
+    """Two dilated 3 x 3 convolutions whose output is added to their input.
+
+    Args:
+        width: Channels.
+        dilation: Px between the taps of the kernel.
+    """
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.first = _convolution(width, width, dilation)
+        self.second = _convolution(width, width, dilation)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return F.relu(features + self.second(F.relu(self.first(features))))
+
+
+def _convolution(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+def attention_network(width: int) -> nn.Sequential:
+    """Return the network from images (B, 3, H, W) to confidences (B, 1, H, W)."""
+    blocks = [DilatedBlock(width, dilation) for dilation in DILATIONS]
+    return nn.Sequential(_convolution(3, width, 1), nn.ReLU(), *blocks, nn.Conv2d(width, 1, 1))
+
+
+def scale_classifier(weights: str) -> nn.Module:
+    """Return a ResNet-34 from images to logits of the magnifications, (B, 3).
+
+    Args:
+        weights: ``none``, ``imagenet`` or a file with a state of torchvision's ResNet-34.
+
+    Raises:
+        ConfigError: If the weights cannot be had.
+        DataError: If the file does not fit.
+    """
+    network: nn.Module = resnet34(weights=None, num_classes=len(LEVELS))
+    if weights == NONE:
+        return network
+    if weights == IMAGENET:
+        state, origin = from_torchvision("resnet34").state, "torchvision's resnet34"
+    else:
+        state, origin = read_state(weights_file(weights)), weights
+    own = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
+    load_exactly(network, rename(state, (), drop=("fc.",)) | own, origin)
+    return network
+
+
+def sparse_threshold(confidence: Tensor, percentile: float) -> Tensor:
+    """Return the mean over a batch (B, 1, H, W) of each confidence map's percentile (equation 1)."""
+    flat = confidence.flatten(1)
+    above = round((1 - percentile / 100) * flat.shape[1])
+    return flat.kthvalue(max(flat.shape[1] - above, 1), dim=1).values.mean()
+
+
+def roughness(attention: Tensor) -> Tensor:
+    """Return the mean absolute difference to the pixels below and right of each, summed (equation 3)."""
+    down = (attention[..., 1:, :-1] - attention[..., :-1, :-1]).abs()
+    right = (attention[..., :-1, 1:] - attention[..., :-1, :-1]).abs()
+    return (down + right).mean()
+
+
+def dice(predicted: Tensor, foreground: Tensor) -> Tensor:
+    """Return the Dice score of masks (B, 1, H, W) and (B, H, W), pooled; 1 where both are empty."""
+    mask, truth = predicted.flatten(1).float(), foreground.flatten(1).float()
+    total = mask.sum() + truth.sum()
+    return torch.where(total > 0, 2 * (mask * truth).sum() / total.clamp(min=1), 1.0)
