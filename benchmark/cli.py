@@ -83,22 +83,25 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     helps = {param.arg_name: param.description for param in doc.params}
     for name, parameter in inspect.signature(function).parameters.items():
         settings: dict[str, Any] = {"help": helps[name]}
+        flag = f"--{name.replace('_', '-')}"
         item = _item_type(hints[name])
         required = parameter.default is inspect.Parameter.empty
         if hints[name] is not bool:
             settings["type"] = item or hints[name]
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            parser.add_argument(name, **settings, **({"nargs": "+" if required else "*"} if item else {}))
+            if item:
+                settings["nargs"] = "+" if required else "*"
+            parser.add_argument(name, **settings)
             continue
         if hints[name] is bool:
-            switch = "store_false" if parameter.default else "store_true"
-            flag = f"--no-{name}" if parameter.default else f"--{name}"
-            parser.add_argument(flag.replace("_", "-"), dest=name, action=switch, **settings)
+            action = "store_false" if parameter.default else "store_true"
+            flag = f"--no-{flag[2:]}" if parameter.default else flag
+            parser.add_argument(flag, dest=name, action=action, help=helps[name])
             continue
         if item:
             settings["nargs"] = "+"
         settings.update({"required": True} if required else {"default": parameter.default})
-        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
+        parser.add_argument(flag, **settings)
     return parser
 
 

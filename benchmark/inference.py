@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,26 +63,27 @@ def windows(shape: tuple[int, int], geometry: Geometry, largest: int) -> Iterato
 
 
 def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int, int, int]]:
-    """Cover one axis: (start, size, first kept, last kept) of each tile; all tiles have one size."""
+    """Cover one axis: (start, size, first kept, last kept) of each tile; all tiles have one size.
+
+    Starts are multiples of `Geometry.multiple`, so that every tile pools the same px together as one pass over the
+    whole image would; the last tile may reach beyond the image.
+    """
 
     def output(size: int) -> int:
         return geometry.output(geometry.valid_input(size + 2 * geometry.margin))
 
-    if output(extent) <= max(largest, output(1)):
-        return [(0, output(extent), 0, extent)]
     size = output(largest)
-    if size > largest:  # the next smaller valid output
-        smaller = largest - geometry.multiple + 1
-        size = output(max(smaller, 1))
-    step = size - 2 * geometry.context
-    if step <= 0:
+    if size > largest:  # the next smaller valid output, if there is one
+        size = output(max(largest - geometry.multiple + 1, 1))
+    if size <= 2 * geometry.context:  # nothing would be kept
         size = output(4 * geometry.context)
-        step = size - 2 * geometry.context
-        if size >= extent:
-            return [(0, output(extent), 0, extent)]
-    count = -(-(extent - 2 * geometry.context) // step)
-    starts = np.linspace(0, extent - size, count).round().astype(int).tolist()
-    seams = [(before + size + after) // 2 for before, after in zip(starts, starts[1:], strict=False)]
+    if extent <= size:
+        return [(0, output(extent), 0, extent)]
+    step = max((size - 2 * geometry.context) // geometry.multiple, 1) * geometry.multiple
+    count = -(-(extent - size) // step) + 1
+    step = -(-(extent - size) // ((count - 1) * geometry.multiple)) * geometry.multiple
+    starts = [i * step for i in range(count)]
+    seams = [(before + size + after) // 2 for before, after in itertools.pairwise(starts)]
     bounds = [0, *seams, extent]
     return [(start, size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
 

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
+from benchmark.report import wide_console
 from benchmark.store import read_json
 
 
 def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
     """Print methods, datasets, tables or runs."""
     printers = {"methods": _methods, "datasets": _datasets, "tables": _tables, "runs": _runs}
-    printers[what](Console(), verbose, data, runs)
+    printers[what](wide_console(), verbose, data, runs)
 
 
 def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:

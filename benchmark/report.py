@@ -19,9 +19,15 @@ SHOWN = (
 """Scores that a run prints, in this order, where it has them."""
 
 
+def wide_console() -> Console:
+    """Return a console that cuts no table short where the output is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 200))
+
+
 def print_result(result: Result) -> None:
     """Print where a run lies and its scores, a row per evaluated set and post-processing."""
-    console = Console()
+    console = wide_console()
     rows = result.scores
     shown = [name for name in SHOWN if any(name in scores for scores in rows.values())]
     types = sorted({name for scores in rows.values() for name in scores if name.startswith("F_c_") and name[4:].isdigit()})
@@ -50,7 +56,7 @@ def print_frame(frame: pd.DataFrame) -> None:
         table.add_column(str(name), justify="left" if i == 0 else "right")
     for row in frame.itertuples(index=False):
         table.add_row(*(value if isinstance(value, str) else _cell(value) for value in row))
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _cell(value: float | None) -> str:

@@ -100,6 +100,8 @@ def execute(
     """
     data = open_dataset(spec.dataset, machine)
     data.select(spec.split)
+    if spec.protocol == "strict":
+        data.select("validation")
     others = {t.dataset: open_dataset(t.dataset, machine) for t in targets}
     for target in targets:
         others[target.dataset].select(target.split)

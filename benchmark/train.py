@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -22,6 +23,8 @@ from models.base import NucleiMethod, Task
 from models.recipe import Phase, Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError
 
+logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+
 SAVE_SECONDS = 60.0
 """A checkpoint is written at the end of the first epoch after that many seconds since the last one."""
 
@@ -38,7 +41,7 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
     options = check_options(kind, spec.options)
     pl.seed_everything(spec.seed, verbose=False)
     method = kind(task, **options)
-    return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return method.to(memory_format=torch.channels_last)
 
 
 def run_recipe(spec: RunSpec, method: NucleiMethod) -> Recipe:
@@ -155,8 +158,8 @@ def _train_phase(
         log_every_n_steps=10,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isn't a `pl.LightningDataModule`|.*val_dataloader.*")
+        # What Lightning tells every user of every run: about workers, loggers, empty loaders and its own internals.
+        warnings.filterwarnings("ignore", module="pytorch_lightning.*")
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
     if not keeper.finished:
         raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to go on")

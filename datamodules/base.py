@@ -205,6 +205,11 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             chosen = [r for r in records if r.split == "train" and r.validation == (split == "validation")]
         else:
             chosen = [r for r in records if r.split == split or r.split.startswith(f"{split}_")]
+        if not chosen and split in ("validation", "fit"):
+            raise ConfigError(
+                f"the committed split of {self.card.name} marks no validation images among those in {self.root}, and "
+                "protocol strict needs them; use --protocol paper"
+            )
         if not chosen:
             known = sorted({"all", "validation", "fit", *(r.split for r in records)})
             raise ConfigError(f"{self.card.name} has no split {split!r}. Choices: {', '.join(known)}.")

@@ -47,6 +47,7 @@ class NucleiMethod(pl.LightningModule, ABC):
     and `stitcher` (Mask R-CNN), or `drawer` (self-supervision).
 
     Attributes:
+        small: Options that make the network small enough to try on any machine; the tests and the demo use them.
         codecs: Variant key -> codec, one entry per `card.variants`; the first encodes the training targets.
         geometry: Input sizes, margin and context of the network.
         mean: Per-channel mean of the input, in [0, 1] (ImageNet's for encoders trained on it).
@@ -54,6 +55,7 @@ class NucleiMethod(pl.LightningModule, ABC):
     """
 
     card: ClassVar[MethodCard]
+    small: ClassVar[Mapping[str, Any]] = {}
     recipe: Recipe
     codecs: Mapping[str, Codec[Any]]
     geometry: Geometry

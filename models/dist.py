@@ -38,6 +38,7 @@ class DIST(NucleiMethod):
             "Convolutions are padded, so that the output is as large as the input.",
         ),
     )
+    small = {"features": 8}
     recipe = Recipe(
         crop=256,
         phases=(Phase(batch_size=10, lr=1e-3, epochs=80, schedule=Step(every=10, factor=0.5)),),

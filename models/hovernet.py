@@ -97,6 +97,7 @@ class HoVerNet(NucleiMethod):
         tasks=("segmentation", "classification"),
         pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
     )
+    small = {"mode": "fast", "features": 8, "weights": "none"}
     recipe = RECIPES["original"]
 
     def __init__(

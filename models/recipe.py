@@ -137,8 +137,8 @@ class Recipe:
             if schedule is not None:
                 new = dataclasses.replace(new, schedule=SCHEDULES[schedule])
             if share is not None:
-                length = {"epochs": share, "steps": None} if epochs is not None else {"epochs": None, "steps": share}
-                new = dataclasses.replace(new, **length)
+                wanted = (share, None) if epochs is not None else (None, share)
+                new = dataclasses.replace(new, epochs=wanted[0], steps=wanted[1])
             phases.append(new)
         return dataclasses.replace(
             self,

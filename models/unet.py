@@ -101,6 +101,7 @@ class UNet(NucleiMethod):
             "No elastic deformation: all methods are trained with the same augmentation.",
         ),
     )
+    small = {"features": 8}
     recipe = Recipe(
         crop=268,
         phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(every=120, factor=0.1)),),

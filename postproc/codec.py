@@ -74,4 +74,5 @@ class Codec(ABC, Generic[P]):
 
 def one_hot(classes: NDArray[np.integer], count: int) -> NDArray[np.float32]:
     """Turn a map of class indices (H, W) into float32 (count, H, W) with a 1 in the channel of each pixel's class."""
-    return (np.arange(count)[:, None, None] == classes[None]).astype(np.float32)
+    hot: NDArray[np.float32] = (np.arange(count)[:, None, None] == classes[None]).astype(np.float32)
+    return hot

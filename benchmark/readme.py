@@ -1,0 +1,47 @@
+"""Write the tables of README.md from the cards: ``python -m benchmark.readme``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmark.registry import DATASETS, METHODS, dataset_class, method_class
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def methods_table() -> str:
+    """Return the Markdown table of methods."""
+    rows = ["| method | rows in tables | what it is | paper |", "|---|---|---|---|"]
+    for name in METHODS:
+        card = method_class(name).card
+        titles = ", ".join(variant.title for variant in card.variants)
+        rows.append(f"| `{name}` | {titles} | {card.summary} | [{card.paper.split(',')[0]}]({card.url}) |")
+    return "\n".join(rows)
+
+
+def datasets_table() -> str:
+    """Return the Markdown table of datasets."""
+    rows = ["| dataset | images | nuclei | types | magnification | annotation |", "|---|---|---|---|---|---|"]
+    for name in DATASETS:
+        card = dataset_class(name).card
+        images = " + ".join(f"{count} {split}" for split, count in card.images.items())
+        magnification = f"{card.magnification:g}x" if card.magnification else "mixed"
+        nuclei = "" if card.nuclei is None else f"{card.nuclei:,}"
+        rows.append(
+            f"| [`{name}`]({card.url}) | {images} | {nuclei} | {len(card.types) or ''} | {magnification} | "
+            f"{card.annotation} |"
+        )
+    return "\n".join(rows)
+
+
+def fill(text: str) -> str:
+    """Return the README with its generated parts made anew."""
+    for name, table in (("methods", methods_table()), ("datasets", datasets_table())):
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda found, table=table: found[1] + table + found[2], text)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,343 @@
+"""Mask R-CNN (He et al. 2017) as Naylor et al. 2018 and Graham et al. 2019 trained it for nuclei."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNN as Detector
+from torchvision.ops.poolers import initLevelMapper
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.recipe import Phase, Recipe, Step
+from models.weights import (
+    IMAGENET,
+    NONE,
+    State,
+    from_torchvision,
+    load_exactly,
+    read_state,
+    rename,
+    weights_file,
+)
+from postproc.codec import Maps, Targets, search_space
+from postproc.errors import ConfigError, DataError, unknown_name
+from postproc.masks import MaskCodec, MaskParams, MaskStitcher
+from postproc.tiles import Geometry, Stitcher
+
+Backbone = Literal["resnet18", "resnet50", "resnet101"]
+
+STRIDE = 32
+"""Stride of the last stage of the backbone in px: inputs are padded to a multiple of it."""
+STRIDES = (4, 8, 16, 32)
+"""Strides in px of the pyramid levels that regions are pooled from."""
+PATCH = 256 * 256
+"""Area in px for which the limits below hold; a larger tile has proportionally more."""
+PROPOSALS = 500
+"""Regions per `PATCH` that pass from the proposal network to the heads at inference; in the densest images of
+Kumar that area holds about 120 nuclei."""
+DETECTIONS = 300
+"""Detections stored per `PATCH`."""
+CHUNK = 512
+"""Regions that go through a head at once at inference: it bounds the memory of dense tiles."""
+CLASS_LAYERS = ("rpn.head.", "roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+"""Layers whose shape depends on the number of classes or anchors."""
+
+
+class MaskRCNN(NucleiMethod):
+    """Region proposals on a feature pyramid; for each a box, a type and a mask of 28 x 28 cells.
+
+    The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to
+    the stored detections (`postproc.masks.MaskParams.confidence`); it has no part in training, neither here
+    nor in the paper's implementation, whose detection layer only runs at inference. NMST acts inside the
+    network, in training and at inference, and is the option `nmst`; detections are then stored with next to
+    no suppression, so that `MaskParams.overlap` can be tuned afterwards.
+
+    Args:
+        task: What the training data asks for; with types, the box head tells them apart.
+        backbone: ``resnet101`` (the paper's), or a smaller one for computers without a GPU.
+        weights: ``imagenet``, ``none``, or a file with the weights of the ResNet or of a whole torchvision
+            Mask R-CNN with the same backbone (for example trained on COCO), whose layers that depend on the
+            number of classes or anchors are left random. With pretrained weights the statistics of the batch
+            normalisation stay as they are, as in the paper's implementation.
+        regions: Regions of each image that the heads learn from, most of the cost of a training step.
+        nmst: Intersection over union above which the proposal network drops the weaker of two proposals.
+        anchor: Side in px of the smallest anchor; each pyramid level doubles it.
+        weight_decay: L2 penalty on kernels.
+
+    Raises:
+        ConfigError: If an option is out of range, or the weights cannot be had.
+        DataError: If the file of weights does not fit.
+    """
+
+    card = MethodCard(
+        name="mask-rcnn",
+        variants=(Variant("masks", "Mask-RCNN", ("Mask R-CNN",)),),
+        summary="Region proposals on a ResNet-101 feature pyramid; box, type and mask of each.",
+        paper="He et al., Mask R-CNN, ICCV 2017",
+        url="https://doi.org/10.1109/ICCV.2017.322",
+        recipe="Naylor et al. 2018, VI-D: ResNet-101, 256 anchors and 256 regions per image, batch 4, "
+        "learning rate 1e-2 divided by 10 every 20 epochs, at most 80 epochs, early stopping after 10 epochs "
+        "without a better validation error; other settings those of the Matterport implementation. Graham et "
+        "al. 2019, V-C: smaller anchors; VI: overlapping tiles, of which only non-boundary nuclei count.",
+        deviations=(
+            "The backbone starts from ImageNet, not COCO: torchvision has COCO weights for ResNet-50 alone.",
+            "Anchors of 8 to 181 px (one size and sqrt 2 times it on each level): neither paper gives sizes.",
+            "Crops of 256 px at their own size, 16 of each image in an epoch: Matterport's default enlarges "
+            "images to 1024 px, and the papers do not say what they did.",
+            "torchvision's losses, sampling and heads in place of Matterport's: the weight decay is not "
+            "divided by the number of weights of a layer, box losses are means over all sampled regions, and "
+            "a nucleus may be detected with two types, of which decoding keeps the more certain.",
+            "500 proposals and 300 detections per 256 x 256 px, not 1000 and 100 per image: tiles differ in size.",
+            "The norm of the gradient is clipped to 5 over all weights; Matterport's clips each tensor.",
+        ),
+        tasks=("segmentation", "classification"),
+        pretrained="imagenet",
+    )
+    small = {"backbone": "resnet18", "weights": "none"}
+    recipe = Recipe(
+        crop=256,
+        phases=(Phase(batch_size=4, lr=1e-2, epochs=80, schedule=Step(every=20)),),
+        crops_per_image=16,
+        augment="paper",
+        patience=10,
+        gradient_clip=5.0,
+    )
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+
+    detector: Any  # torchvision has no types
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        backbone: Backbone = "resnet101",
+        weights: str = IMAGENET,
+        regions: int = 256,
+        nmst: float = 0.5,
+        anchor: float = 8.0,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        super().__init__(task)
+        if backbone not in get_args(Backbone):
+            raise unknown_name("backbone", backbone, get_args(Backbone))
+        if not 0 < nmst <= 1:
+            raise ConfigError(f"nmst={nmst}: give an intersection over union in (0, 1]; the paper tries 0.5 to 0.9")
+        if regions < 1:
+            raise ConfigError(f"regions={regions}: give at least 1; the paper has 256")
+        if anchor <= 0:
+            raise ConfigError(f"anchor={anchor}: give a side of more than 0 px; 8 suits nuclei at 40x")
+        self.codecs = {"masks": MaskCodec(len(task.types))}
+        # Tiles overlap by twice the context, so a nucleus of up to 128 px is whole in one of them.
+        self.geometry = Geometry(multiple=STRIDE, context=64, minimum=64)
+        self.weight_decay = weight_decay
+        self.keep_statistics = weights != NONE
+        self.detector = _detector(backbone, 1 + max(1, len(task.types)), regions, nmst, anchor)
+        self._initialise(backbone, weights)
+
+    def _initialise(self, backbone: str, weights: str) -> None:
+        if weights == NONE:
+            return
+        if weights == IMAGENET:
+            pretrained = from_torchvision(backbone)
+            state, origin = pretrained.state, pretrained.origin
+        else:
+            file = weights_file(weights)
+            state, origin = rename(read_state(file), [(r"^detector\.", "")]), str(file)
+        if any(name.startswith("backbone.") for name in state):
+            _load_detector(self.detector, state, origin)
+        else:
+            load_exactly(self.detector.backbone.body, rename(state, [], drop=["fc."]), origin)
+
+    def train(self, mode: bool = True) -> MaskRCNN:
+        """Choose training or evaluation; the statistics of a pretrained backbone are never updated."""
+        super().train(mode)
+        if self.keep_statistics:
+            for module in self.detector.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the feature pyramid, which is what of this network is dense.
+
+        Args:
+            images: Prepared, float (B, 3, H, W) of any size; padded to a multiple of 32 px with zeros (the
+                mean colour).
+
+        Returns:
+            Levels ``0`` to ``3`` and ``pool``, (B, 256, h, w), at strides of 4 to 64 px.
+        """
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
+        return dict(self.detector.backbone(padded))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the five losses; proposal network, pooling and heads run in float32."""
+        features = self(self.prepare(batch["image"]))
+        with torch.autocast(self.device.type, enabled=False):
+            return self.loss({name: value.float() for name, value in features.items()}, batch)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of proposals (objectness, box) and of regions (type, box, mask).
+
+        Args:
+            outputs: The feature pyramid, float32.
+            batch: ``image``; ``boxes``, ``labels`` and ``masks``, lists over the images (see `MaskCodec`).
+        """
+        size = (int(batch["image"].shape[-2]), int(batch["image"].shape[-1]))
+        names = ("boxes", "labels", "masks")
+        targets = [
+            {name: value.to(self.device) for name, value in zip(names, values, strict=True)}
+            for values in zip(*(batch[name] for name in names), strict=True)
+        ]
+        with self._heads(learning=True), torch.random.fork_rng(self._cuda(), enabled=not self.training):
+            if not self.training:  # a loss that chooses the checkpoint looks at the same regions every time
+                torch.manual_seed(0)
+            images = _image_list(outputs, size)
+            proposals, terms = self.detector.rpn(images, outputs, targets)
+            _, more = self.detector.roi_heads(outputs, proposals, images.image_sizes, targets)
+        return {name.removeprefix("loss_"): value for name, value in (terms | more).items()}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return the probability that each anchor holds a nucleus, (B, anchors, h, w) on every level."""
+        scores, _ = self.detector.rpn.head(list(outputs.values()))
+        return {name: score.sigmoid() for name, score in zip(outputs, scores, strict=True)}
+
+    def collate(self, items: list[Targets]) -> Batch:
+        """Stack the images; boxes, labels and masks stay lists over the images."""
+        batch: Batch = {name: [torch.from_numpy(item[name]) for item in items] for name in items[0]}
+        return batch | {"image": torch.stack(batch["image"])}
+
+    @torch.no_grad()
+    def predict_batch(self, images: Tensor) -> list[Maps]:
+        """Return the detections in each of the prepared tiles (fields: see `postproc.masks.MaskCodec`)."""
+        features = self(images)
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        with torch.autocast(self.device.type, enabled=False), self._heads(learning=False):
+            return [
+                self._detect({name: value[i : i + 1].float() for name, value in features.items()}, size)
+                for i in range(len(images))
+            ]
+
+    def _detect(self, features: Outputs, size: tuple[int, int]) -> Maps:
+        """Return the detections in one tile of (H, W) px, given its pyramid (1, 256, h, w)."""
+        rpn, heads = self.detector.rpn, self.detector.roi_heads
+        share = size[0] * size[1] / PATCH
+        rpn._pre_nms_top_n["testing"] = math.ceil(2 * PROPOSALS * share)  # on each level
+        rpn._post_nms_top_n["testing"] = math.ceil(PROPOSALS * share)
+        heads.detections_per_img = math.ceil(DETECTIONS * share)
+        proposals, _ = rpn(_image_list(features, size), features)
+        parts = [
+            heads.box_predictor(heads.box_head(heads.box_roi_pool(features, [part], [size])))
+            for part in proposals[0].split(CHUNK)
+        ]
+        logits, deltas = (torch.cat(values) for values in zip(*parts, strict=True))
+        (boxes,), (scores,), (labels,) = heads.postprocess_detections(logits, deltas, proposals, [size])
+        masks = []
+        for part, kinds in zip(boxes.split(CHUNK), labels.split(CHUNK), strict=True):
+            cells = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, [part], [size])))
+            masks.append(cells[torch.arange(len(kinds), device=cells.device), kinds].sigmoid().half())
+        found = {"boxes": boxes, "scores": scores, "labels": labels, "masks": torch.cat(masks)}
+        maps: Maps = {name: value.cpu().numpy() for name, value in found.items()}
+        return maps | {"shape": np.array(size, np.int64)}
+
+    def stitcher(self, shape: tuple[int, int]) -> Stitcher:
+        """Return what takes each nucleus from one tile that holds all of it."""
+        return MaskStitcher(shape)
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with momentum 0.9; biases and batch normalisation are not decayed."""
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+    @contextmanager
+    def _heads(self, *, learning: bool) -> Iterator[None]:
+        """Let proposal network and heads give losses, or detections.
+
+        torchvision couples the choice to the mode of the module, but a validation loss needs losses while the
+        backbone evaluates.
+        """
+        parts = (self.detector.rpn, self.detector.roi_heads)
+        modes = [part.training for part in parts]
+        for part in parts:
+            part.train(learning)
+        try:
+            yield
+        finally:
+            for part, mode in zip(parts, modes, strict=True):
+                part.train(mode)
+
+    def _cuda(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+
+def _detector(backbone: str, classes: int, regions: int, nmst: float, anchor: float) -> Any:
+    """Build torchvision's Mask R-CNN with random weights; `classes` counts the background."""
+    sizes = tuple((anchor * 2**level, anchor * 2 ** (level + 0.5)) for level in range(len(STRIDES) + 1))
+    space = search_space(MaskParams)
+    # All layers train, with a batch normalisation that learns: a random backbone needs its statistics.
+    pyramid = resnet_fpn_backbone(backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
+    detector = Detector(
+        pyramid,
+        num_classes=classes,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        rpn_batch_size_per_image=256,
+        rpn_nms_thresh=nmst,
+        box_batch_size_per_image=regions,
+        box_positive_fraction=0.33,
+        # What decoding may ask for is stored; this bound is exclusive, that of decoding inclusive.
+        box_score_thresh=min(space["confidence"]) - 1e-4,
+        box_nms_thresh=max(space["overlap"]),
+    )
+    # Images arrive prepared: torchvision's own resizing and standardising are never called.
+    detector.transform = nn.Identity()
+    for pool in (detector.roi_heads.box_roi_pool, detector.roi_heads.mask_roi_pool):
+        # torchvision infers these once, from the unpadded size of the first image: wrong for a small one.
+        pool.scales = [1 / stride for stride in STRIDES]
+        pool.map_levels = initLevelMapper(2, 5)
+    return detector
+
+
+def _image_list(features: Outputs, size: tuple[int, int]) -> ImageList:
+    """Describe a batch to torchvision, which asks for its padded size and the (H, W) px that are image."""
+    finest = features["0"]
+    padded = [side * STRIDES[0] for side in finest.shape[-2:]]
+    return ImageList(finest.new_empty(1).expand(len(finest), 3, *padded), [size] * len(finest))
+
+
+def _load_detector(detector: nn.Module, state: State, origin: str) -> None:
+    """Load a whole Mask R-CNN, but for the layers that have other classes or anchors.
+
+    Args:
+        detector: Receives the weights.
+        state: State of a torchvision Mask R-CNN; torchvision itself translates older names.
+        origin: Where the weights come from, for the message.
+
+    Raises:
+        DataError: If anything else is missing, unknown or of another shape.
+    """
+    expected = detector.state_dict()
+    other = [name for name, value in state.items() if name in expected and value.shape != expected[name].shape]
+    wrong = [name for name in other if not name.startswith(CLASS_LAYERS)]
+    report = detector.load_state_dict({k: v for k, v in state.items() if k not in other}, strict=False)
+    missing = [n for n in report.missing_keys if n not in other and not n.endswith("num_batches_tracked")]
+    if wrong or missing or report.unexpected_keys:
+        raise DataError(
+            f"{origin}: the weights do not fit this Mask R-CNN: of another shape {wrong[:3]}, missing "
+            f"{missing[:3]}, unknown {report.unexpected_keys[:3]}. Check the option `backbone`."
+        )

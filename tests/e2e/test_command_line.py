@@ -1,0 +1,241 @@
+"""The real command line in subprocesses, from synthetic data to tables, killed and resumed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import loadmat
+
+from datamodules.files import read_instances, write_mat
+from datamodules.synthetic import generate
+
+TRAIN = ["--options.features", "4", "--batch-size", "2", "--crop", "64", "--augment", "flips", "--no-progress"]
+
+
+def nucbench(*arguments: str | Path, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would, with `folder` as the working directory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *map(str, arguments)],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("NUCBENCH_")}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "WANDB_MODE": "offline"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the synthetic dataset in data/."""
+    folder = tmp_path_factory.mktemp("user")
+    nucbench("prepare", "synthetic", "--synthetic", "--size", "128", folder=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Path:
+    """A finished run in the strict protocol."""
+    done = nucbench(
+        "run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN, folder=place
+    )
+    assert "pq" in done.stdout
+    (folder,) = (place / "runs/dist/synthetic").iterdir()
+    return folder
+
+
+@pytest.mark.parametrize("command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "list", "prepare"])
+def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, benchmark.cli as cli\n"
+        f"try: cli.main({[command, '--help'] if command else ['--help']!r})\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', [m for m in ('torch', 'numba', 'pandas', 'cv2', 'albumentations') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True, timeout=60
+    )
+    assert "HEAVY []" in done.stdout
+    assert "usage: nucbench" in done.stdout
+    assert "hover" in done.stdout  # the methods are named
+
+
+def test_run_leaves_a_complete_directory(run: Path) -> None:
+    record = json.loads((run / "record.json").read_text())
+    assert record["protocol"] == "strict"
+    assert record["training"]["steps"] == 60
+    assert record["data"]["images"] == 8
+    assert record["data"]["synthetic"] is True
+    params = json.loads((run / "params.json").read_text())
+    trials = params["dist"]["trials"]
+    assert len(trials) == 18
+    assert max(t["score"] for t in trials) == next(
+        t["score"] for t in trials if {k: t[k] for k in ("p1", "p2")} == params["dist"]["params"]
+    )
+    scores = pd.read_csv(run / "evaluations/synthetic.test/dist/scores.csv")
+    assert len(scores) == 4
+    assert list(scores.columns[:8]) == ["image", "dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq"]
+    assert scores["dice"].mean() > 0.2  # it learnt something in 60 steps
+
+
+def test_the_same_command_does_nothing_twice(run: Path, place: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    nucbench("run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN, folder=place)
+    assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: Path) -> None:
+    command = ["run", "dist", "synthetic", "--seed", "5", "--steps", "40", "--crops-per-image", "1", *TRAIN]
+    command += ["--data", str(place / "data")]
+    nucbench(*command, folder=tmp_path)
+    (whole,) = (tmp_path / "runs/dist/synthetic").iterdir()
+    killed = tmp_path / "killed"
+    code = f"import benchmark.train as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; c.main({[*command]!r})"
+    killed.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=killed, env=environment())
+    checkpoint = killed / whole.relative_to(tmp_path) / "checkpoints/phase0.ckpt"
+    deadline = time.monotonic() + 200
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (checkpoint.parent / "done.json").exists(), "the run ended before it was killed"
+    assert checkpoint.exists()
+    nucbench(*command, folder=killed)
+    resumed = killed / whole.relative_to(tmp_path)
+    for name in ("evaluations/synthetic.test/dist/scores.csv", "params.json", "spec.json"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    assert json.loads((resumed / "checkpoints/done.json").read_text())["steps"] == 40
+
+
+def test_predict_writes_what_qupath_and_python_open(run: Path, place: Path) -> None:
+    image = next((place / "data/synthetic/test").rglob("*.png"))
+    done = nucbench("predict", run, image, "--out", "found", folder=place)
+    assert "nuclei" in done.stdout
+    labels = loadmat(place / "found" / f"{image.stem}.mat")["inst_map"]
+    assert labels.shape == (128, 128)
+    features = json.loads((place / "found" / f"{image.stem}.geojson").read_text())["features"]
+    assert len(features) == len(np.unique(labels)) - 1
+    for feature in features:
+        ring = feature["geometry"]["coordinates"][0]
+        assert ring[0] == ring[-1]
+        assert feature["properties"]["objectType"] == "detection"
+    assert (place / "found" / f"{image.stem}.png").stat().st_size > 0
+
+
+def test_score_and_evaluate_agree(run: Path, place: Path) -> None:
+    truth = place / "data/synthetic/test/Labels"
+    folder = place / "theirs"
+    folder.mkdir()
+    for i, path in enumerate(sorted(truth.glob("*.mat"))):
+        labels = read_instances(path).labels.copy()
+        labels[labels == i + 1] = 0  # miss one nucleus
+        np.save(folder / f"{path.stem}.npy", labels)
+    nucbench("score", "--truth", truth, "--predictions", folder, "--out", "scores.csv", folder=place)
+    scores = pd.read_csv(place / "scores.csv")
+    assert list(scores.columns) == ["image", "dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq"]
+    assert scores["image"].iloc[-1] == "all"
+    assert 0.9 < scores["pq"].iloc[-1] < 1
+    nucbench(
+        "evaluate", "--predictions", folder, "--dataset", "synthetic", "--method", "Their <b>method</b>", folder=place
+    )
+    (stored,) = place.glob("runs/their-b-method-b/*/*/evaluations/synthetic.test/*/scores.csv")
+    np.testing.assert_allclose(pd.read_csv(stored)["pq"].mean(), scores["pq"].iloc[-1])
+
+
+def test_leaderboard_rebuilds_tables(run: Path, place: Path) -> None:
+    done = nucbench("leaderboard", "segmentation", "--out", "tables", folder=place)
+    assert {Path(line).name for line in done.stdout.split()} == {"segmentation.csv", "segmentation.md"}
+    assert "0.597" in (place / "tables/segmentation.md").read_text()  # HoVer-Net's published PQ on Kumar
+
+
+def test_sweep_resumes_and_notes_failures(place: Path) -> None:
+    (place / "small.yaml").write_text(
+        "methods: [dist]\ndatasets: [synthetic]\nseeds: [0, 1]\noptions: {dist: {features: 4}}\n"
+        "overrides: {steps: 3, batch_size: 2, crop: 64, augment: flips}\n"
+    )
+    dry = nucbench("sweep", "small.yaml", "--dry-run", "--runs", "swept", folder=place)
+    assert dry.stdout.count("to do") == 2
+    nucbench("sweep", "small.yaml", "--runs", "swept", "--no-progress", folder=place)
+    again = nucbench("sweep", "small.yaml", "--dry-run", "--runs", "swept", folder=place)
+    assert again.stdout.count(": done") == 2
+    (place / "broken.yaml").write_text("methods: [dist]\ndatasets: [tnbc, synthetic]\noverrides: {steps: 1, crop: 64}\n")
+    broken = nucbench("sweep", "broken.yaml", "--runs", "swept", "--no-progress", folder=place, status=1)
+    assert "1 of 2 runs failed" in broken.stdout
+    (note,) = place.glob("swept/dist/tnbc/*/failure.txt")
+    assert "DataError" in note.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (["run", "dits", "synthetic"], 2, "unknown method 'dits'. Did you mean 'dist'?"),
+        (["run", "dist", "synthetics"], 2, "Did you mean 'synthetic'?"),
+        (["run", "dist", "synthetic", "--options.featurs", "4"], 2, "Did you mean 'features'?"),
+        (["run", "dist", "kumar"], 1, "expects its files in data/kumar"),
+        (["run", "dist", "synthetic", "--evaluate", "synthetic.tests"], 2, "no split 'tests'"),
+        (["run", "dist", "synthetic", "--protocol", "loose"], 2, "strict"),
+        (["run", "dist", "synthetic", "--devices", "64"], 2, "64 devices"),
+        (["predict", "runs/nothing", "image.png"], 2, "is no run directory"),
+        (["leaderboard", "segmentaton"], 2, "Did you mean 'segmentation'?"),
+        (["prepare", "synthetic", "--synthetic"], 2, "is not empty"),
+        (["sweep", "nothing.yaml"], 2, "demo.yaml"),
+        (["score", "--truth", "nowhere", "--predictions", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_errors_are_for_people(place: Path, arguments: list[str], status: int, expected: str) -> None:
+    done = nucbench(*arguments, folder=place, status=status)
+    assert expected in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "tables", "runs"])
+def test_lists(run: Path, place: Path, what: str) -> None:
+    from benchmark.registry import DATASETS, METHODS, TABLES
+
+    short = nucbench("list", what, folder=place).stdout
+    for name in {"methods": METHODS, "datasets": DATASETS, "tables": TABLES, "runs": ()}[what]:
+        assert name in short
+    assert len(nucbench("list", what, "--verbose", folder=place).stdout) >= len(short)
+
+
+def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(run / ".lock"):
+        done = nucbench(
+            "run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN,
+            folder=place, status=2,
+        )
+    assert "another process is working on" in done.stderr
+
+
+def test_wandb_mirror_is_offline_and_changes_nothing(place: Path, tmp_path: Path) -> None:
+    nucbench(
+        "run", "dist", "synthetic", "--steps", "3", "--seed", "9", "--wandb", "offline", *TRAIN, "--data", place / "data",
+        folder=tmp_path,
+    )
+    (folder,) = (tmp_path / "runs/dist/synthetic").iterdir()
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert (folder / "evaluations/synthetic.test/dist/scores.csv").exists()
+
+
+def test_foreign_predictions_of_another_size_are_refused(place: Path, tmp_path: Path) -> None:
+    for path in (place / "data/synthetic/test/Labels").glob("*.mat"):
+        _, wrong = generate((100, 128), np.random.default_rng(0))
+        write_mat(tmp_path / path.name, wrong)
+    done = nucbench(
+        "evaluate", "--predictions", tmp_path, "--dataset", "synthetic", "--method", "X", folder=place, status=1
+    )
+    assert "(100, 128)" in done.stderr
