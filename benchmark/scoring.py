@@ -20,9 +20,7 @@ OBJECT_COLUMNS = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
 """Columns of every table, after ``image``."""
 
 
-def score_folders(
-    truth: Path, predictions: Path, *, radius: float = 12.0, types: int | None = None
-) -> pd.DataFrame:
+def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types: int | None = None) -> pd.DataFrame:
     """Score each annotated image of a folder, and the folder as a whole.
 
     Files belong together if their names without the extension are equal; the formats may differ. Predictions
@@ -96,9 +94,7 @@ def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
         )
     extra = [name for name in pred_files if name not in true_files]
     if extra:
-        warnings.warn(
-            f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", stacklevel=3
-        )
+        warnings.warn(f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", stacklevel=3)
     return {name: (path, pred_files[name]) for name, path in true_files.items()}
 
 
@@ -115,9 +111,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
         if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.is_file():
             continue
         if path.stem in files:
-            raise DataError(
-                f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one"
-            )
+            raise DataError(f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one")
         files[path.stem] = path
     if not files:
         raise DataError(f"{folder}: no label map; expected files ending in {', '.join(LABEL_SUFFIXES)}")

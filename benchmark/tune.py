@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.inference import InferenceSettings, predict_maps, rescale
+from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import score_image
+from benchmark.metrics.instance import aji
 from benchmark.predict import decode, decoders
 from benchmark.progress import track
 from benchmark.spec import RunSpec
@@ -20,10 +22,6 @@ from postproc.instances import Instances
 
 if TYPE_CHECKING:
     from models.base import NucleiMethod
-
-CRITERIA = ("aji", "detection_f1")
-"""What is maximised: AJI (as the DIST paper, section VI-C), or the F1 of detection where there are no outlines."""
-
 
 def fit_parameters(
     spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, *, magnification: float | None,
@@ -95,8 +93,11 @@ def tune(
 
 
 def _score(codec: Codec[Any], params: Params, maps: Maps, truth: Instances, radius: float) -> float:
-    found = score_image(truth, decode(codec, maps, params, truth.shape), radius=radius)
-    return next((found[name] for name in CRITERIA if name in found), float("nan"))
+    """Return what is maximised: AJI (DIST paper, section VI-C), or the F1 of detection where there are no outlines."""
+    found = decode(codec, maps, params, truth.shape)
+    if truth.labels is not None and found.labels is not None:
+        return aji(contingency(truth.labels, found.labels))
+    return score_image(truth, found, radius=radius)["detection_f1"]
 
 
 def _write(store: RunStore, chosen: dict[str, Params], trials: dict[str, Any]) -> None:

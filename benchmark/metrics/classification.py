@@ -1,0 +1,106 @@
+"""Detection and classification of nuclei by type (HoVer-Net, IV-B), from counts that add up over images.
+
+Names of counts, so that a stored table can be pooled: ``n_tp_d``, ``n_fp_d``, ``n_fn_d`` (detection),
+``n_correct``, ``n_wrong`` (A_c and B_c of equation 9), and for each type t ``n_tp_c_t``, ``n_fp_c_t``,
+``n_fn_c_t``, ``n_fp_d_t``, ``n_fn_d_t``. With the gated pairing, counts and scores carry the suffix
+``_gated``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.metrics.assignment import Pairing
+
+UNLABELLED = 0
+"""Type of an annotated nucleus that the annotators left without one (7,312 of CRCHisto)."""
+
+GATED = "_gated"
+"""Suffix of counts and scores under the gated pairing."""
+
+
+def classification_counts(
+    true_types: NDArray[Any], pred_types: NDArray[Any], pairs: Pairing, types: int, suffix: str = ""
+) -> dict[str, float]:
+    """Count what the scores of one image need.
+
+    A detected nucleus without a type in the annotation counts as detected, but neither as rightly nor as
+    wrongly
+    classified: that is the correction for annotations that are not exhaustive (IV-B), which takes such nuclei
+    out of B_c, and out of the set of predictions of type t whose annotation is not t.
+
+    Args:
+        true_types: (N,), 1..T, 0 = without a type.
+        pred_types: (M,), 1..T, 0 = without a type.
+        pairs: The detected nuclei.
+        types: T.
+        suffix: Appended to each name.
+    """
+    true, pred = true_types[pairs.true], pred_types[pairs.pred]
+    labelled = true != UNLABELLED
+    missed = np.delete(true_types, pairs.true)
+    extra = np.delete(pred_types, pairs.pred)
+    counts = {
+        "n_tp_d": len(pairs.true),
+        "n_fp_d": len(extra),
+        "n_fn_d": len(missed),
+        "n_correct": int((labelled & (true == pred)).sum()),
+        "n_wrong": int((labelled & (true != pred)).sum()),
+    }
+    for t in range(1, types + 1):
+        counts[f"n_tp_c_{t}"] = int(((true == t) & (pred == t)).sum())
+        counts[f"n_fp_c_{t}"] = int((labelled & (true != t) & (pred == t)).sum())
+        counts[f"n_fn_c_{t}"] = int(((true == t) & (pred != t)).sum())
+        counts[f"n_fp_d_{t}"] = int((extra == t).sum())
+        counts[f"n_fn_d_{t}"] = int((missed == t).sum())
+    return {name + suffix: float(count) for name, count in counts.items()}
+
+
+def classification_scores(counts: Mapping[str, float], suffix: str = "") -> dict[str, float]:
+    """Return the scores of one image, or of the sums over many.
+
+    Args:
+        counts: From `classification_counts`; names of other counts may be among them.
+        suffix: The suffix of the counts to use, and of the scores.
+
+    Returns:
+        ``F_d`` (F1 of the detection); ``accuracy`` (of the types within the detected nuclei that have one: 0
+        where none is detected, NaN where none of the detected has a type); ``F_c_t`` of each type t; ``F_c``,
+        which is F_c^T of equation 9 over all types. NaN where neither side has a nucleus (of that type).
+    """
+    tp, fp, fn = (counts[f"n_{name}_d{suffix}"] for name in ("tp", "fp", "fn"))
+    right, wrong = counts["n_correct" + suffix], counts["n_wrong" + suffix]
+    scores = {
+        "F_d": _ratio(2 * tp, 2 * tp + fp + fn),
+        "accuracy": _ratio(right, right + wrong) if tp or not (fp or fn) else 0.0,
+    }
+    for t in _types(counts, suffix):
+        scores[f"F_c_{t}"] = _f_c(*(counts[f"n_{name}_{t}{suffix}"] for name in _F_C_COUNTS))
+    scores["F_c"] = _ratio(2 * right, 2 * (right + wrong) + fp + fn)
+    return {name + suffix: value for name, value in scores.items()}
+
+
+_F_C_COUNTS = ("tp_c", "fp_c", "fn_c", "fp_d", "fn_d")
+
+
+def _f_c(tp_c: float, fp_c: float, fn_c: float, fp_d: float, fn_d: float) -> float:
+    """Equation 8 with its weights (2, 2, 1, 1).
+
+    The counts come from the nuclei that are of the type on at least one side, as the text before the equation
+    says, so its TN_c is 0, and so it is in the published code.
+    """
+    return _ratio(2 * tp_c, 2 * tp_c + 2 * fp_c + 2 * fn_c + fp_d + fn_d)
+
+
+def _types(counts: Mapping[str, float], suffix: str) -> list[int]:
+    matches = (re.fullmatch(rf"n_tp_c_(\d+){suffix}", name) for name in counts)
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")

@@ -1,0 +1,188 @@
+"""Compiled passes over the pixels of label maps. Importing this module imports numba."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.metrics.compiled import compiled
+
+_CHUNK = 16384  # px treated at once; their flags stay in the first-level cache
+_BYTE_INDEX = np.uint64(0x0001020304050607)  # times 2^(8 b), it has b in its highest byte
+_MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive keys over the hash table
+
+
+@compiled
+def _positions(flags: NDArray[np.uint8], base: int, out: NDArray[np.int64]) -> int:
+    """Write base + k for every set flag k to `out` and return how many there are.
+
+    The length of `flags` is a multiple of 8; `out` has one place more than there can be positions.
+    """
+    words = flags.view(np.uint64)
+    found = 0
+    for i in range(words.size):
+        word = words[i]
+        while word != 0:  # most groups of 8 px lie inside a run
+            lowest = word & (~word + np.uint64(1))
+            out[found] = base + 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
+            found += 1
+            word ^= lowest
+    return found
+
+
+@compiled
+def _slot(keys: NDArray[np.int64], key: int) -> int:
+    """Return the place of `key` in an open-addressing table of a power of two places; 0 marks a free one."""
+    mask = keys.size - 1
+    slot = int((np.uint64(key) * _MIXER) >> np.uint64(32)) & mask
+    while keys[slot] != 0 and keys[slot] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def _grown(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    more_keys = np.zeros(keys.size * 2, np.int64)
+    more_counts = np.zeros(keys.size * 2, np.int64)
+    for k in range(keys.size):
+        if keys[k] != 0:
+            slot = _slot(more_keys, keys[k])
+            more_keys[slot] = keys[k]
+            more_counts[slot] = counts[k]
+    return more_keys, more_counts
+
+
+@compiled
+def _pair_changes(
+    true: NDArray[np.int32],
+    true_before: NDArray[np.int32],
+    pred: NDArray[np.int32],
+    pred_before: NDArray[np.int32],
+    out: NDArray[np.uint8],
+) -> None:
+    for k in range(out.size):  # without a branch, so that the compiler uses vector instructions
+        out[k] = (true[k] != true_before[k]) | (pred[k] != pred_before[k])
+
+
+@compiled
+def _changes(row: NDArray[np.int32], out: NDArray[np.uint8]) -> int:
+    """Flag the px of a row that differ from the px before; return the largest id."""
+    here, before = row[1:], row[: row.size - 1]
+    largest = int(row[0])
+    for k in range(here.size):
+        out[k + 1] = here[k] != before[k]
+        largest = max(largest, here[k])
+    return largest
+
+
+@compiled
+def _add_runs(
+    true: NDArray[np.int32],
+    pred: NDArray[np.int32],
+    start: int,
+    ends: NDArray[np.int64],
+    true_area: NDArray[np.int64],
+    pred_area: NDArray[np.int64],
+    keys: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> int:
+    """Count the runs that end before each of `ends`; return how many pairs were new to the table."""
+    pred_size = pred_area.size
+    added = 0
+    for k in range(ends.size):
+        i, j, run = true[start], pred[start], ends[k] - start
+        start = ends[k]
+        true_area[i] += run
+        pred_area[j] += run
+        if i != 0 and j != 0:
+            key = np.int64(i) * pred_size + j
+            slot = _slot(keys, key)
+            added += keys[slot] == 0
+            keys[slot] = key
+            counts[slot] += run
+    return added
+
+
+@compiled
+def tabulate(
+    true: NDArray[np.int32], pred: NDArray[np.int32], true_size: int, pred_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the px of every id and of every pair of ids in one pass over the runs of equal pairs.
+
+    Args:
+        true: Flat map, ids in [0, true_size).
+        pred: Flat map of the same length, ids in [0, pred_size).
+        true_size: Number of rows of the first result.
+        pred_size: Number of rows of the second result.
+
+    Returns:
+        Px of each id of `true` and of `pred` (background included), then for the pairs in which neither is
+        background the keys ``id_true * pred_size + id_pred``, in no order, and their px.
+    """
+    true_area = np.zeros(true_size, np.int64)
+    pred_area = np.zeros(pred_size, np.int64)
+    keys = np.zeros(1 << 14, np.int64)
+    counts = np.zeros(1 << 14, np.int64)
+    used = 0
+    flags = np.zeros(_CHUNK, np.uint8)
+    ends = np.empty(_CHUNK + 1, np.int64)
+    start = 0
+    for base in range(0, true.size, _CHUNK):
+        length = min(_CHUNK, true.size - base)
+        first = 1 if base == 0 else 0  # the first px of the map follows no other
+        here, before = slice(base + first, base + length), slice(base + first - 1, base + length - 1)
+        _pair_changes(true[here], true[before], pred[here], pred[before], flags[first:length])
+        flags[:first] = 0
+        flags[length:] = 0
+        found = _positions(flags, base, ends)
+        if base + length == true.size:
+            ends[found] = true.size
+            found += 1
+        while 2 * (used + found) > keys.size:
+            keys, counts = _grown(keys, counts)
+        used += _add_runs(true, pred, start, ends[:found], true_area, pred_area, keys, counts)
+        if found > 0:
+            start = ends[found - 1]
+    filled = np.flatnonzero(keys)
+    return true_area, pred_area, keys[filled], counts[filled]
+
+
+@compiled
+def _add_coordinates(row: NDArray[np.int32], y: int, ends: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
+    start = 0
+    for k in range(ends.size):
+        value, stop = row[start], ends[k]
+        if value != 0:
+            length = stop - start
+            sums[value, 0] += length
+            sums[value, 1] += (start + stop - 1) * length // 2
+            sums[value, 2] += y * length
+        start = stop
+
+
+@compiled
+def coordinate_sums(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Add up the coordinates of the px of every nucleus, run by run.
+
+    Args:
+        labels: (H, W), ids in [0, N].
+
+    Returns:
+        (N + 1, 3): px, sum of x and sum of y of each id; the row of the background stays 0.
+    """
+    sums = np.zeros((1024, 3), np.int64)
+    height, width = labels.shape
+    largest = 0
+    flags = np.zeros((width + 7) // 8 * 8, np.uint8)
+    ends = np.empty(flags.size + 1, np.int64)
+    for y in range(height if width > 0 else 0):
+        row = labels[y]
+        largest = max(largest, _changes(row, flags))  # here, since the row is in the cache
+        if largest >= sums.shape[0]:
+            more = np.zeros((2 * largest, 3), np.int64)
+            more[: sums.shape[0]] = sums
+            sums = more
+        found = _positions(flags, 0, ends)
+        ends[found] = width
+        _add_coordinates(row, y, ends[: found + 1], sums)
+    return sums[: largest + 1]
