@@ -104,7 +104,7 @@ class MaskRCNN(NucleiMethod):
         tasks=("segmentation", "classification"),
         pretrained="imagenet",
     )
-    small = {"backbone": "resnet18", "weights": "none"}
+    small = {"backbone": "resnet18", "weights": "none", "regions": 16}
     recipe = Recipe(
         crop=256,
         phases=(Phase(batch_size=4, lr=1e-2, epochs=80, schedule=Step(every=20)),),
