@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq", "pq_pooled", "F_d", "accuracy",
-    "detection_precision", "detection_recall", "detection_f1",
+    "precision", "recall", "f1",
 )
 """Scores that a run prints, in this order, where it has them."""
 

@@ -138,7 +138,7 @@ def _train_phase(
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
         raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
-    keeper = PhaseKeeper(spec, store, phase, index, phase.total_steps(steps_per_epoch), minutes,
+    keeper = PhaseKeeper(spec, store, data, phase, index, phase.total_steps(steps_per_epoch), minutes,
                          recipe.patience if strict else None, strict)
     trainer = pl.Trainer(
         accelerator="auto",
@@ -182,6 +182,7 @@ class PhaseKeeper(pl.Callback):
     Args:
         spec: The run.
         store: Its directory.
+        data: The training set, told which epoch it is.
         phase: The phase.
         index: Its number.
         total_steps: Optimiser steps of the phase.
@@ -191,17 +192,20 @@ class PhaseKeeper(pl.Callback):
     """
 
     def __init__(
-        self, spec: RunSpec, store: RunStore, phase: Phase, index: int, total_steps: int, minutes: float | None,
+        self, spec: RunSpec, store: RunStore, data: NucleiDataModule, phase: Phase, index: int, total_steps: int, minutes: float | None,
         patience: int | None, choose: bool,
     ) -> None:
         self.total_steps = total_steps
         self.elapsed = 0.0
         self.epochs = 0
+        self.steps = 0
         self.best = math.inf
         self.best_epoch = -1
         self.finished = False
         self._seed = spec.seed + 1_000_003 * index
         self._store = store
+        self._data = data
+        self._data.epoch = 0
         self._phase = phase
         self._limit = None if minutes is None else 60 * minutes
         self._patience = patience
@@ -225,13 +229,14 @@ class PhaseKeeper(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        names = ("elapsed", "epochs", "best", "best_epoch", "finished")
+        names = ("elapsed", "epochs", "steps", "best", "best_epoch", "finished")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         for name, value in state_dict.items():
             setattr(self, name, value)
+        self._data.epoch = self.epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -269,7 +274,11 @@ class PhaseKeeper(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose, stop early, save."""
+        if trainer.global_step == self.steps:
+            return  # Lightning ends the epoch again whose end a resumed run goes on from
+        self.steps = trainer.global_step
         self.epochs += 1
+        self._data.epoch = self.epochs
         if self._choose:
             self._validate(trainer, pl_module)
         self.finished = trainer.global_step >= self.total_steps or trainer.should_stop

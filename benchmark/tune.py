@@ -97,7 +97,7 @@ def _score(codec: Codec[Any], params: Params, maps: Maps, truth: Instances, radi
     found = decode(codec, maps, params, truth.shape)
     if truth.labels is not None and found.labels is not None:
         return aji(contingency(truth.labels, found.labels))
-    return score_image(truth, found, radius=radius)["detection_f1"]
+    return score_image(truth, found, radius=radius)["f1"]
 
 
 def _write(store: RunStore, chosen: dict[str, Params], trials: dict[str, Any]) -> None:

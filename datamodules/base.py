@@ -99,6 +99,10 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
     Args:
         root: The dataset's own folder.
         loading: How to draw training items; needed for training only.
+
+    Attributes:
+        epoch: Number of the epoch that the training loader draws next. The runner keeps it, because Lightning's own
+            count is off by one after a resume from the end of an epoch.
     """
 
     card: ClassVar[DatasetCard]
@@ -107,6 +111,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         self.root = Path(root)
         self.loading = loading
+        self.epoch = 0
         self._records: list[Record] | None = None
         self._train: list[Sample] | None = None
         self._validation: list[Sample] | None = None
@@ -254,7 +259,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             kept = [r for r in records if not (loading.strict and r.validation)]
             self._train = [self.read(r) for r in kept]
         items = ItemDataset(self._train, loading.train, loading.crops_per_image, loading.seed)
-        return _loader(items, loading, EpochSampler(len(items), loading.rank, loading.world), drop_last=True)
+        return _loader(items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Targets] | list[Any]:
         """Return the loader of validation items: the same crops every time; empty under protocol ``paper``."""
@@ -285,26 +290,21 @@ def _loader(
 class EpochSampler(Sampler[int]):
     """Gives ``epoch * length + item`` in a fixed order, so that workers need no state to know the epoch.
 
-    Lightning calls `set_epoch` before each epoch.
-
     Args:
         length: Items in an epoch.
+        epoch: Tells the number of the epoch when an iteration begins.
         rank: This process among those that train together.
         world: Number of processes that train together; each takes every `world`-th item.
     """
 
-    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, length: int, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
         self._length = length
+        self._epoch = epoch
         self._rank = rank
         self._world = world
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration."""
-        self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        start = self._epoch * self._length
+        start = self._epoch() * self._length
         return iter(range(start + self._rank, start + len(self) * self._world, self._world))
 
     def __len__(self) -> int:
