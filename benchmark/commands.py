@@ -48,7 +48,8 @@ def run(
             on them. paper: train on all training images, last checkpoint, the paper's parameters.
         seed: Seed of initialisation, crops and augmentation.
         train_split: Split to train on: a split of the dataset, all, group:A,B or except-group:A,B.
-        evaluate: Sets to score, each DATASET (its test split) or DATASET.SPLIT; default: the dataset's test split.
+        evaluate: Sets to score, each DATASET.SPLIT, or DATASET: its test split, or all its images where it has
+            none. Default: the training dataset.
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
         precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
         max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.

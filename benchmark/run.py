@@ -18,7 +18,7 @@ from benchmark.precision import resolve
 from benchmark.registry import dataset_class
 from benchmark.spec import FORMAT, RunSpec, Target
 from benchmark.store import RunStore, read_json, write_json
-from benchmark.train import build_method, load_weights, task_of, train
+from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
@@ -110,6 +110,9 @@ def execute(
     method = build_method(spec, task_of(spec))
     _check_pair(method, data)
     store = RunStore.create(machine.runs, spec)
+    if process_rank():  # started by Lightning beside the first process, to train with it and no more
+        train_method(spec, store, method, data, machine)
+        return Result(store, {})
     with store.lock():
         magnification, params = prepare_run(spec, store, method, data, machine, loggers)
         scores = {}
@@ -123,12 +126,7 @@ def prepare_run(
     loggers: list[Logger] | None = None,
 ) -> tuple[float | None, dict[str, Params]]:
     """Train and tune, and write the record; return the training magnification and the parameters."""
-    training: dict[str, Any] = {"steps": 0, "minutes": 0.0}
-    if method.card.trained:
-        training = train(
-            spec, store, method, data, workers=machine.loaders(), devices=machine.devices, loggers=loggers,
-            progress=machine.progress,
-        )
+    training = train_method(spec, store, method, data, machine, loggers)
     if torch.cuda.is_available():
         method = method.cuda()
     magnification = training_magnification(data, spec.split)
@@ -140,6 +138,19 @@ def prepare_run(
     if not store.record_file.exists():
         _write_record(spec, store, method, data, training, magnification)
     return magnification, params
+
+
+def train_method(
+    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, machine: Machine,
+    loggers: list[Logger] | None = None,
+) -> dict[str, Any]:
+    """Train a method that learns; return steps, minutes and what else `benchmark.train.train` notes."""
+    if not method.card.trained:
+        return {"steps": 0, "minutes": 0.0}
+    return train(
+        spec, store, method, data, workers=machine.loaders(), devices=machine.devices, loggers=loggers,
+        progress=machine.progress,
+    )
 
 
 def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:

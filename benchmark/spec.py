@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.registry import DATASETS, METHODS
+from benchmark.registry import DATASETS, METHODS, dataset_class
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
@@ -149,7 +149,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read ``dataset`` (its test split) or ``dataset.split``.
+        """Read ``dataset.split``, or ``dataset``: its test split, or all images where it has none.
 
         Raises:
             ConfigError: If the dataset is unknown.
@@ -157,7 +157,10 @@ class Target:
         dataset, _, split = text.partition(".")
         if dataset not in DATASETS:
             raise unknown_name("dataset", dataset, DATASETS)
-        return cls(dataset, split or "test")
+        if not split:
+            known = dataset_class(dataset).card.images
+            split = "test" if any(name.partition("_")[0] == "test" for name in known) else "all"
+        return cls(dataset, split)
 
     def __str__(self) -> str:
         return f"{self.dataset}.{self.split}"

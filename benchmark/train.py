@@ -90,6 +90,8 @@ def train(
             totals[key] += result[key]
         totals["best_epoch"], totals["val_loss"] = result["best_epoch"], result["val_loss"]
     totals["parameters"] = sum(p.numel() for p in method.parameters())
+    if process_rank():
+        return totals
     with atomic(store.weights_file) as file:
         torch.save(method.state_dict(), file)
     write_json(done_file, totals)
@@ -131,7 +133,7 @@ def _train_phase(
         split=spec.split,
         seed=spec.seed + 1_000_003 * index,
         workers=workers,
-        rank=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))),
+        rank=process_rank(),
         world=devices,
     )
     method.phase = phase
@@ -167,9 +169,10 @@ def _train_phase(
         load_weights(method, keeper.best_file)
     result = {"steps": trainer.global_step, "minutes": round(keeper.elapsed / 60, 2), "epochs": keeper.epochs,
               "best_epoch": keeper.best_epoch, "val_loss": keeper.best if strict else None}
-    with atomic(weights) as file:
-        torch.save(method.state_dict(), file)
-    write_json(result_file, result)
+    if not process_rank():
+        with atomic(weights) as file:
+            torch.save(method.state_dict(), file)
+        write_json(result_file, result)
     return result
 
 
@@ -269,7 +272,7 @@ class PhaseKeeper(pl.Callback):
                 f"the loss became {float(loss)} at step {trainer.global_step} of {self._store.run_id}. The last good "
                 f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
             )
-        if self._limit is not None and self.elapsed >= self._limit:
+        if self._limit is not None and trainer.strategy.reduce_boolean_decision(self.elapsed >= self._limit, all=False):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -291,9 +294,7 @@ class PhaseKeeper(pl.Callback):
             self._last_save = time.monotonic()
 
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        value = trainer.callback_metrics.get("val/loss")
-        if value is None:
-            return
+        value = trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean")
         if float(value) < self.best:
             self.best, self.best_epoch = float(value), trainer.current_epoch
             if trainer.is_global_zero:
@@ -301,6 +302,11 @@ class PhaseKeeper(pl.Callback):
                     torch.save(module.state_dict(), file)
         elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
             trainer.should_stop = True
+
+
+def process_rank() -> int:
+    """Return this process' number among those that train together; Lightning and launchers set it."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
 def task_of(spec: RunSpec) -> Task:

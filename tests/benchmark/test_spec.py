@@ -49,7 +49,7 @@ def test_unknown_keys_are_named() -> None:
         Overrides(lr=-1.0)
 
 
-@pytest.mark.parametrize(("text", "target"), [("kumar", ("kumar", "test")), ("tnbc.all", ("tnbc", "all"))])
+@pytest.mark.parametrize(("text", "target"), [("kumar", ("kumar", "test")), ("kumar.test_same", ("kumar", "test_same")), ("tnbc", ("tnbc", "all"))])
 def test_targets(text: str, target: tuple[str, str]) -> None:
     assert Target.parse(text) == Target(*target)
 
