@@ -12,8 +12,19 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    "albumentations", "numba", "numpy", "opencv-python-headless", "pandas", "pytorch-lightning", "scikit-image",
-    "scipy", "segmentation-models-pytorch", "timm", "torch", "torchmetrics", "torchvision",
+    "albumentations",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pytorch-lightning",
+    "scikit-image",
+    "scipy",
+    "segmentation-models-pytorch",
+    "timm",
+    "torch",
+    "torchmetrics",
+    "torchvision",
 )
 
 
@@ -38,8 +49,12 @@ def _commit() -> str:
     folder = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=folder, capture_output=True, text=True,
-            timeout=10, check=True,
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

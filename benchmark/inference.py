@@ -88,9 +88,7 @@ def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int
     return [(start, size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
 
 
-def predict_maps(
-    method: NucleiMethod, image: NDArray[np.uint8], settings: InferenceSettings | None = None
-) -> Maps:
+def predict_maps(method: NucleiMethod, image: NDArray[np.uint8], settings: InferenceSettings | None = None) -> Maps:
     """Run a whole image through a network.
 
     Args:

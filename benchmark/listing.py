@@ -79,7 +79,10 @@ def _runs(console: Console, verbose: bool, data: Path, runs: Path) -> None:
         state = "trained" if record.exists() else "failed" if (folder / "failure.txt").exists() else "unfinished"
         targets = sorted({p.parent.parent.name for p in folder.glob("evaluations/*/*/evaluation.json")})
         table.add_row(
-            str(folder.relative_to(runs)), state, str(training.get("steps", "")), str(training.get("minutes", "")),
+            str(folder.relative_to(runs)),
+            state,
+            str(training.get("steps", "")),
+            str(training.get("minutes", "")),
             ", ".join(targets),
         )
         if verbose:

@@ -31,8 +31,15 @@ def loggers(mirror: str, spec: RunSpec, runs: Path) -> Iterator[list[Logger]]:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
     run = wandb.init(
-        project="nucbench", id=spec.run_id.replace("/", "-"), name=spec.run_id, group=spec.method, dir=folder,
-        mode="online" if mirror == "online" else "offline", resume="allow", config=spec.to_dict(), reinit="finish_previous",
+        project="nucbench",
+        id=spec.run_id.replace("/", "-"),
+        name=spec.run_id,
+        group=spec.method,
+        dir=folder,
+        mode="online" if mirror == "online" else "offline",
+        resume="allow",
+        config=spec.to_dict(),
+        reinit="finish_previous",
     )
     try:
         yield [WandbLogger(experiment=run)]

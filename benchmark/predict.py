@@ -28,9 +28,7 @@ def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]
     return restore(codec.decode(maps, params), shape)
 
 
-def decode_to_files(
-    codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]
-) -> None:
+def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]) -> None:
     """Decode one image for several variants and write each result; runs in a worker process."""
     for codec, params, path in codecs.values():
         write_instances(path, decode(codec, maps, params, shape))

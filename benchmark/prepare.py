@@ -36,7 +36,9 @@ def prepare_dataset(
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
     if not synthetic and card.nuclei is not None and nuclei != card.nuclei:
-        print(f"  The card states {card.nuclei} nuclei; versions in circulation differ, and each run stores what it saw.")
+        print(
+            f"  The card states {card.nuclei} nuclei; versions in circulation differ, and each run stores what it saw."
+        )
     for note in card.notes:
         print(f"  {note}")
 

@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from benchmark.run import Result
 
 SHOWN = (
-    "dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq", "pq_pooled", "F_d", "accuracy",
-    "precision", "recall", "f1",
+    "dice",
+    "aji",
+    "aji_plus",
+    "dice2",
+    "dq",
+    "sq",
+    "pq",
+    "pq_pooled",
+    "F_d",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
 )
 """Scores that a run prints, in this order, where it has them."""
 
@@ -30,7 +41,9 @@ def print_result(result: Result) -> None:
     console = wide_console()
     rows = result.scores
     shown = [name for name in SHOWN if any(name in scores for scores in rows.values())]
-    types = sorted({name for scores in rows.values() for name in scores if name.startswith("F_c_") and name[4:].isdigit()})
+    types = sorted(
+        {name for scores in rows.values() for name in scores if name.startswith("F_c_") and name[4:].isdigit()}
+    )
     table = Table(title=result.store.run_id)
     table.add_column("set")
     table.add_column("method")
@@ -45,7 +58,8 @@ def print_result(result: Result) -> None:
     console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True, highlight=False)
     console.print(
         f"next:    nucbench predict {result.store.path} IMAGE...   nucbench publish {result.store.path}",
-        soft_wrap=True, highlight=False,
+        soft_wrap=True,
+        highlight=False,
     )
 
 

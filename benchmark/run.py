@@ -13,8 +13,8 @@ import torch
 from benchmark.environment import environment
 from benchmark.evaluate import evaluate
 from benchmark.inference import InferenceSettings
-from benchmark.predict import predict_dataset
 from benchmark.precision import resolve
+from benchmark.predict import predict_dataset
 from benchmark.registry import dataset_class
 from benchmark.spec import FORMAT, RunSpec, Target
 from benchmark.store import RunStore, read_json, write_json
@@ -89,9 +89,7 @@ class Result:
     scores: dict[tuple[str, str], dict[str, float]]
 
 
-def execute(
-    spec: RunSpec, targets: list[Target], machine: Machine, loggers: list[Logger] | None = None
-) -> Result:
+def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: list[Logger] | None = None) -> Result:
     """Run a spec and evaluate it on `targets`; whatever is already stored is not computed again.
 
     Raises:
@@ -117,12 +115,18 @@ def execute(
         magnification, params = prepare_run(spec, store, method, data, machine, loggers)
         scores = {}
         for target in targets:
-            scores.update(_evaluate(store, method, others[target.dataset], target, params, magnification, machine, spec))
+            scores.update(
+                _evaluate(store, method, others[target.dataset], target, params, magnification, machine, spec)
+            )
     return Result(store, scores)
 
 
 def prepare_run(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, machine: Machine,
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    machine: Machine,
     loggers: list[Logger] | None = None,
 ) -> tuple[float | None, dict[str, Params]]:
     """Train and tune, and write the record; return the training magnification and the parameters."""
@@ -132,7 +136,13 @@ def prepare_run(
     magnification = training_magnification(data, spec.split)
     settings = InferenceSettings(precision=spec.precision)
     params = fit_parameters(
-        spec, store, method, data, magnification=magnification, settings=settings, workers=machine.decoders(),
+        spec,
+        store,
+        method,
+        data,
+        magnification=magnification,
+        settings=settings,
+        workers=machine.decoders(),
         progress=machine.progress,
     )
     if not store.record_file.exists():
@@ -141,14 +151,24 @@ def prepare_run(
 
 
 def train_method(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, machine: Machine,
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    machine: Machine,
     loggers: list[Logger] | None = None,
 ) -> dict[str, Any]:
     """Train a method that learns; return steps, minutes and what else `benchmark.train.train` notes."""
     if not method.card.trained:
         return {"steps": 0, "minutes": 0.0}
     return train(
-        spec, store, method, data, workers=machine.loaders(), devices=machine.devices, loggers=loggers,
+        spec,
+        store,
+        method,
+        data,
+        workers=machine.loaders(),
+        devices=machine.devices,
+        loggers=loggers,
         progress=machine.progress,
     )
 
@@ -172,7 +192,11 @@ def training_magnification(data: NucleiDataModule, split: str) -> float | None:
 
 
 def _write_record(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, training: dict[str, Any],
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    training: dict[str, Any],
     magnification: float | None,
 ) -> None:
     machine = environment()
@@ -203,13 +227,26 @@ def _write_record(
 
 
 def _evaluate(
-    store: RunStore, method: NucleiMethod, data: NucleiDataModule, target: Target, params: dict[str, Params],
-    magnification: float | None, machine: Machine, spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    target: Target,
+    params: dict[str, Params],
+    magnification: float | None,
+    machine: Machine,
+    spec: RunSpec,
 ) -> dict[tuple[str, str], dict[str, float]]:
     settings = InferenceSettings(precision=spec.precision)
     predict_dataset(
-        method, store, data, target.split, params, magnification=magnification, settings=settings,
-        workers=machine.decoders(), progress=machine.progress,
+        method,
+        store,
+        data,
+        target.split,
+        params,
+        magnification=magnification,
+        settings=settings,
+        workers=machine.decoders(),
+        progress=machine.progress,
     )
     titles = {variant.key: variant.title for variant in method.card.variants}
     typed = bool(data.card.types) and data.card.types == method.task.types

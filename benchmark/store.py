@@ -96,8 +96,10 @@ class RunStore:
         """
         path = path.resolve()
         if not (path / "spec.json").is_file():
-            raise ConfigError(f"{path} is no run directory: it has no spec.json. Runs are listed by their folder, "
-                              "for example runs/dist/kumar/paper-s0-1234abcd")
+            raise ConfigError(
+                f"{path} is no run directory: it has no spec.json. Runs are listed by their folder, "
+                "for example runs/dist/kumar/paper-s0-1234abcd"
+            )
         return cls(path.parents[2], str(path.relative_to(path.parents[2])))
 
     @property

@@ -23,7 +23,9 @@ from models.base import NucleiMethod, Task
 from models.recipe import Phase, Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError
 
-logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+# Lightning's advice on loggers, devices and its own internals, repeated by every run of every user.
+for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 SAVE_SECONDS = 60.0
 """A checkpoint is written at the end of the first epoch after that many seconds since the last one."""
@@ -52,8 +54,15 @@ def run_recipe(spec: RunSpec, method: NucleiMethod) -> Recipe:
 
 
 def train(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, *, workers: int, devices: int,
-    loggers: list[Logger] | None = None, progress: bool = True,
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    *,
+    workers: int,
+    devices: int,
+    loggers: list[Logger] | None = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Train all phases that are not done, and leave the weights in `store.weights_file`.
 
@@ -81,7 +90,7 @@ def train(
     budget = spec.overrides.max_minutes
     lengths = [float(phase.epochs or phase.steps or 0) for phase in recipe.phases]
     totals: dict[str, Any] = {"steps": 0, "minutes": 0.0, "epochs": 0}
-    for index, phase in enumerate(recipe.phases):
+    for index in range(len(recipe.phases)):
         minutes = None if budget is None else budget * lengths[index] / sum(lengths)
         result = _train_phase(
             spec, store, method, data, recipe, index, minutes, workers, devices, loggers or [], progress
@@ -113,8 +122,17 @@ def load_weights(method: NucleiMethod, path: Path) -> None:
 
 
 def _train_phase(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, recipe: Recipe, index: int,
-    minutes: float | None, workers: int, devices: int, loggers: list[Logger], progress: bool,
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    recipe: Recipe,
+    index: int,
+    minutes: float | None,
+    workers: int,
+    devices: int,
+    loggers: list[Logger],
+    progress: bool,
 ) -> dict[str, Any]:
     phase = recipe.phases[index]
     result_file = store.checkpoints / f"phase{index}.json"
@@ -140,8 +158,17 @@ def _train_phase(
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
         raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
-    keeper = PhaseKeeper(spec, store, data, phase, index, phase.total_steps(steps_per_epoch), minutes,
-                         recipe.patience if strict else None, strict)
+    keeper = PhaseKeeper(
+        spec,
+        store,
+        data,
+        phase,
+        index,
+        phase.total_steps(steps_per_epoch),
+        minutes,
+        recipe.patience if strict else None,
+        strict,
+    )
     trainer = pl.Trainer(
         accelerator="auto",
         devices=devices,
@@ -167,8 +194,13 @@ def _train_phase(
         raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to go on")
     if strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
-    result = {"steps": trainer.global_step, "minutes": round(keeper.elapsed / 60, 2), "epochs": keeper.epochs,
-              "best_epoch": keeper.best_epoch, "val_loss": keeper.best if strict else None}
+    result = {
+        "steps": trainer.global_step,
+        "minutes": round(keeper.elapsed / 60, 2),
+        "epochs": keeper.epochs,
+        "best_epoch": keeper.best_epoch,
+        "val_loss": keeper.best if strict else None,
+    }
     if not process_rank():
         with atomic(weights) as file:
             torch.save(method.state_dict(), file)
@@ -195,8 +227,16 @@ class PhaseKeeper(pl.Callback):
     """
 
     def __init__(
-        self, spec: RunSpec, store: RunStore, data: NucleiDataModule, phase: Phase, index: int, total_steps: int, minutes: float | None,
-        patience: int | None, choose: bool,
+        self,
+        spec: RunSpec,
+        store: RunStore,
+        data: NucleiDataModule,
+        phase: Phase,
+        index: int,
+        total_steps: int,
+        minutes: float | None,
+        patience: int | None,
+        choose: bool,
     ) -> None:
         self.total_steps = total_steps
         self.elapsed = 0.0

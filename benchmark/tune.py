@@ -23,9 +23,17 @@ from postproc.instances import Instances
 if TYPE_CHECKING:
     from models.base import NucleiMethod
 
+
 def fit_parameters(
-    spec: RunSpec, store: RunStore, method: NucleiMethod, data: NucleiDataModule, *, magnification: float | None,
-    settings: InferenceSettings, workers: int, progress: bool = True,
+    spec: RunSpec,
+    store: RunStore,
+    method: NucleiMethod,
+    data: NucleiDataModule,
+    *,
+    magnification: float | None,
+    settings: InferenceSettings,
+    workers: int,
+    progress: bool = True,
 ) -> dict[str, Params]:
     """Return the post-processing parameters of every variant, tuned under protocol ``strict``.
 
@@ -34,9 +42,7 @@ def fit_parameters(
     """
     if store.params_file.exists():
         stored = read_json(store.params_file)
-        return {
-            variant: codec.params_type(**stored[variant]["params"]) for variant, codec in method.codecs.items()
-        }
+        return {variant: codec.params_type(**stored[variant]["params"]) for variant, codec in method.codecs.items()}
     if spec.protocol == "paper":
         chosen = {variant: codec.defaults() for variant, codec in method.codecs.items()}
         _write(store, chosen, {})
@@ -58,8 +64,10 @@ def candidates(codec: Codec[Any]) -> list[Params]:
     """Return every combination of the tunable parameters of a codec, the paper's first."""
     space = search_space(codec.params_type)
     default = codec.defaults()
-    grid = [dataclasses.replace(default, **dict(zip(space, values, strict=True)))
-            for values in itertools.product(*space.values())]
+    grid = [
+        dataclasses.replace(default, **dict(zip(space, values, strict=True)))
+        for values in itertools.product(*space.values())
+    ]
     return [default, *(params for params in grid if params != default)]
 
 

@@ -22,7 +22,6 @@ from datamodules.sample import Sample
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
 
-
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 """File that marks a folder of synthetic stand-ins."""
 VALIDATION_CROPS = 8
@@ -259,7 +258,9 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             kept = [r for r in records if not (loading.strict and r.validation)]
             self._train = [self.read(r) for r in kept]
         items = ItemDataset(self._train, loading.train, loading.crops_per_image, loading.seed)
-        return _loader(items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True)
+        return _loader(
+            items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True
+        )
 
     def val_dataloader(self) -> DataLoader[Targets] | list[Any]:
         """Return the loader of validation items: the same crops every time; empty under protocol ``paper``."""

@@ -55,8 +55,7 @@ class CoNSeP(NucleiDataModule):
         url="https://warwick.ac.uk/fac/cross_fac/tia/data/hovernet/",
         licence="no licence stated; citation of the paper required",
         layout=(
-            "Train/Images/train_N.png     Train/Labels/train_N.mat\n"
-            "Test/Images/test_N.png       Test/Labels/test_N.mat"
+            "Train/Images/train_N.png     Train/Labels/train_N.mat\nTest/Images/test_N.png       Test/Labels/test_N.mat"
         ),
         notes=(
             "The images come from 16 patients, but which image from whom is not published: the group is "
@@ -79,15 +78,11 @@ class CoNSeP(NucleiDataModule):
         arrays = read_mat(path)
         truth = instances_of_arrays(path, arrays)
         if truth.types is None:
-            raise DataError(
-                f"{path}: no inst_type and no type_map; download the labels again from {cls.card.url}"
-            )
+            raise DataError(f"{path}: no inst_type and no type_map; download the labels again from {cls.card.url}")
         return build_sample(record, merge_types(truth, path, released="inst_id" not in arrays), cls.card)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in with four types, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             image, truth = generate((size, size), np.random.default_rng((seed, number)))

@@ -74,9 +74,7 @@ class CPM15(NucleiDataModule):
         return build_sample(record, truth, cls.card, magnification=magnification)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in in the challenge's layout, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             scale = 0.5 if row.image_id in _SCANNED_AT_20X else 1.0
@@ -113,9 +111,7 @@ def read_mask_text(path: Path) -> Instances:
         raise DataError(f"{path}: expected 'width height' in the first line")
     width, height = int(values[0]), int(values[1])
     if len(values) != 2 + width * height:
-        raise DataError(
-            f"{path}: {len(values) - 2} pixels for {width} x {height} px; copy or download it again"
-        )
+        raise DataError(f"{path}: {len(values) - 2} pixels for {width} x {height} px; copy or download it again")
     if values.min() < 0:
         raise DataError(f"{path}: negative id {values.min()}")
     labels, _, _ = relabel(values[2:].reshape(height, width))

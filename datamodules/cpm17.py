@@ -70,9 +70,7 @@ class CPM17(NucleiDataModule):
         return build_sample(record, read_cpm_labels(record.annotations[0]), cls.card)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in in the layout of label maps, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             image, truth = generate((size, size), np.random.default_rng((seed, number)))

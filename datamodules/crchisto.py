@@ -102,9 +102,7 @@ class CRCHisto(NucleiDataModule):
         return build_sample(record, truth, cls.card, image=image)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in; a quarter of its nuclei have no type, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             rng = np.random.default_rng((seed, number))
@@ -161,9 +159,7 @@ def _annotations(folder: Path) -> tuple[Path, ...]:
 def _points(path: Path) -> NDArray[np.float64]:
     arrays = read_mat(path)
     if "detection" not in arrays:
-        raise DataError(
-            f"{path}: no array 'detection' (N, 2); the file holds {', '.join(arrays) or 'nothing'}"
-        )
+        raise DataError(f"{path}: no array 'detection' (N, 2); the file holds {', '.join(arrays) or 'nothing'}")
     points: NDArray[Any] = arrays["detection"]
     if points.size == 0:
         return np.zeros((0, 2))

@@ -55,9 +55,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: image files end in {', '.join(IMAGE_SUFFIXES)}; convert it to one of them")
     array = _decode(path, _read_tiff if path.suffix.lower() in _TIFF else _read_pillow_rgb)
     if array.dtype != np.uint8:
-        raise DataError(
-            f"{path}: {array.dtype} pixels; images must have 8 bits per channel, convert it first"
-        )
+        raise DataError(f"{path}: {array.dtype} pixels; images must have 8 bits per channel, convert it first")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
@@ -106,9 +104,7 @@ def read_mat(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: If the file is missing, damaged, of version 7.3 or holds more than `MAX_PIXELS` values.
     """
-    return {
-        name: array for name, array in _decode(Path(path), _load_mat).items() if array.dtype.kind in "biuf"
-    }
+    return {name: array for name, array in _decode(Path(path), _load_mat).items() if array.dtype.kind in "biuf"}
 
 
 def check_size(image: NDArray[np.uint8], truth: Instances, path: Path) -> None:
@@ -206,13 +202,9 @@ def _decode(path: Path, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except DataError:
         raise
-    except (
-        Exception
-    ) as error:  # foreign decoders raise anything on damaged files, struct.error to MemoryError
+    except Exception as error:  # foreign decoders raise anything on damaged files, struct.error to MemoryError
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise DataError(
-            f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
-        ) from error
+        raise DataError(f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again") from error
 
 
 def _check_pixels(path: Path, *shape: int) -> None:
@@ -222,9 +214,7 @@ def _check_pixels(path: Path, *shape: int) -> None:
     if count == 0:
         raise DataError(f"{path}: claims to hold no pixel ({' x '.join(map(str, shape))})")
     if count > MAX_PIXELS:
-        raise DataError(
-            f"{path}: claims {' x '.join(map(str, shape))} values, more than the limit of {MAX_PIXELS}"
-        )
+        raise DataError(f"{path}: claims {' x '.join(map(str, shape))} values, more than the limit of {MAX_PIXELS}")
 
 
 @contextmanager
@@ -293,7 +283,5 @@ def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
                 _check_pixels(path, *(max(1, extent) for extent in shape))
         content = scipy.io.loadmat(path)
     except NotImplementedError as error:
-        raise DataError(
-            f"{path}: MATLAB 7.3; save it with '-v7' in MATLAB or with scipy.io.savemat"
-        ) from error
+        raise DataError(f"{path}: MATLAB 7.3; save it with '-v7' in MATLAB or with scipy.io.savemat") from error
     return {name: value for name, value in content.items() if isinstance(value, np.ndarray)}

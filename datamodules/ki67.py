@@ -44,9 +44,7 @@ class Ki67(NucleiDataModule):
         name="ki67",
         title="Ki67",
         aliases=("PNET", "Ki67 NET"),
-        summary=(
-            "Ki67 images of pancreatic neuroendocrine tumours with nucleus centres, types and tumour regions"
-        ),
+        summary=("Ki67 images of pancreatic neuroendocrine tumours with nucleus centres, types and tumour regions"),
         images={"train": 1, "test": 1},
         nuclei=1_762,
         types=("immunopositive tumour", "immunonegative tumour", "non-tumour"),
@@ -96,9 +94,7 @@ class Ki67(NucleiDataModule):
         maps = {path.parent.parent.name: _grey(path, shape) for path in record.annotations}
         points = types = None
         if LABELS[0] in maps:
-            centres = [
-                centres_of(maps[name], path) for name, path in zip(LABELS, record.annotations, strict=False)
-            ]
+            centres = [centres_of(maps[name], path) for name, path in zip(LABELS, record.annotations, strict=False)]
             points = np.concatenate(centres)
             types = np.repeat(np.arange(1, len(LABELS) + 1), [len(c) for c in centres])
         regions = np.where(maps[_REGIONS] > 127, 2, 1).astype(np.uint8) if _REGIONS in maps else None
@@ -106,9 +102,7 @@ class Ki67(NucleiDataModule):
         return build_sample(record, truth, cls.card, image=image)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in of made-up cases, in turn for training, validation and test; six by default.
 
         See `NucleiDataModule.write_synthetic`.
@@ -144,13 +138,9 @@ def centres_of(proximity: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
     Raises:
         DataError: If the map has values but no centre, as after resizing.
     """
-    count, _, _, middle = cv2.connectedComponentsWithStats(
-        (proximity == 255).astype(np.uint8), connectivity=8
-    )
+    count, _, _, middle = cv2.connectedComponentsWithStats((proximity == 255).astype(np.uint8), connectivity=8)
     if count == 1 and proximity.any():
-        raise DataError(
-            f"{path}: no pixel equals 255, the mark of a centre; use maps as published, not resized"
-        )
+        raise DataError(f"{path}: no pixel equals 255, the mark of a centre; use maps as published, not resized")
     return np.asarray(middle[1:], np.float32)
 
 

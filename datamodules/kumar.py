@@ -62,14 +62,11 @@ class Kumar(NucleiDataModule):
         licence="CC BY-NC-SA 4.0",
         layout=_LAYOUT,
         notes=(
-            "Several versions are in circulation: the paper counts 21,623 nuclei, the label maps (.mat) "
-            "have 16,958.",
-            "The 30 images are the training images of MoNuSeg: never test on MoNuSeg-train what was "
-            "trained here.",
+            "Several versions are in circulation: the paper counts 21,623 nuclei, the label maps (.mat) have 16,958.",
+            "The 30 images are the training images of MoNuSeg: never test on MoNuSeg-train what was trained here.",
             "HoVer-Net's repository lists another 16 / 8 division of the four training organs; it is the "
             "column hovernet_split of the CSV.",
-            "The organ names are those of the release; some 'liver' patients have lung tumours by their "
-            "TCGA code.",
+            "The organ names are those of the release; some 'liver' patients have lung tumours by their TCGA code.",
         ),
     )
 
@@ -91,9 +88,7 @@ class Kumar(NucleiDataModule):
         return build_sample(record, truth, cls.card, image=image, mpp=mpp)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in in the layout of label maps, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             image, truth = generate((size, size), np.random.default_rng((seed, number)))

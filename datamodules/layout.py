@@ -117,9 +117,7 @@ def make_records(
     by_id: dict[str, Record] = {}
     for image_id, image, annotated in found:
         if image_id in by_id:
-            raise DataError(
-                f"{card.name}: image {image_id!r} is both {by_id[image_id].image} and {image}; keep one"
-            )
+            raise DataError(f"{card.name}: image {image_id!r} is both {by_id[image_id].image} and {image}; keep one")
         row = splits.get(image_id)
         if row is None:
             known = ", ".join(list(splits)[:3])
@@ -135,8 +133,7 @@ def require_found(records: list[Record], card: DatasetCard, root: Path) -> list[
     """Return `records`, or raise a DataError that shows the expected layout if there are none."""
     if not records:
         raise DataError(
-            f"{root}: no image of {card.title} found. Get it from {card.url} and lay it out as:\n"
-            f"{card.layout}"
+            f"{root}: no image of {card.title} found. Get it from {card.url} and lay it out as:\n{card.layout}"
         )
     return records
 

@@ -73,9 +73,7 @@ def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Instance
     if "inst_type" in arrays:
         types = _whole_types(path, arrays["inst_type"])[rows]
     elif "type_map" in arrays:
-        types = majority_types(
-            labels, _whole_types(path, arrays["type_map"]).reshape(arrays["type_map"].shape), path
-        )
+        types = majority_types(labels, _whole_types(path, arrays["type_map"]).reshape(arrays["type_map"].shape), path)
     else:
         return Instances(shape, labels=labels, scores=scores)
     return Instances(shape, labels=labels, types=types, scores=scores)
@@ -87,9 +85,7 @@ def _rows(path: Path, arrays: dict[str, NDArray[Any]], ids: NDArray[np.int64]) -
     if not lengths:
         return np.zeros(0, np.int64)
     if len(lengths) > 1:
-        raise DataError(
-            f"{path}: inst_type and inst_score have {sorted(lengths)} rows, expected the same number"
-        )
+        raise DataError(f"{path}: inst_type and inst_score have {sorted(lengths)} rows, expected the same number")
     (length,) = lengths
     if "inst_id" in arrays:
         return _rows_by_id(path, arrays["inst_id"].ravel(), ids, length)

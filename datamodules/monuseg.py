@@ -54,10 +54,8 @@ class MoNuSeg(NucleiDataModule):
         notes=(
             "28,846 nuclei: 21,623 of the 30 training and 7,223 of the 14 test images; overlaps make a few "
             "disappear from label maps.",
-            "The training images are those of Kumar; never test on them what was trained on Kumar, or the "
-            "reverse.",
-            "Later downloads hold seven more training images of no published count; they are the split "
-            "'extra'.",
+            "The training images are those of Kumar; never test on them what was trained on Kumar, or the reverse.",
+            "Later downloads hold seven more training images of no published count; they are the split 'extra'.",
             "Microns per px are read from each annotation; some annotations lack them.",
         ),
     )
@@ -76,9 +74,7 @@ class MoNuSeg(NucleiDataModule):
         return build_sample(record, truth, cls.card, image=image, mpp=mpp)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in in the challenge's layout, see `NucleiDataModule.write_synthetic`."""
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             image, truth = generate((size, size), np.random.default_rng((seed, number)))

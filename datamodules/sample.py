@@ -37,6 +37,8 @@ class Sample:
             ValueError: If the image is no uint8 RGB or its size is not the annotation's.
         """
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise ValueError(f"{self.image_id}: image is {self.image.dtype} {self.image.shape}, expected uint8 (H, W, 3)")
+            raise ValueError(
+                f"{self.image_id}: image is {self.image.dtype} {self.image.shape}, expected uint8 (H, W, 3)"
+            )
         if self.image.shape[:2] != self.truth.shape:
             raise ValueError(f"{self.image_id}: image is {self.image.shape[:2]} px, annotation {self.truth.shape}")

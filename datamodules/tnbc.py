@@ -75,9 +75,7 @@ class TNBC(NucleiDataModule):
         return build_sample(record, components(truth) if truth.count == 1 else truth, cls.card)
 
     @classmethod
-    def write_synthetic(
-        cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0
-    ) -> None:
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in with ids, see `NucleiDataModule.write_synthetic`."""
         if images is None:
             images = 6  # two of one split are too few to leave a patient out

@@ -188,14 +188,10 @@ class Comparison(Table):
 
     def markdown(self, frame: pd.DataFrame) -> str:
         """Return the table as Markdown: a section per protocol, one table per dataset."""
-        blocks = [
-            (block.title, [(m.name, m.title, m.higher) for m in block.metrics]) for block in self.blocks
-        ]
+        blocks = [(block.title, [(m.name, m.title, m.higher) for m in block.metrics]) for block in self.blocks]
         return comparison_markdown(self.title, self.caption, blocks, frame)
 
-    def _rows(
-        self, scores: pd.DataFrame
-    ) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
+    def _rows(self, scores: pd.DataFrame) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
         """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""
         chosen = {block: self.select(scores, block) for block in self.blocks}
         used = scores.loc[sorted(set().union(*(part.index for part in chosen.values())))]
@@ -253,18 +249,11 @@ def separate_repeats(scores: pd.DataFrame, repetition: str = "run_id") -> pd.Dat
     for column in ("steps", "run_id"):
         if not len(scores) or repetition == "seed":
             break
-        same = (
-            scores.groupby([*ROW, "trained_on", "seed", "dataset", "split"])["run_id"].transform("nunique")
-            > 1
-        )
+        same = scores.groupby([*ROW, "trained_on", "seed", "dataset", "split"])["run_id"].transform("nunique") > 1
         mixed = same.groupby([scores[name] for name in ROW]).transform("any")
         difference = [f"{column}={int(v) if isinstance(v, float) and v == v else v}" for v in scores[column]]
-        extended = [
-            f"{old}, {new}" if old else new for old, new in zip(scores["options"], difference, strict=True)
-        ]
-        scores = scores.assign(
-            options=scores["options"].where(~mixed, pd.Series(extended, index=scores.index))
-        )
+        extended = [f"{old}, {new}" if old else new for old, new in zip(scores["options"], difference, strict=True)]
+        scores = scores.assign(options=scores["options"].where(~mixed, pd.Series(extended, index=scores.index)))
     return scores
 
 

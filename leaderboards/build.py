@@ -23,9 +23,7 @@ OUT = _HERE / "tables"
 """Folder of the tables, committed with the suite."""
 
 
-def build_tables(
-    names: Iterable[str] = (), roots: Iterable[Path] | None = None, out: Path = OUT
-) -> list[Path]:
+def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None, out: Path = OUT) -> list[Path]:
     """Write tables as CSV and Markdown.
 
     Equal results give equal bytes, in whatever order they were stored.
@@ -47,9 +45,7 @@ def build_tables(
     scores = load_scores(([SCORES] if SCORES.is_dir() else []) if roots is None else roots, known)
     published = load_published(names=known)
     texts: dict[str, str] = {}
-    for (
-        table
-    ) in tables:  # all of them before the first is written, so that an error leaves the old set as it was
+    for table in tables:  # all of them before the first is written, so that an error leaves the old set as it was
         frame = table.build(scores, published)
         texts |= {f"{table.name}.csv": to_csv(frame), f"{table.name}.md": table.markdown(frame)}
     return [write_atomic(Path(out) / name, text) for name, text in texts.items()]

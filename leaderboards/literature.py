@@ -54,9 +54,7 @@ class Names:
         for row in rows:
             for spelling in (row.title, *row.aliases):
                 if self._spellings.setdefault(spelling, row.title) != row.title or not spelling:
-                    raise DataError(
-                        f"{origin}: {spelling!r} cannot name {row.title!r}: empty or taken. Remove it."
-                    )
+                    raise DataError(f"{origin}: {spelling!r} cannot name {row.title!r}: empty or taken. Remove it.")
             if row.method and self._variants.setdefault((row.method, row.variant), row.title) != row.title:
                 raise DataError(f"{origin}: {row.method}/{row.variant} has two titles. Keep one.")
 
@@ -85,17 +83,13 @@ def load_names(path: Path = PUBLISHED / "methods.csv") -> Names:
     """
     frame = read_table(path, NAME_COLUMNS, text=True)
     rows = [
-        Name(
-            str(title), str(method), str(variant), tuple(alias for alias in str(aliases).split("|") if alias)
-        )
+        Name(str(title), str(method), str(variant), tuple(alias for alias in str(aliases).split("|") if alias))
         for title, method, variant, aliases in frame[list(NAME_COLUMNS)].itertuples(index=False)
     ]
     return Names(rows, str(path))
 
 
-def load_published(
-    path: Path = PUBLISHED / "published_results.csv", names: Names | None = None
-) -> pd.DataFrame:
+def load_published(path: Path = PUBLISHED / "published_results.csv", names: Names | None = None) -> pd.DataFrame:
     """Read the published figures, each method under its one title.
 
     Args:
@@ -112,9 +106,7 @@ def load_published(
     twice = frame[frame.duplicated(["table", "method", "dataset", "metric"])]
     if len(twice):
         table, method, dataset, metric = twice.iloc[0][["table", "method", "dataset", "metric"]]
-        raise DataError(
-            f"{path}: {table}, {method}, {dataset}, {metric} stands there twice. Remove one line."
-        )
+        raise DataError(f"{path}: {table}, {method}, {dataset}, {metric} stands there twice. Remove one line.")
     return frame
 
 
@@ -143,13 +135,9 @@ def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False
         else:
             frame = pd.read_csv(path, dtype={text: str} if text else None)
     except FileNotFoundError:
-        raise DataError(
-            f"{path} is missing. Restore it from the repository or store the result again."
-        ) from None
+        raise DataError(f"{path} is missing. Restore it from the repository or store the result again.") from None
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is no readable CSV ({error}). Restore it or store the result again."
-        ) from error
+        raise DataError(f"{path} is no readable CSV ({error}). Restore it or store the result again.") from error
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}, only {', '.join(map(str, frame.columns))}.")

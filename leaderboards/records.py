@@ -42,7 +42,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
     Returns:
         One line per image, in a fixed order. `RUN_COLUMNS`: ``run_id``, ``method`` (registry name),
         ``protocol``, ``seed``, ``trained_on`` (``<dataset>.<split>``, empty where nothing was trained),
-        ``source`` (``run`` or ``predictions``), ``options`` (``key=value, ...``), ``weights``, ``steps``,
+        ``source`` (``run`` or ``predictions``), ``options`` (options, recipe settings and stand-ins, as
+        ``key=value, ...``), ``weights``, ``steps``,
         ``minutes``, ``hardware``, ``precision``, ``note``. `EVALUATION_COLUMNS`: ``dataset``, ``split``,
         ``variant``, ``title`` (one per method), ``types`` (names of the types 1..T joined by ``|``),
         ``image``. Then each column of the score files; NaN where a file lacks it.
@@ -95,11 +96,9 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "method": _get(record, "method", str, path),
         "protocol": _get(record, "protocol", str, path),
         "seed": _get(record, "seed", int, path),
-        "trained_on": f"{_get(train, 'dataset', str, path)}.{_get(train, 'split', str, path)}"
-        if train
-        else "",
+        "trained_on": f"{_get(train, 'dataset', str, path)}.{_get(train, 'split', str, path)}" if train else "",
         "source": str(record.get("source", "run")),
-        "options": describe(record.get("options") or {}),
+        "options": describe(_differences(record)),
         "weights": str(training.get("weights") or "none"),
         "steps": _number(training, "steps", path),
         "minutes": _number(training, "minutes", path),
@@ -107,6 +106,12 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "precision": str(training.get("precision") or ""),
         "note": str(record.get("note") or ""),
     }
+
+
+def _differences(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a run another one than the paper's: options, recipe settings, and stand-ins for data."""
+    synthetic = {"images": "synthetic"} if (record.get("data") or {}).get("synthetic") else {}
+    return {**(record.get("options") or {}), **(record.get("overrides") or {}), **synthetic}
 
 
 def describe(options: Mapping[str, Any]) -> str:
@@ -144,18 +149,12 @@ def _read_scores(folder: Path, images: int) -> pd.DataFrame:
     path = folder / "scores.csv"
     frame = read_table(path, ("image",), text="image")  # an image named 01 must not become 1
     if len(frame) != images or frame["image"].duplicated().any() or frame["image"].isna().any():
-        raise DataError(
-            f"{path} must hold {images} different images, not {len(frame)} lines. Evaluate the run again."
-        )
+        raise DataError(f"{path} must hold {images} different images, not {len(frame)} lines. Evaluate the run again.")
     for column in frame.columns.drop("image"):
         if column in COLUMNS:
-            raise DataError(
-                f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric."
-            )
+            raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")
         if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(
-                f"{path}: column {column!r} holds something that is no number. Evaluate the run again."
-            )
+            raise DataError(f"{path}: column {column!r} holds something that is no number. Evaluate the run again.")
     return frame[["image", *frame.columns.drop("image")]]
 
 
@@ -163,9 +162,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is no readable JSON ({error}). Delete it and store the run again."
-        ) from error
+        raise DataError(f"{path} is no readable JSON ({error}). Delete it and store the run again.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, expected an object. Store the run again.")
     return content

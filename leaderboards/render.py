@@ -33,9 +33,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def comparison_markdown(
-    title: str, caption: str, blocks: Sequence[tuple[str, Columns]], frame: pd.DataFrame
-) -> str:
+def comparison_markdown(title: str, caption: str, blocks: Sequence[tuple[str, Columns]], frame: pd.DataFrame) -> str:
     """Return a comparison as Markdown.
 
     Args:
@@ -53,9 +51,7 @@ def comparison_markdown(
     ]
     cells = frame.to_dict("records")
     for protocol in sorted({cell["protocol"] for cell in cells} - {""}) or [""]:
-        parts.append(
-            f"## Protocol {escape(protocol)}" if protocol else "## Published figures: nothing run yet"
-        )
+        parts.append(f"## Protocol {escape(protocol)}" if protocol else "## Published figures: nothing run yet")
         under = _under(protocol, cells)
         for dataset, columns in blocks:
             here = [cell for cell in under if cell["dataset"] == dataset]
@@ -137,9 +133,7 @@ def _counts(cells: Sequence[Cell]) -> list[str]:
     """Return images and runs; the images without a value are those of the metric that has most of them."""
     if not cells:
         return ["", ""]
-    images = (
-        f"{cells[0]['images']}" if _whole(cells[0]) else f"{cells[0]['images']} of {cells[0]['expected']}"
-    )
+    images = f"{cells[0]['images']}" if _whole(cells[0]) else f"{cells[0]['images']} of {cells[0]['expected']}"
     undefined = max(cell["undefined"] for cell in cells)
     return [f"{images} ({undefined} undefined)" if undefined else images, f"{cells[0]['seeds']}"]
 

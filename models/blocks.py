@@ -45,9 +45,7 @@ class UNetBody(nn.Module):
             ConvBlock(before, width) for before, width in zip([channels_in, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths[:-1])
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths[:-1]))
         self.merge = nn.ModuleList(ConvBlock(2 * width, width) for width in reversed(widths[:-1]))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -74,8 +74,7 @@ class HoVerNet(NucleiMethod):
             Variant("hovernet-pseudo-distance-sobel", "HoVer-Net (pseudo distance, Sobel)"),
             Variant("hovernet-sobel-threshold", "HoVer-Net (Sobel, threshold)"),
         ),
-        summary="Residual encoder with three branches: nuclear px, distances to the centre, and type of "
-        "nucleus.",
+        summary="Residual encoder with three branches: nuclear px, distances to the centre, and type of nucleus.",
         paper="Graham et al., HoVer-Net: Simultaneous Segmentation and Classification of Nuclei in "
         "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019",
         url="https://doi.org/10.1016/j.media.2019.101563",
@@ -133,12 +132,8 @@ class HoVerNet(NucleiMethod):
         """Return the combinations of energy and markers of table A2, the paper's choice first."""
         return {
             "hovernet": HoverCodec(self.types),
-            "hovernet-pseudo-distance-threshold": HoverCodec(
-                self.types, energy="pseudo-distance", markers="threshold"
-            ),
-            "hovernet-pseudo-distance-sobel": HoverCodec(
-                self.types, energy="pseudo-distance", markers="sobel"
-            ),
+            "hovernet-pseudo-distance-threshold": HoverCodec(self.types, energy="pseudo-distance", markers="threshold"),
+            "hovernet-pseudo-distance-sobel": HoverCodec(self.types, energy="pseudo-distance", markers="sobel"),
             "hovernet-sobel-threshold": HoverCodec(self.types, energy="sobel", markers="threshold"),
         }
 

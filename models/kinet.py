@@ -42,8 +42,7 @@ class KiNet(NucleiMethod):
     card = MethodCard(
         name="kinet",
         variants=(Variant("kinet", "KiNet"),),
-        summary="Residual U-Net regressing a proximity map per nucleus type, helped by weak region "
-        "annotation.",
+        summary="Residual U-Net regressing a proximity map per nucleus type, helped by weak region annotation.",
         paper="Xing et al., Pixel-to-pixel Learning with Weak Supervision for Single-stage Nucleus "
         "Recognition in Ki67 Images, IEEE TBME 2019",
         url="https://doi.org/10.1109/TBME.2019.2900378",
@@ -62,8 +61,7 @@ class KiNet(NucleiMethod):
             "a figure): 32, 64, 128, 256, 256. Its dropout on skip connections, which the paper does not "
             "have, is left out; the output blocks and the region branch follow the paper where the code "
             "differs.",
-            "Batch normalisation uses running statistics in inference; the public code uses those of the "
-            "test image.",
+            "Batch normalisation uses running statistics in inference; the public code uses those of the test image.",
             "In inference the whole image is standardised, in training each crop.",
             "Responses below 0.1 are never detections, so that images without nuclei can stay empty.",
             "Patience is 444 epochs: 2e4 iterations for the 45 training images of protocol strict.",

@@ -154,9 +154,7 @@ class NucleusBranch(nn.Module):
         )
         self.contexts = nn.ModuleList([UpUnit(16 * w, 2 * w, stride=8), UpUnit(8 * w, 2 * w, stride=4)])
         # one grouped convolution is the same as one convolution per type, side by side
-        self.out = nn.Sequential(
-            ConvUnit(6 * w, w * types), nn.Conv2d(w * types, types, 3, padding=1, groups=types)
-        )
+        self.out = nn.Sequential(ConvUnit(6 * w, w * types), nn.Conv2d(w * types, types, 3, padding=1, groups=types))
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Return proximity maps (B, types, H, W) from the features of the contraction path, finest first."""

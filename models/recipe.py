@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -154,4 +155,4 @@ def _shares(total: int | None, lengths: list[float]) -> list[int | None]:
     if total is None:
         return [None] * len(lengths)
     bounds = [round(total * sum(lengths[:i]) / sum(lengths)) for i in range(len(lengths) + 1)]
-    return [max(1, after - before) for before, after in zip(bounds, bounds[1:], strict=False)]
+    return [max(1, after - before) for before, after in itertools.pairwise(bounds)]

@@ -18,9 +18,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     """Convert sRGB (B, 3, H, W) in [0, 1] to CIE L*a*b* (D65)."""
     linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).clamp(min=0) ** 2.4, images / 12.92)
     ratio = _mix(linear, torch.tensor(_TO_XYZ)) / _channels(_WHITE, images)
-    x, y, z = torch.where(
-        ratio > 0.008856, ratio.clamp(min=1e-9) ** (1 / 3), 7.787 * ratio + 16 / 116
-    ).unbind(1)
+    x, y, z = torch.where(ratio > 0.008856, ratio.clamp(min=1e-9) ** (1 / 3), 7.787 * ratio + 16 / 116).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
@@ -30,13 +28,9 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     bent = torch.stack([y + a / 500, y, y - b / 200], dim=1)
     ratio = torch.where(bent > 0.2068966, bent**3, (bent - 16 / 116) / 7.787)
-    linear = _mix(
-        ratio * _channels(_WHITE, lab), torch.linalg.inv(torch.tensor(_TO_XYZ, dtype=torch.float64))
-    )
+    linear = _mix(ratio * _channels(_WHITE, lab), torch.linalg.inv(torch.tensor(_TO_XYZ, dtype=torch.float64)))
     linear = linear.clamp(0, 1)
-    return torch.where(
-        linear > 0.0031308, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055, 12.92 * linear
-    )
+    return torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055, 12.92 * linear)
 
 
 def lab_statistics(images: Tensor) -> Tensor:

@@ -31,8 +31,7 @@ class ValidUNet(nn.Module):
         super().__init__()
         widths = [features * 2**level for level in range(LEVELS)]
         self.down = nn.ModuleList(
-            ConvBlock(before, width, padding=0, norm=False)
-            for before, width in zip([3, *widths], widths, strict=False)
+            ConvBlock(before, width, padding=0, norm=False) for before, width in zip([3, *widths], widths, strict=False)
         )
         self.dropout = nn.Dropout(dropout)
         rising = widths[-2::-1]
@@ -86,8 +85,7 @@ class UNet(NucleiMethod):
             Variant("unet-pp", "U-Net + PP", ("UNet + PP",)),
         ),
         summary="Encoder and decoder with skip connections; weights at borders separate touching nuclei.",
-        paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, "
-        "MICCAI 2015",
+        paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
         url="https://doi.org/10.1007/978-3-319-24574-4_28",
         recipe="As in the comparison of HoVer-Net (Graham et al. 2019): crops of 268 px, batch 8, Adam, "
         "learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5; cross-entropy with the "
@@ -109,9 +107,7 @@ class UNet(NucleiMethod):
         augment="paper",
     )
 
-    def __init__(
-        self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5
-    ) -> None:
+    def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5) -> None:
         super().__init__(task)
         self.codecs = {"unet": BinaryCodec(split=True), "unet-pp": BinaryDynamicsCodec(split=True)}
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)

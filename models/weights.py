@@ -125,9 +125,7 @@ def read_state(path: Path) -> State:
     readers: dict[str, Callable[[Path], Any]] = {".safetensors": load_file, ".npz": _read_npz}
     readers |= dict.fromkeys(TORCH_SUFFIXES, _read_torch)
     if suffix not in readers:
-        raise DataError(
-            f"{path}: unknown suffix {suffix!r} of a weights file. Choices: {', '.join(readers)}."
-        )
+        raise DataError(f"{path}: unknown suffix {suffix!r} of a weights file. Choices: {', '.join(readers)}.")
     try:
         content = readers[suffix](path)
     except pickle.UnpicklingError as error:
@@ -153,14 +151,8 @@ def _unwrap(content: Any, path: Path) -> State:
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
-        raise DataError(
-            f"{path}: holds no state dictionary (names with tensors). Save the network's state_dict()."
-        )
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise DataError(f"{path}: holds no state dictionary (names with tensors). Save the network's state_dict().")
     # Networks trained on several GPUs by DataParallel carry a prefix.
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 

@@ -43,13 +43,16 @@ def test_wrong_names_come_with_the_nearest_one(arguments: tuple[str, ...], expec
 
 
 def test_unknown_keys_are_named() -> None:
-    with pytest.raises(ConfigError, match="'stepps'.*'steps'"):
+    with pytest.raises(ConfigError, match=r"'stepps'.*'steps'"):
         RunSpec.from_dict({"method": "dist", "dataset": "kumar", "overrides": {"stepps": 1}})
     with pytest.raises(ConfigError, match="lr must be positive"):
         Overrides(lr=-1.0)
 
 
-@pytest.mark.parametrize(("text", "target"), [("kumar", ("kumar", "test")), ("kumar.test_same", ("kumar", "test_same")), ("tnbc", ("tnbc", "all"))])
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [("kumar", ("kumar", "test")), ("kumar.test_same", ("kumar", "test_same")), ("tnbc", ("tnbc", "all"))],
+)
 def test_targets(text: str, target: tuple[str, str]) -> None:
     assert Target.parse(text) == Target(*target)
 
@@ -57,7 +60,7 @@ def test_targets(text: str, target: tuple[str, str]) -> None:
 def test_options_are_checked_and_converted() -> None:
     assert check_options(DIST, {"features": "16", "weight_decay": "0.5"}) == {"features": 16, "weight_decay": 0.5}
     assert check_options(HoVerNet, {"classify": "false", "mode": "fast"}) == {"classify": False, "mode": "fast"}
-    with pytest.raises(ConfigError, match="'featurs' of dist|'featurs'.*'features'"):
+    with pytest.raises(ConfigError, match=r"'featurs'.*'features'"):
         check_options(DIST, {"featurs": 16})
     with pytest.raises(ConfigError, match="expected int"):
         check_options(DIST, {"features": "many"})

@@ -88,9 +88,7 @@ def test_tiff_variants(tmp_path: Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.npy", "x.mat", "x.tif"])
-def test_label_maps_are_numbered_anew(
-    tmp_path: Path, labels: np.ndarray, compact: np.ndarray, name: str
-) -> None:
+def test_label_maps_are_numbered_anew(tmp_path: Path, labels: np.ndarray, compact: np.ndarray, name: str) -> None:
     path = tmp_path / name
     match path.suffix:
         case ".png":
@@ -113,9 +111,7 @@ def test_any_whole_dtype_is_a_label_map(tmp_path: Path, compact: np.ndarray, dty
 
 
 def test_mat_round_trip(tmp_path: Path, compact: np.ndarray) -> None:
-    whole = Instances(
-        (9, 13), compact, types=np.array([4, 0, 1]), scores=np.array([0.5, 0.25, 1.0], np.float32)
-    )
+    whole = Instances((9, 13), compact, types=np.array([4, 0, 1]), scores=np.array([0.5, 0.25, 1.0], np.float32))
     write_mat(tmp_path / "x.mat", whole)
     read = read_instances(tmp_path / "x.mat")
     np.testing.assert_array_equal(read.labels, compact)
@@ -151,15 +147,11 @@ class TestTypesFindTheirIds:
         return read_instances(tmp_path / "x.mat").types
 
     def test_by_inst_id(self, tmp_path: Path, labels: np.ndarray) -> None:
-        types = self.read(
-            tmp_path, inst_map=labels, inst_type=[[3], [9], [2], [1]], inst_id=[[300], [77], [2], [5]]
-        )
+        types = self.read(tmp_path, inst_map=labels, inst_type=[[3], [9], [2], [1]], inst_id=[[300], [77], [2], [5]])
         np.testing.assert_array_equal(types, [2, 1, 3])
 
     def test_one_row_per_id(self, tmp_path: Path, labels: np.ndarray) -> None:
-        np.testing.assert_array_equal(
-            self.read(tmp_path, inst_map=labels, inst_type=[[2], [1], [3]]), [2, 1, 3]
-        )
+        np.testing.assert_array_equal(self.read(tmp_path, inst_map=labels, inst_type=[[2], [1], [3]]), [2, 1, 3])
 
     def test_one_row_up_to_the_largest_id(self, tmp_path: Path, labels: np.ndarray) -> None:
         rows = np.full((300, 1), 9)

@@ -277,9 +277,7 @@ class TestXML:
         with pytest.raises(DataError, match="none of 1 regions covers a pixel"):
             read_aperio(self.write(tmp_path, annotation(SQUARE.replace("X='", "X='9"))), (10, 10))
 
-    @pytest.mark.parametrize(
-        "vertex", ["<Vertex X='1'/>", "<Vertex X='a' Y='1'/>", "<Vertex X='nan' Y='1'/>"]
-    )
+    @pytest.mark.parametrize("vertex", ["<Vertex X='1'/>", "<Vertex X='a' Y='1'/>", "<Vertex X='nan' Y='1'/>"])
     def test_vertices_without_numbers(self, tmp_path: Path, vertex: str) -> None:
         broken = f"<Region Id='7'><Vertices>{vertex}</Vertices></Region>"
         with pytest.raises(DataError, match=r"x\.xml: region 7 has a vertex"):

@@ -64,9 +64,7 @@ class TestLayouts:
         with pytest.raises(DataError, match="keep one"):
             kumar.index(tmp_path)
 
-    def test_monuseg_with_all_files_side_by_side(
-        self, tmp_path: Path, drawn: tuple[np.ndarray, Instances]
-    ) -> None:
+    def test_monuseg_with_all_files_side_by_side(self, tmp_path: Path, drawn: tuple[np.ndarray, Instances]) -> None:
         image, truth = drawn
         assert truth.labels is not None
         for image_id in ("TCGA-18-5592-01Z-00-DX1", "TCGA-HT-8564-01Z-00-DX1", "TCGA-UZ-A9PN-01Z-00-DX1"):
@@ -96,9 +94,7 @@ class TestLayouts:
         for sample in dataset_class("consep")(tmp_path).samples("train"):
             np.testing.assert_array_equal(sample.truth.types, cases[sample.image_id][1])
 
-    def test_consep_without_types_is_refused(
-        self, tmp_path: Path, drawn: tuple[np.ndarray, Instances]
-    ) -> None:
+    def test_consep_without_types_is_refused(self, tmp_path: Path, drawn: tuple[np.ndarray, Instances]) -> None:
         write_rgb(tmp_path / "Test" / "Images" / "test_1.png", drawn[0])
         write_mat(tmp_path / "Test" / "Labels" / "test_1.mat", Instances((SIZE, SIZE), drawn[1].labels))
         dataset = dataset_class("consep")(tmp_path)
@@ -180,17 +176,13 @@ class TestCentres:
     def test_ki67_points_regions_and_types(self, tmp_path: Path) -> None:
         ki67 = dataset_class("ki67")
         ki67.write_synthetic(tmp_path, size=SIZE, seed=3)
-        _, truth = generate(
-            (SIZE, SIZE), np.random.default_rng((3, 0)), density=2.4e-3, stain="ihc", scale=0.5
-        )
+        _, truth = generate((SIZE, SIZE), np.random.default_rng((3, 0)), density=2.4e-3, stain="ihc", scale=0.5)
         sample = next(s for s in ki67(tmp_path).samples("train") if s.image_id == "train_synthetic000_1")
         assert truth.types is not None
         assert sample.truth.types is not None
         np.testing.assert_array_equal(np.bincount(sample.truth.types), np.bincount(truth.types))
         for kind in (1, 2, 3):
-            ours, drawn = (
-                {tuple(p) for p in np.round(t.centroids()[t.types == kind])} for t in (sample.truth, truth)
-            )
+            ours, drawn = ({tuple(p) for p in np.round(t.centroids()[t.types == kind])} for t in (sample.truth, truth))
             assert ours == drawn
         assert sample.truth.regions is not None
         np.testing.assert_array_equal(sample.truth.regions == 2, truth.regions == 2)

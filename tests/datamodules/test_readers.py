@@ -45,9 +45,7 @@ def check(dataset: NucleiDataModule, sample: Sample) -> None:
     assert truth.count > 0
     if truth.labels is not None:
         assert truth.labels.dtype == np.int32
-        np.testing.assert_array_equal(
-            np.unique(truth.labels[truth.labels > 0]), np.arange(1, truth.count + 1)
-        )
+        np.testing.assert_array_equal(np.unique(truth.labels[truth.labels > 0]), np.arange(1, truth.count + 1))
     if truth.points is not None:
         assert truth.points.dtype == np.float32
         assert (truth.points >= 0).all()
@@ -98,9 +96,7 @@ class TestEveryDataset:
         moved = type(stand_in)(tmp_path / "download [1] \u00e9")
         assert [r.image_id for r in moved.records] == [r.image_id for r in stand_in.records]
 
-    def test_missing_folder_says_where_to_get_the_data(
-        self, stand_in: NucleiDataModule, tmp_path: Path
-    ) -> None:
+    def test_missing_folder_says_where_to_get_the_data(self, stand_in: NucleiDataModule, tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             _ = type(stand_in)(tmp_path / "nowhere").records
         assert stand_in.card.url in str(caught.value)
@@ -161,9 +157,7 @@ class TestRealData:
             ("tnbc", "pool", 50, 4_028),
         ],
     )
-    def test_counts(
-        self, real: dict[str, NucleiDataModule], name: str, split: str, images: int, nuclei: int
-    ) -> None:
+    def test_counts(self, real: dict[str, NucleiDataModule], name: str, split: str, images: int, nuclei: int) -> None:
         if name not in real:
             pytest.skip(f"{name} is not here")
         samples = list(real[name].samples(split))
@@ -187,13 +181,9 @@ class TestRealData:
             truth = real["consep"].read(record).truth
             assert truth.labels is not None
             assert truth.types is not None
-            np.testing.assert_array_equal(
-                truth.types[truth.labels[truth.labels > 0] - 1], type_map[truth.labels > 0]
-            )
+            np.testing.assert_array_equal(truth.types[truth.labels[truth.labels > 0] - 1], type_map[truth.labels > 0])
 
-    def test_tnbc_mask_gives_the_nuclei_of_the_ids(
-        self, real: dict[str, NucleiDataModule], tmp_path: Path
-    ) -> None:
+    def test_tnbc_mask_gives_the_nuclei_of_the_ids(self, real: dict[str, NucleiDataModule], tmp_path: Path) -> None:
         if "tnbc" not in real:
             pytest.skip("tnbc is not here")
         tnbc = real["tnbc"]
@@ -201,9 +191,7 @@ class TestRealData:
             by_id = tnbc.read(record).truth
             assert by_id.labels is not None
             write_rgb(tmp_path / "Slide_05" / record.image.name, read_rgb(record.image))
-            write_label_png(
-                tmp_path / "GT_05" / record.image.name, np.where(by_id.labels > 0, 255, 0).astype(np.int32)
-            )
+            write_label_png(tmp_path / "GT_05" / record.image.name, np.where(by_id.labels > 0, 255, 0).astype(np.int32))
         for sample in type(tnbc)(tmp_path).samples("all"):
             record = next(r for r in tnbc.records if r.image_id == sample.image_id)
             assert sample.truth.count == tnbc.read(record).truth.count
@@ -242,6 +230,4 @@ def panoptic_quality(true: np.ndarray, predicted: np.ndarray) -> float:
     union = shared.sum(axis=1)[:, None] + shared.sum(axis=0)[None] - shared
     iou = (shared / np.maximum(union, 1))[1:, 1:]
     matched = iou[iou > 0.5]
-    return float(
-        matched.sum() / (len(matched) + (rows - 1 - len(matched)) / 2 + (columns - 1 - len(matched)) / 2)
-    )
+    return float(matched.sum() / (len(matched) + (rows - 1 - len(matched)) / 2 + (columns - 1 - len(matched)) / 2))

@@ -25,7 +25,12 @@ def nucbench(*arguments: str | Path, folder: Path, status: int = 0) -> subproces
     """Run the command line as a user would, with `folder` as the working directory."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmark.cli", *map(str, arguments)],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
@@ -55,7 +60,9 @@ def run(place: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "list", "prepare"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "list", "prepare"]
+)
 def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
     code = (
         "import sys, benchmark.cli as cli\n"
@@ -170,7 +177,9 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
     nucbench("sweep", "small.yaml", "--runs", "swept", "--no-progress", folder=place)
     again = nucbench("sweep", "small.yaml", "--dry-run", "--runs", "swept", folder=place)
     assert again.stdout.count(": done") == 2
-    (place / "broken.yaml").write_text("methods: [dist]\ndatasets: [tnbc, synthetic]\noverrides: {steps: 1, crop: 64}\n")
+    (place / "broken.yaml").write_text(
+        "methods: [dist]\ndatasets: [tnbc, synthetic]\noverrides: {steps: 1, crop: 64}\n"
+    )
     broken = nucbench("sweep", "broken.yaml", "--runs", "swept", "--no-progress", folder=place, status=1)
     assert "1 of 2 runs failed" in broken.stdout
     (note,) = place.glob("swept/dist/tnbc/*/failure.txt")
@@ -215,15 +224,36 @@ def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:
 
     with FileLock(run / ".lock"):
         done = nucbench(
-            "run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN,
-            folder=place, status=2,
+            "run",
+            "dist",
+            "synthetic",
+            "--protocol",
+            "strict",
+            "--steps",
+            "60",
+            "--lr",
+            "0.003",
+            *TRAIN,
+            folder=place,
+            status=2,
         )
     assert "another process is working on" in done.stderr
 
 
 def test_wandb_mirror_is_offline_and_changes_nothing(place: Path, tmp_path: Path) -> None:
     nucbench(
-        "run", "dist", "synthetic", "--steps", "3", "--seed", "9", "--wandb", "offline", *TRAIN, "--data", place / "data",
+        "run",
+        "dist",
+        "synthetic",
+        "--steps",
+        "3",
+        "--seed",
+        "9",
+        "--wandb",
+        "offline",
+        *TRAIN,
+        "--data",
+        place / "data",
         folder=tmp_path,
     )
     (folder,) = (tmp_path / "runs/dist/synthetic").iterdir()

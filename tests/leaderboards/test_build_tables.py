@@ -32,9 +32,7 @@ def test_every_table_is_written_twice(store: Path, made: Any, tmp_path: Path) ->
     assert {path.name for path in written} == {f"{name}{end}" for name in TABLES for end in (".csv", ".md")}
     assert set(contents(tmp_path / "out")) == {path.name for path in written}  # no temporary file stays
     frame = pd.read_csv(tmp_path / "out/segmentation.csv")
-    line = frame[
-        (frame["method"] == "U-Net") & (frame["dataset"] == "Kumar") & (frame["metric"] == "PQ")
-    ].iloc[0]
+    line = frame[(frame["method"] == "U-Net") & (frame["dataset"] == "Kumar") & (frame["metric"] == "PQ")].iloc[0]
     assert line[["published", "ours", "seeds", "images", "expected"]].tolist() == [0.478, 0.4375, 2, 2, 14]
     text = (tmp_path / "out/generalisation.md").read_text(encoding="utf-8")
     assert "| 3 of 79 | 2 |" in text
@@ -89,8 +87,6 @@ def test_neither_torch_nor_other_heavy_packages_are_loaded(store: Path, made: An
         f"build_tables((), [Path({str(store)!r})], Path({str(tmp_path / 'out')!r}))\n"
         f"print(sorted(set(sys.modules) & set({HEAVY!r})))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.stderr == ""
     assert done.stdout.strip() == "[]"

@@ -87,9 +87,7 @@ def test_name_table_agrees_with_the_cards() -> None:
             if row is None:
                 wrong.append(f"{method}/{key}: {variant.title!r} {variant.aliases} missing in methods.csv")
             elif (row.title, set(row.aliases)) != (variant.title, set(variant.aliases)):
-                wrong.append(
-                    f"{method}/{key}: {row.title!r} {row.aliases}, card {variant.title!r} {variant.aliases}"
-                )
+                wrong.append(f"{method}/{key}: {row.title!r} {row.aliases}, card {variant.title!r} {variant.aliases}")
     assert wrong == []
 
 

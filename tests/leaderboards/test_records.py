@@ -13,13 +13,9 @@ from postproc.errors import DataError
 
 
 def test_one_line_per_image_with_the_run_beside_it(store: Path, made: Any) -> None:
-    run = made.run(
-        store, "paper-s3-0a0b0c0d", options={"width": 16, "loss": "dice", "deep": [1, 2]}, note="short"
-    )
+    run = made.run(store, "paper-s3-0a0b0c0d", options={"width": 16, "loss": "dice", "deep": [1, 2]}, note="short")
     made.evaluation(run, "kumar.test", made.scores(["01", "02"], dice=[0.7, float("nan")]))
-    made.evaluation(
-        run, "consep.test", made.scores(["1"]), variant="pp", title="U-Net + PP", types=["a", "b"]
-    )
+    made.evaluation(run, "consep.test", made.scores(["1"]), variant="pp", title="U-Net + PP", types=["a", "b"])
     scores = load_scores([store])
     assert list(scores.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert list(scores["image"]) == ["1", "01", "02"]
@@ -61,9 +57,7 @@ def test_unfinished_runs_are_left_out(store: Path, made: Any) -> None:
     assert load_scores([store])["seed"].tolist() == [4]
 
 
-def test_a_run_in_two_roots_counts_once_and_the_first_root_wins(
-    store: Path, made: Any, tmp_path: Path
-) -> None:
+def test_a_run_in_two_roots_counts_once_and_the_first_root_wins(store: Path, made: Any, tmp_path: Path) -> None:
     run = made.run(store, "paper-s0-aaaaaaaa")
     made.evaluation(run, "kumar.test", made.scores(["a"], dice=[0.25]))
     other = tmp_path / "other"
@@ -78,9 +72,7 @@ def test_a_run_in_two_roots_counts_once_and_the_first_root_wins(
 
 
 def test_nothing_trained_has_no_training_set(store: Path, made: Any) -> None:
-    run = made.run(
-        store, "paper-s0-aaaaaaaa", train=None, training=None, source="predictions", method="foreign"
-    )
+    run = made.run(store, "paper-s0-aaaaaaaa", train=None, training=None, source="predictions", method="foreign")
     made.evaluation(run, "kumar.test", made.scores(["a"]), title="CellProfiler")
     line = load_scores([store]).iloc[0]
     assert (line["trained_on"], line["source"], line["title"]) == ("", "predictions", "Cell Profiler")

@@ -25,9 +25,7 @@ class Small(Comparison):
     title = "Small | <table>"
     caption = "Made up."
     published_table = "small"
-    blocks = (
-        Block("Kumar", (("kumar", "test"),), ("kumar.train",), (Metric("DICE", "dice"), Metric("PQ", "pq"))),
-    )
+    blocks = (Block("Kumar", (("kumar", "test"),), ("kumar.train",), (Metric("DICE", "dice"), Metric("PQ", "pq"))),)
 
 
 def published(*lines: tuple[str, str, str, float], table: str = "small") -> pd.DataFrame:
@@ -200,9 +198,7 @@ def test_pooled_pq_counts_the_whole_set(store: Path, made: Any) -> None:
 
 
 def test_complete_runs_are_not_averaged_with_partial_ones(store: Path, made: Any) -> None:
-    made.evaluation(
-        made.run(store, "paper-s0-aaaaaaaa"), "kumar.test", made.scores(["a", "b", "c"], pq=[0.5] * 3)
-    )
+    made.evaluation(made.run(store, "paper-s0-aaaaaaaa"), "kumar.test", made.scores(["a", "b", "c"], pq=[0.5] * 3))
     made.evaluation(made.run(store, "paper-s1-bbbbbbbb"), "kumar.test", made.scores(["a"], pq=[1.0]))
     line = cell(Small(made.expected).build(load_scores([store]), published()), "U-Net", "Kumar", "PQ")
     assert line[["ours", "seeds", "images"]].tolist() == [0.5, 1, 3]
@@ -238,13 +234,9 @@ def test_methods_without_a_published_row_come_last(store: Path, made: Any) -> No
         ({"seed": 0}, "steps=200, run_id=unet/kumar.train/paper-s1-bbbbbbbb"),
     ],
 )
-def test_runs_that_are_no_repetitions_stay_apart(
-    store: Path, made: Any, change: dict[str, Any], label: str
-) -> None:
+def test_runs_that_are_no_repetitions_stay_apart(store: Path, made: Any, change: dict[str, Any], label: str) -> None:
     made.evaluation(made.run(store, "paper-s0-aaaaaaaa"), "kumar.test", made.scores(["a", "b", "c"]))
-    made.evaluation(
-        made.run(store, "paper-s1-bbbbbbbb", **change), "kumar.test", made.scores(["a", "b", "c"])
-    )
+    made.evaluation(made.run(store, "paper-s1-bbbbbbbb", **change), "kumar.test", made.scores(["a", "b", "c"]))
     frame = Small(made.expected).build(load_scores([store]), published())
     pq = frame[frame["metric"] == "PQ"]
     assert pq["seeds"].tolist() == [1, 1]
@@ -280,15 +272,11 @@ def test_names_of_types_decide_not_their_numbers(store: Path, made: Any) -> None
     pooled = {1: 0.0, 2: 8 / 12, 3: 1.0, 4: 2 / 9}  # 2 tp / (2 tp + missed), counts of both images together
     about = {"title": "HoVer-Net", "variant": "hovernet"}
     made.evaluation(run, "consep.test", scores, types=TYPES, **about)
-    made.evaluation(
-        run, "crchisto.all", scores, types=["Epithelial", "Inflammatory", "Fibroblast", "Others"], **about
-    )
+    made.evaluation(run, "crchisto.all", scores, types=["Epithelial", "Inflammatory", "Fibroblast", "Others"], **about)
     table = Classification(made.expected)
     frame = table.build(load_scores([store]), load_published())
     for dataset, numbers in (("CoNSeP", (3, 2, 4, 1)), ("CRCHisto", (1, 2, 3, 4))):
-        for name, number in zip(
-            ("epithelial", "inflammatory", "spindle", "miscellaneous"), numbers, strict=True
-        ):
+        for name, number in zip(("epithelial", "inflammatory", "spindle", "miscellaneous"), numbers, strict=True):
             line = cell(frame, "HoVer-Net", dataset, f"F_c_{name}")
             assert line["ours"] == pytest.approx(pooled[number])
             assert line["undefined"] == 0

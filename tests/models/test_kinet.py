@@ -62,9 +62,7 @@ def test_forward_keeps_any_size(size, roi):
 
 def test_widths_of_the_paper():
     method = KiNet(TYPES)
-    strided = [
-        m.out_channels for m in method.network.contraction.modules() if getattr(m, "stride", 0) == (2, 2)
-    ]
+    strided = [m.out_channels for m in method.network.contraction.modules() if getattr(m, "stride", 0) == (2, 2)]
     assert strided == [64, 128, 256, 256]
     dropout = [m.p for m in method.modules() if isinstance(m, torch.nn.Dropout2d) and m.p]
     assert dropout == [0.5, 0.5]
@@ -124,9 +122,7 @@ def test_images_without_points_do_not_teach_nuclei():
     alone = {name: value[:1] for name, value in outputs.items()}
     first = {name: value[:1] for name, value in batch.items()}
     both, one = (method.loss(o, b)["nuclei"] for o, b in ((outputs, batch), (alone, first)))
-    assert both == pytest.approx(
-        one.item() / 2, rel=1e-5
-    )  # averaged over the images of the batch (equation 5)
+    assert both == pytest.approx(one.item() / 2, rel=1e-5)  # averaged over the images of the batch (equation 5)
 
 
 def test_a_dataset_without_types_gives_one_map():
@@ -192,9 +188,7 @@ def test_each_image_is_standardised():
 def test_stages_train_one_branch_each():
     method = small(stagewise=True)
     assert [phase.steps for phase in method.recipe.phases] == [50_000, 50_000]
-    for phase, term, branch in zip(
-        method.recipe.phases, ("regions", "nuclei"), ("nuclei", "regions"), strict=True
-    ):
+    for phase, term, branch in zip(method.recipe.phases, ("regions", "nuclei"), ("nuclei", "regions"), strict=True):
         method.phase = phase
         method.configure_optimizers()
         terms = method.train().losses(batch_of(method, crop(0), crop(1)))

@@ -90,9 +90,7 @@ def test_magnifications_are_uniform_and_bounded_by_the_image():
 def test_tiles_are_shrunk_by_area(level):
     scale = level / 40
     step = round(1 / scale)
-    image = np.repeat(
-        np.random.default_rng(0).integers(0, 256, (160 * step, 160 * step, 1), np.uint8), 3, axis=2
-    )
+    image = np.repeat(np.random.default_rng(0).integers(0, 256, (160 * step, 160 * step, 1), np.uint8), 3, axis=2)
     tile = draw_tile(image, 160, scale, np.random.default_rng(0))
     mean = image.reshape(160, step, 160, step, 3).mean(axis=(1, 3))
     assert tile.shape == (160, 160, 3)
@@ -129,9 +127,7 @@ def test_colour_is_brought_to_the_target():
     pale = torch.tensor([65.0, 15.0, -5.0]) + torch.randn(2, 40, 50, 3) * torch.tensor([6.0, 3.0, 2.0])
     images = lab_to_rgb(pale.permute(0, 3, 1, 2))
     moved = lab_statistics(transfer_colour(images, lab_statistics(images)))
-    torch.testing.assert_close(
-        moved, torch.tensor([TARGET] * 2), atol=0.5, rtol=0
-    )  # colours outside sRGB are cut
+    torch.testing.assert_close(moved, torch.tensor([TARGET] * 2), atol=0.5, rtol=0)  # colours outside sRGB are cut
     flat = torch.full((1, 3, 8, 8), 0.5)
     assert torch.isfinite(transfer_colour(flat, lab_statistics(flat))).all()
 
@@ -177,9 +173,7 @@ def test_context_is_the_exact_reach_of_the_network(method):
 
 def test_tau_is_the_mean_percentile():
     confidence = torch.randn(3, 1, 40, 50)
-    expected = np.mean(
-        [np.sort(c.ravel())[-141] for c in confidence.numpy()]
-    )  # 140 = 7 % of the px lie above
+    expected = np.mean([np.sort(c.ravel())[-141] for c in confidence.numpy()])  # 140 = 7 % of the px lie above
     assert sparse_threshold(confidence, 93).item() == pytest.approx(expected, abs=1e-6)
     attended = (confidence > sparse_threshold(confidence, 93)).float().mean()
     assert attended.item() == pytest.approx(0.07, abs=0.01)
@@ -226,9 +220,7 @@ def test_equivariance_vanishes_for_an_equivariant_network(method, monkeypatch, i
 
 def test_transforms_are_the_symmetries_of_the_square():
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    assert (
-        len({tuple(t(image).flatten().tolist()) for t in TRANSFORMS} | {tuple(image.flatten().tolist())}) == 7
-    )
+    assert len({tuple(t(image).flatten().tolist()) for t in TRANSFORMS} | {tuple(image.flatten().tolist())}) == 7
 
 
 @pytest.mark.parametrize(
@@ -270,9 +262,7 @@ def test_the_real_networks_train_together():
         10,
         20,
     ]
-    assert (
-        sum(p.numel() for p in method.classifier.parameters()) == 21_284_672 + 3 * 513
-    )  # ResNet-34, three classes
+    assert sum(p.numel() for p in method.classifier.parameters()) == 21_284_672 + 3 * 513  # ResNet-34, three classes
     sum(method.losses(training_batch(method, count=2)).values()).backward()
     silent = [n for n, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not silent
@@ -292,9 +282,7 @@ def test_validation_is_one_minus_dice(method):
         assert method.eval().losses(batch)["dice"] == 0
         method.tau.fill_(-100)
         mean = batch["foreground"].float().mean()
-        assert method.losses(batch)["dice"].item() == pytest.approx(
-            1 - 2 * mean.item() / (1 + mean.item()), abs=1e-5
-        )
+        assert method.losses(batch)["dice"].item() == pytest.approx(1 - 2 * mean.item() / (1 + mean.item()), abs=1e-5)
 
 
 def test_dice_of_empty_masks_is_one():

@@ -153,9 +153,7 @@ def test_folded_normalisation_gives_the_same_output(layer: nn.Sequential, traini
         torch.testing.assert_close(norm(convolution(images)), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_timm_without_network_is_an_error_with_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_timm_without_network_is_an_error_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -197,10 +195,7 @@ def official_names() -> dict[str, str]:
             names[f"{there}.dense.blk_bna.bn"] = f"{here}.dense.norm"
             pairs = {"preact_bna/bn": "norm1", "conv1": "conv1", "conv1/bn": "norm2", "conv2": "conv2"}
             for unit in range(units):
-                names |= {
-                    f"{there}.dense.units.{unit}.{a}": f"{here}.dense.units.{unit}.{b}"
-                    for a, b in pairs.items()
-                }
+                names |= {f"{there}.dense.units.{unit}.{a}": f"{here}.dense.units.{unit}.{b}" for a, b in pairs.items()}
         names[f"decoder.{branch}.u1.conva"] = f"decoders.{branch}.last"
         names |= {f"decoder.{branch}.u0.bn": f"decoders.{branch}.norm"}
         names |= {f"decoder.{branch}.u0.conv": f"decoders.{branch}.out"}
