@@ -185,7 +185,7 @@ def read_instances(path: Path) -> Instances:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read the prediction {path}: {error}. Delete it and run again.") from error
     height, width = (int(v) for v in arrays.pop("shape"))
     return Instances((height, width), **arrays)

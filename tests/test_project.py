@@ -53,8 +53,11 @@ def test_readme_tables_are_those_of_the_cards() -> None:
 
 
 def test_files_stay_small() -> None:
-    long = {p.name: n for p in ROOT.glob("*/**/*.py") if ".venv" not in p.parts
-            and (n := len(p.read_text(encoding="utf-8").splitlines())) > 420}
+    long = {
+        p.name: n
+        for p in ROOT.glob("*/**/*.py")
+        if ".venv" not in p.parts and (n := len(p.read_text(encoding="utf-8").splitlines())) > 420
+    }
     assert not long
 
 
