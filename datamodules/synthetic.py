@@ -136,7 +136,7 @@ def generate_dist(
     Returns:
         The image, uint8 (H, W, 3), and the dilated components as nuclei.
     """
-    components = cc3d.connected_components(labels > 0, connectivity=8, out_dtype=np.uint32)
+    components = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=8, out_dtype=np.uint32)
     # a grey-level dilation lets each component grow by one pixel and never merges two of them
     grown = cv2.dilate(components.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
     grown = np.where(components > 0, components, grown)

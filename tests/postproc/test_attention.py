@@ -21,9 +21,7 @@ def panoptic_quality(truth, predicted):
     union = count.sum(axis=1)[1:, None] + count.sum(axis=0)[None, 1:] - count[1:, 1:]
     iou = count[1:, 1:] / np.maximum(union, 1)
     matched = iou[iou > 0.5]
-    return matched.sum() / (
-        len(matched) + (truth.max() - len(matched)) / 2 + (predicted.max() - len(matched)) / 2
-    )
+    return matched.sum() / (len(matched) + (truth.max() - len(matched)) / 2 + (predicted.max() - len(matched)) / 2)
 
 
 def ellipses(seed, gap):
@@ -111,9 +109,7 @@ def test_validation_needs_outlines():
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("pattern", "least"), [("kumar/train/Labels/*.mat", 0.8), ("consep/Train/Labels/*.mat", 0.55)]
-)
+@pytest.mark.parametrize(("pattern", "least"), [("kumar/train/Labels/*.mat", 0.8), ("consep/Train/Labels/*.mat", 0.55)])
 def test_round_trip_of_real_nuclei_loses_only_what_touches(data_root, pattern, least):
     """Real nuclei touch, and the method tells them apart by shape alone: mean PQ is 0.86 and 0.70."""
     scores = []
@@ -121,8 +117,5 @@ def test_round_trip_of_real_nuclei_loses_only_what_touches(data_root, pattern, l
         labels, _, _ = relabel(scipy.io.loadmat(path)["inst_map"].astype(np.int64))
         found = CODEC.decode(CODEC.perfect(CODEC.encode(Instances(labels.shape, labels=labels))), PARAMS)
         scores.append(panoptic_quality(labels, found.labels))
-        assert (
-            2 * ((labels > 0) & (found.labels > 0)).sum() / ((labels > 0).sum() + (found.labels > 0).sum())
-            > 0.95
-        )
+        assert 2 * ((labels > 0) & (found.labels > 0)).sum() / ((labels > 0).sum() + (found.labels > 0).sum()) > 0.95
     assert np.mean(scores) > least

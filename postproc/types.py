@@ -1,0 +1,110 @@
+"""Type of a nucleus from the types of its pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.compiled import compiled
+from postproc.errors import DataError
+from postproc.instances import Instances, LabelMap
+
+
+def type_map(truth: Instances, types: int) -> NDArray[np.int64]:
+    """Draw the type of each nucleus over its pixels.
+
+    Args:
+        truth: Annotation with outlines and types.
+        types: Number of types T.
+
+    Returns:
+        int64 (H, W), 0 = background or nucleus without a type, else 1..T.
+
+    Raises:
+        DataError: If the annotation lacks outlines or types, or has a type beyond T.
+    """
+    if truth.labels is None or truth.types is None:
+        missing = "outlines" if truth.labels is None else "types"
+        raise DataError(f"type maps need {missing} and this annotation has none. Use a dataset with both.")
+    if truth.types.size and not 0 <= truth.types.min() <= truth.types.max() <= types:
+        raise DataError(f"the annotation has type {truth.types.max()}, expected 0..{types}. Set `types`.")
+    table = np.concatenate([np.zeros(1, np.int64), truth.types.astype(np.int64)])
+    return np.asarray(table[truth.labels], np.int64)
+
+
+def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: int) -> NDArray[np.int64]:
+    """Give each nucleus the most frequent type of its pixels.
+
+    Background pixels (type 0) have no vote: a nucleus gets type 0 only if it has no other pixel. Ties go to
+    the lower type. Both as in the official post-processing of HoVer-Net.
+
+    Args:
+        labels: int32 (H, W), ids 1..N.
+        type_map: integer (H, W), 0 = background, 1..T.
+        types: Number of types T.
+
+    Returns:
+        int64 (N,), row k = id k + 1.
+
+    Raises:
+        ValueError: If the shapes differ or a pixel has a type beyond T.
+    """
+    if labels.shape != type_map.shape:
+        raise ValueError(f"labels {labels.shape} and type map {type_map.shape} must have one shape")
+    if type_map.size and not 0 <= type_map.min() <= type_map.max() <= types:
+        raise ValueError(f"type map has values {type_map.min()}..{type_map.max()}, expected 0..{types}")
+    votes = _count(np.ascontiguousarray(labels), np.ascontiguousarray(type_map), int(labels.max(initial=0)), types)
+    return _winners(votes)
+
+
+def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Give each nucleus the most frequent of its pixels' most probable types, as `majority_types`.
+
+    Args:
+        labels: int32 (H, W), ids 1..N.
+        probabilities: float (T + 1, H, W), channel 0 = background.
+
+    Returns:
+        int64 (N,), row k = id k + 1.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if labels.shape != probabilities.shape[1:]:
+        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} differ in (H, W)")
+    contiguous = np.ascontiguousarray(probabilities)
+    return _winners(_count_probable(np.ascontiguousarray(labels), contiguous, int(labels.max(initial=0))))
+
+
+def _winners(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    if votes.shape[1] == 1:
+        return np.zeros(len(votes) - 1, np.int64)
+    best = votes[1:, 1:].argmax(axis=1) + 1
+    return np.where(votes[1:, 1:].any(axis=1), best, 0).astype(np.int64)
+
+
+@compiled
+def _count(labels: NDArray[Any], type_map: NDArray[Any], count: int, types: int) -> NDArray[np.int64]:
+    votes = np.zeros((count + 1, types + 1), np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] != 0:
+                votes[labels[y, x], type_map[y, x]] += 1
+    return votes
+
+
+@compiled
+def _count_probable(labels: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    channels = probabilities.shape[0]
+    votes = np.zeros((count + 1, channels), np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            if labels[y, x] != 0:
+                best = 0
+                for channel in range(1, channels):
+                    if probabilities[channel, y, x] > probabilities[best, y, x]:
+                        best = channel
+                votes[labels[y, x], best] += 1
+    return votes
