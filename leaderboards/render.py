@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,9 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int]) -> 
     grouped: dict[tuple[str, ...], dict[str, Cell]] = {}
     for cell in cells:
         grouped.setdefault(tuple(cell[key] for key in ("method", *_ROW)), {})[cell["metric"]] = cell
-    done = {cell["method"] for cell in cells if not _missing(cell["ours"])}
+    with_ours = {key for key, line in grouped.items() if any(not _missing(cell["ours"]) for cell in line.values())}
+    rivals = Counter(method for method, *_ in with_ours)
+    done = set(rivals)
     rows = []
     for (method, *_), line in grouped.items():
         ran = [cell for cell in line.values() if not _missing(cell["ours"])]
@@ -90,7 +93,8 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int]) -> 
         # Published figures stand once, beside the row that was run on this dataset if there is one.
         if ran or (printed and method not in done):
             done.add(method)
-            row = [_label(next(iter(line.values()))) + (_mark(ran[0], notes) if ran else "")]
+            label = _label(next(iter(line.values())), options=rivals[method] > 1)
+            row = [label + (_mark(ran[0], notes) if ran else "")]
             for name, _, _ in columns:
                 row += [_figure(line[name]["published"], best[name][0])] * (name in known)
                 row.append(_ours(line[name], best[name][1]))
@@ -138,8 +142,9 @@ def _counts(cells: Sequence[Cell]) -> list[str]:
     return [f"{images} ({undefined} undefined)" if undefined else images, f"{cells[0]['seeds']}"]
 
 
-def _label(cell: Cell) -> str:
-    details = [str(cell["options"])] if cell["options"] else []
+def _label(cell: Cell, *, options: bool = True) -> str:
+    """Return the name of a row, with its options where they tell it from another one of the same method."""
+    details = [str(cell["options"])] if cell["options"] and options else []
     details += ["foreign predictions"] if cell["source"] == "predictions" else []
     return escape(f"{cell['method']} ({'; '.join(details)})" if details else str(cell["method"]))
 

@@ -35,8 +35,8 @@ class DIST(NucleiMethod):
         deviations=(
             "Crops of 256 px, 16 of each image in an epoch, since the paper does not say how large its inputs are.",
             "The decay every 10 epochs is by a factor of 2; the paper gives no factor.",
-            "Post-processing parameters default to p1 = 1 px and p2 = 0.5 px; the paper tunes both on validation images "
-            "(protocol strict does) and states p1 = 0, which splits even true maps at every bump of one px.",
+            "Post-processing defaults to p1 = 1 px and p2 = 0.5 px. The paper tunes both on validation images, as "
+            "protocol strict does, and states p1 = 0, which splits even true maps at every bump of one px.",
             "Convolutions are padded, so that the output is as large as the input.",
         ),
     )
