@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "publish": commands.publish,
     "list": commands.list_,
     "prepare": commands.prepare,
+    "speed": commands.speed,
     "demo": commands.demo,
 }
 """Subcommand -> function; the function's signature and docstring are its options and help."""
@@ -91,6 +92,8 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             if item:
                 settings["nargs"] = "+" if required else "*"
+            if not required:
+                settings["default"] = parameter.default
             parser.add_argument(name, **settings)
             continue
         if hints[name] is bool:

@@ -281,6 +281,35 @@ def prepare(
     prepare_dataset(dataset, _folder(data), synthetic=synthetic, images=images, size=size, seed=seed)
 
 
+def speed(
+    methods: list[str] | None = None,
+    *,
+    options: dict[str, Any] | None = None,
+    sizes: list[int] | None = None,
+    repeats: int = 5,
+    precision: Precision = "auto",
+    train: bool = False,
+    out: Path = Path("leaderboards/speed"),
+) -> None:
+    """Time metrics, targets, post-processing and loading in one thread, or methods, on synthetic images.
+
+    Of a method, the network on a whole image, its post-processing and (with --train) a training step are timed
+    apart. The CSV is named by hardware, precision and version of torch.
+
+    Args:
+        methods: Methods to time; none = the components.
+        options: Options of the methods, for example --options.mode fast.
+        sizes: Sides of the square images, px; default: 1000.
+        repeats: Counted runs of each job, after one that is not counted.
+        precision: Floating-point precision of networks.
+        train: Time training steps at the recipe's batch and crop size too.
+        out: Folder to write.
+    """
+    from benchmark.speed import run_speed
+
+    run_speed(methods or [], options or {}, sizes or [1000], repeats, precision, out, train=train)
+
+
 def demo(*, out: Path = Path("demo"), steps: int = 30, progress: bool = True) -> int:
     """Try everything in a few minutes without a download: three methods on two synthetic datasets.
 

@@ -61,7 +61,7 @@ def run(place: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "list", "prepare"]
+    "command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "speed", "list", "prepare"]
 )
 def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
     code = (
@@ -259,6 +259,30 @@ def test_wandb_mirror_is_offline_and_changes_nothing(place: Path, tmp_path: Path
     (folder,) = (tmp_path / "runs/dist/synthetic").iterdir()
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     assert (folder / "evaluations/synthetic.test/dist/scores.csv").exists()
+
+
+def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
+    nucbench("speed", "--sizes", "128", "--repeats", "1", "--out", "speed", folder=tmp_path)
+    nucbench(
+        "speed",
+        "dist",
+        "--options.features",
+        "4",
+        "--sizes",
+        "96",
+        "--repeats",
+        "1",
+        "--train",
+        "--out",
+        "speed",
+        folder=tmp_path,
+    )
+    frames = {path.name.split("-")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*-torch-*.csv")}
+    assert set(frames) == {"components", "dist"}
+    for frame in frames.values():
+        assert (frame["fastest"] > 0).all()
+        assert (frame["fastest"] <= frame["median"]).all()
+    assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
 
 
 def test_foreign_predictions_of_another_size_are_refused(place: Path, tmp_path: Path) -> None:
