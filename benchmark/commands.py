@@ -310,7 +310,7 @@ def speed(
     run_speed(methods or [], options or {}, sizes or [1000], repeats, precision, out, train=train)
 
 
-def demo(*, out: Path = Path("demo"), steps: int = 30, progress: bool = True) -> int:
+def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:
     """Try everything in a few minutes without a download: three methods on two synthetic datasets.
 
     Args:

@@ -19,6 +19,8 @@ from postproc.instances import Instances
 if TYPE_CHECKING:
     from models.base import NucleiMethod
 
+FEW_IMAGES = 8
+"""Fewer images than this are decoded in this process: starting workers (seconds each) would take longer."""
 PENDING_PER_WORKER = 2
 """Images whose maps may wait for a worker: it bounds memory where decoding is slower than the network."""
 
@@ -83,7 +85,7 @@ def predict_dataset(
     if not todo:
         return
     method.eval()
-    with decoders(min(workers, len(todo))) as pool:
+    with decoders(min(workers, len(todo)) if len(todo) >= FEW_IMAGES else 0) as pool:
         pending: list[Future[None]] = []
         for record, paths in track(todo, f"predicting {name}.{split}", progress):
             sample = data.read(record)

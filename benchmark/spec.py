@@ -54,6 +54,19 @@ class Overrides:
             if isinstance(value, int | float) and value <= 0:
                 raise ConfigError(f"{name} must be positive, not {value}")
 
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Overrides:
+        """Read overrides by name.
+
+        Raises:
+            ConfigError: If a name is unknown or a number not positive.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in content:
+            if name not in known:
+                raise unknown_name("override", name, known)
+        return cls(**content)
+
     def given(self) -> dict[str, Any]:
         """Return the overrides that are set."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
@@ -119,11 +132,7 @@ class RunSpec:
             if name not in known:
                 raise unknown_name("key of a run", name, known)
         given = dict(content)
-        allowed = {f.name for f in dataclasses.fields(Overrides)}
-        for name in given.get("overrides", {}):
-            if name not in allowed:
-                raise unknown_name("override", name, allowed)
-        given["overrides"] = Overrides(**given.get("overrides", {}))
+        given["overrides"] = Overrides.read(given.get("overrides", {}))
         return cls(**given)
 
     @property

@@ -34,6 +34,7 @@ class SweepSpec:
         precision: Floating-point precision.
         options: Method -> options.
         overrides: Recipe settings for all runs.
+        method_overrides: Method -> recipe settings that differ from `overrides`.
     """
 
     methods: tuple[str, ...]
@@ -45,6 +46,7 @@ class SweepSpec:
     precision: str = "auto"
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    method_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> SweepSpec:
@@ -82,19 +84,15 @@ class SweepSpec:
         Raises:
             ConfigError: If a name is unknown.
         """
-        allowed = {f.name for f in dataclasses.fields(Overrides)}
-        for name in self.overrides:
-            if name not in allowed:
-                raise unknown_name("override", name, allowed)
-        for name in self.options:
+        for name in (*self.options, *self.method_overrides):
             if name not in self.methods:
-                raise unknown_name("method under options", name, self.methods)
-        overrides = Overrides(**self.overrides)
+                raise unknown_name("method under options or method_overrides", name, self.methods)
         found = []
         for dataset in self.datasets:
             targets = [Target.parse(text) for text in self.evaluate or (dataset,)]
             for method in self.methods:
                 options = dict(self.options.get(method, {}))
+                overrides = Overrides.read({**self.overrides, **self.method_overrides.get(method, {})})
                 for seed in self.seeds:
                     spec = RunSpec(
                         method, dataset, self.train_split, self.protocol, seed, self.precision, options, overrides

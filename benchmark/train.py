@@ -334,6 +334,8 @@ class PhaseKeeper(pl.Callback):
             self._last_save = time.monotonic()
 
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if "val/loss" not in trainer.callback_metrics:
+            return  # training stopped inside its first epoch: nothing to choose from, the last weights are kept
         value = trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean")
         if float(value) < self.best:
             self.best, self.best_epoch = float(value), trainer.current_epoch

@@ -87,7 +87,7 @@ def tune(
     """
     grid = candidates(codec)
     jobs = [(params, maps, truth) for params in grid for maps, truth in images]
-    with decoders(workers) as pool:
+    with decoders(workers if workers > 1 else 0) as pool:  # one worker beside an idle process gains nothing
         if pool is None:
             values = [_score(codec, *job, radius) for job in track(jobs, "tuning post-processing", progress)]
         else:
