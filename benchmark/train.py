@@ -95,7 +95,7 @@ def train(
         result = _train_phase(
             spec, store, method, data, recipe, index, minutes, workers, devices, loggers or [], progress
         )
-        for key in totals:
+        for key in ("steps", "minutes", "epochs"):
             totals[key] += result[key]
         totals["best_epoch"], totals["val_loss"] = result["best_epoch"], result["val_loss"]
     totals["parameters"] = sum(p.numel() for p in method.parameters())
