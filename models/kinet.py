@@ -57,8 +57,8 @@ class KiNet(NucleiMethod):
             "The correlation counts positive responses only: where a type is absent from a crop, equation 2 "
             "leaves its map free, and the plain dot product has no lower bound. It is left out of the "
             "validation loss, which would otherwise jump after 1e4 steps.",
-            "The norm of the gradient is limited to 1: without it the first steps at the paper's learning rate diverge on "
-            "real images, at the full width too.",
+            "The norm of the gradient is limited to 1: without it the first steps at the paper's learning rate "
+            "diverge on real images, at the full width too.",
             "Widths, and the number of convolutions per block, are the public code's (the paper has them in "
             "a figure): 32, 64, 128, 256, 256. Its dropout on skip connections, which the paper does not "
             "have, is left out; the output blocks and the region branch follow the paper where the code "
