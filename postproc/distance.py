@@ -37,8 +37,8 @@ class DistanceParams(Params):
     Table III reports ``p1 = 0``, selected on validation images for the authors' network. The chessboard
     distance of a true nucleus often has several maxima one level above their pass, all of which ``p1 = 0``
     takes for nuclei: decoding the exact distance maps of Kumar's 16 training images gives a mean PQ of 0.894 with
-    ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default. ``DistanceParams(p1=0.0)`` gives the
-    published setting; protocol ``strict`` tries it.
+    ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default.
+    ``DistanceParams(p1=0.0)`` gives the published setting; protocol ``strict`` tries it.
 
     Attributes:
         p1: Morphological dynamics that a maximum must exceed to be a nucleus (equation 4), in px. Normalised
