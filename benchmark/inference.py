@@ -140,8 +140,15 @@ def _mirror(index: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
     return np.where(folded >= extent, period - folded, folded)
 
 
-def rescale(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """Resize an image by `factor` (training magnification over the image's own): area down, cubic up."""
+def rescale(image: NDArray[np.uint8], trained: float | None, own: float | None) -> NDArray[np.uint8]:
+    """Resize an image to the training magnification (area down, cubic up); as it is where one is unknown.
+
+    Args:
+        image: uint8 (H, W, 3).
+        trained: Magnification of the training images.
+        own: Magnification of this image.
+    """
+    factor = trained / own if trained and own else 1.0
     if factor == 1.0:
         return image
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))

@@ -89,10 +89,7 @@ def predict_dataset(
         pending: list[Future[None]] = []
         for record, paths in track(todo, f"predicting {name}.{split}", progress):
             sample = data.read(record)
-            factor = 1.0
-            if magnification and sample.magnification:
-                factor = magnification / sample.magnification
-            maps = predict_maps(method, rescale(sample.image, factor), settings)
+            maps = predict_maps(method, rescale(sample.image, magnification, sample.magnification), settings)
             jobs = {variant: (method.codecs[variant], params[variant], path) for variant, path in paths.items()}
             if pool is None:
                 decode_to_files(jobs, maps, sample.truth.shape)

@@ -38,11 +38,10 @@ def predict_images(
     if key not in params:
         raise unknown_name("variant", key, params)
     trained = record["train"]["magnification"]
-    factor = trained / magnification if trained and magnification else 1.0
     settings = InferenceSettings(precision=store.spec().precision)
     for path in track(images, "predicting", progress):
         image = read_rgb(path)
-        maps = predict_maps(method, rescale(image, factor), settings)
+        maps = predict_maps(method, rescale(image, trained, magnification), settings)
         found = decode(method.codecs[key], maps, params[key], (image.shape[0], image.shape[1]))
         if found.labels is not None:
             write_mat(out / f"{path.stem}.mat", found)

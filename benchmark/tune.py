@@ -51,8 +51,8 @@ def fit_parameters(
     images: list[tuple[Maps, Instances]] = []
     for record in track(data.select("validation"), "predicting validation images", progress):
         sample = data.read(record)
-        factor = magnification / sample.magnification if magnification and sample.magnification else 1.0
-        images.append((predict_maps(method, rescale(sample.image, factor), settings), sample.truth))
+        image = rescale(sample.image, magnification, sample.magnification)
+        images.append((predict_maps(method, image, settings), sample.truth))
     chosen, trials = {}, {}
     for variant, codec in method.codecs.items():
         chosen[variant], trials[variant] = tune(codec, images, data.card.radius, workers, progress)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.registry import TABLES, table_class
+from benchmark.store import atomic
 from leaderboards.literature import load_names, load_published
 from leaderboards.records import load_scores
 
@@ -58,16 +57,8 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def write_atomic(path: Path, text: str) -> Path:
     """Write a text file in one step, so that no reader ever sees half of it; return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner may read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic(path, "w") as stream:
+        stream.write(text)
     return path
 
 

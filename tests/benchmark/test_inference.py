@@ -86,7 +86,7 @@ def test_padded_networks_agree_away_from_seams() -> None:
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_rescaled_predictions_come_back_in_the_pixels_of_the_image(factor: float) -> None:
     image, truth = generate((128, 160), np.random.default_rng(3))
-    scaled = rescale(image, factor)
+    scaled = rescale(image, 40.0 * factor, 40.0)
     assert scaled.shape[:2] == (128 * factor, 160 * factor)
     labels = np.kron(truth.labels, np.ones((2, 2), np.int32)) if factor == 2 else truth.labels[::2, ::2].copy()
     ids = np.unique(labels)[1:]
