@@ -353,4 +353,6 @@ def process_rank() -> int:
 
 def task_of(spec: RunSpec) -> Task:
     """Return what the training set asks of a network."""
-    return Task(dataset_class(spec.dataset).card.types)
+    card = dataset_class(spec.dataset).card
+    usual = 10 / card.magnification if card.magnification else None
+    return Task(card.types, card.mpp or usual)

@@ -30,9 +30,11 @@ class Task:
 
     Attributes:
         types: Names of the nucleus types 1..T; empty where there are none.
+        mpp: Microns per px of the training images, to which all others are rescaled; None where unknown.
     """
 
     types: tuple[str, ...] = ()
+    mpp: float | None = None
 
 
 class NucleiMethod(pl.LightningModule, ABC):
