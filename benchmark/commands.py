@@ -17,6 +17,7 @@ def run(
     protocol: Protocol = "paper",
     seed: int = 0,
     train_split: str = "train",
+    also: list[str] | None = None,
     evaluate: list[str] | None = None,
     options: dict[str, Any] | None = None,
     precision: Precision = "auto",
@@ -48,6 +49,7 @@ def run(
             on them. paper: train on all training images, last checkpoint, the paper's parameters.
         seed: Seed of initialisation, crops and augmentation.
         train_split: Split to train on: a split of the dataset, all, group:A,B or except-group:A,B.
+        also: Further training sets, each DATASET.SPLIT or DATASET, whose images are trained on too.
         evaluate: Sets to score, each DATASET.SPLIT, or DATASET: its test split, or all its images where it has
             none. Default: the training dataset.
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
@@ -73,7 +75,9 @@ def run(
     from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes)
-    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides)
+    spec = RunSpec(
+        method, dataset, train_split, protocol, seed, precision, options or {}, overrides, tuple(also or ())
+    )
     targets = [Target.parse(text) for text in evaluate or [dataset]]
     machine = Machine(_folder(data), _folder(runs), devices, workers, progress)
     with _loggers(wandb, spec, machine.runs) as loggers:

@@ -76,6 +76,33 @@ def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
     return data
 
 
+def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
+    """Return the data module of a run's training set, with its further training sets in `also`.
+
+    Raises:
+        ConfigError: If a split is unknown, or the sets differ in magnification: their images would not be rescaled.
+        DataError: If files are missing.
+    """
+    (data, split), *others = [(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets]
+    wanted = training_magnification(data, split)
+    taken = {record.image for record in data.select(split)}
+    for other, other_split in others:
+        images = {record.image for record in other.select(other_split)}
+        if taken & images:
+            raise ConfigError(
+                f"{other.card.name}.{other_split} shares {len(taken & images)} images with the other training sets"
+            )
+        taken |= images
+        found = training_magnification(other, other_split)
+        if found != wanted:
+            raise ConfigError(
+                f"{other.card.name} is at {found}x and {data.card.name} at {wanted}x; training sets that are used "
+                "together must have one magnification"
+            )
+    data.also = tuple(others)
+    return data
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run left.
@@ -96,8 +123,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: lis
         ConfigError: If the spec cannot work, found before anything is trained.
         DataError: If data is missing, found before anything is trained.
     """
-    data = open_dataset(spec.dataset, machine)
-    data.select(spec.split)
+    data = open_training(spec, machine)
     if spec.protocol == "strict":
         data.select("validation")
     others = {t.dataset: open_dataset(t.dataset, machine) for t in targets}
@@ -106,7 +132,8 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: lis
     if machine.devices > max(1, torch.cuda.device_count()):
         raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
     method = build_method(spec, task_of(spec))
-    _check_pair(method, data)
+    for each in (data, *(other for other, _ in data.also)):
+        _check_pair(method, each)
     store = RunStore.create(machine.runs, spec)
     if process_rank():  # started by Lightning beside the first process, to train with it and no more
         train_method(spec, store, method, data, machine)
@@ -208,7 +235,12 @@ def _write_record(
             "method": spec.method,
             "protocol": spec.protocol,
             "seed": spec.seed,
-            "train": {"dataset": spec.dataset, "split": spec.split, "magnification": magnification},
+            "train": {
+                "dataset": spec.dataset,
+                "split": spec.split,
+                "magnification": magnification,
+                **({"also": [str(t) for t in spec.training_sets[1:]]} if spec.also else {}),
+            },
             "variants": {variant.key: variant.title for variant in method.card.variants},
             "options": dict(spec.options),
             "overrides": spec.overrides.given(),
@@ -220,6 +252,7 @@ def _write_record(
             },
             "environment": machine,
             "data": data.fingerprint(spec.split),
+            **({"also": [other.fingerprint(split) for other, split in data.also]} if data.also else {}),
             "source": "run",
             "note": "",
         },

@@ -86,6 +86,7 @@ class RunSpec:
         precision: Lightning precision; ``auto`` = the fastest mixed precision of the hardware.
         options: Constructor arguments of the method that differ from the paper's.
         overrides: Recipe settings that differ from the paper's.
+        also: Further training sets, each ``dataset.split``, trained on together with the first.
     """
 
     method: str
@@ -96,6 +97,7 @@ class RunSpec:
     precision: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=Overrides)
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check names.
@@ -113,12 +115,15 @@ class RunSpec:
                 raise unknown_name(kind, name, choices)
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
+        for text in self.also:
+            Target.parse(text, "train")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON types, without overrides that are not set."""
+        """Return the spec as JSON types, without overrides and further training sets that are not set."""
         content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
         content["overrides"] = self.overrides.given()
-        return content
+        also = content.pop("also")
+        return content | ({"also": list(also)} if also else {})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
@@ -133,15 +138,22 @@ class RunSpec:
                 raise unknown_name("key of a run", name, known)
         given = dict(content)
         given["overrides"] = Overrides.read(given.get("overrides", {}))
+        given["also"] = tuple(given.get("also", ()))
         return cls(**given)
+
+    @property
+    def training_sets(self) -> tuple[Target, ...]:
+        """Every training set with its split, the one that gives types and magnification first."""
+        return (Target(self.dataset, self.split), *(Target.parse(text, "train") for text in self.also))
 
     @property
     def run_id(self) -> str:
         """Folder of the run below the runs folder: method / training set / protocol, seed and hash of the spec."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        train = self.dataset if self.split == "train" else f"{self.dataset}.{self.split}".replace(":", "-")
-        return f"{self.method}/{train.replace(',', '+')}/{self.protocol}-s{self.seed}-{digest}"
+        names = [t.dataset if t.split == "train" else str(t) for t in self.training_sets]
+        train = "+".join(names).replace(":", "-").replace(",", "+")
+        return f"{self.method}/{train}/{self.protocol}-s{self.seed}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -157,8 +169,8 @@ class Target:
     split: str = "test"
 
     @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read ``dataset.split``, or ``dataset``: its test split, or all images where it has none.
+    def parse(cls, text: str, default: str = "test") -> Target:
+        """Read ``dataset.split``, or ``dataset``: its split `default`, or all images where it has none of that name.
 
         Raises:
             ConfigError: If the dataset is unknown.
@@ -168,7 +180,7 @@ class Target:
             raise unknown_name("dataset", dataset, DATASETS)
         if not split:
             known = dataset_class(dataset).card.images
-            split = "test" if any(name.partition("_")[0] == "test" for name in known) else "all"
+            split = default if any(name.partition("_")[0] == default for name in known) else "all"
         return cls(dataset, split)
 
     def __str__(self) -> str:

@@ -100,6 +100,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         loading: How to draw training items; needed for training only.
 
     Attributes:
+        also: Further training sets with their split, whose images are trained on beside those of `loading.split`.
         epoch: Number of the epoch that the training loader draws next. The runner keeps it, because Lightning's own
             count is off by one after a resume from the end of an epoch.
     """
@@ -110,6 +111,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         self.root = Path(root)
         self.loading = loading
+        self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
         self.epoch = 0
         self._records: list[Record] | None = None
         self._train: list[Sample] | None = None
@@ -223,6 +225,10 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Read the images of a split one after the other."""
         return (self.read(record) for record in self.select(split))
 
+    def training_samples(self, split: str, strict: bool) -> Iterator[Sample]:
+        """Read the images of a split, without those that protocol ``strict`` keeps for validation."""
+        return (self.read(record) for record in self.select(split) if not (strict and record.validation))
+
     def fingerprint(self, split: str) -> dict[str, Any]:
         """Return images, nuclei and a hash over file contents, to be stored with a run."""
         digest = hashlib.sha256()
@@ -254,9 +260,8 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Return the loader of training items; a resumed run draws the items that it would have drawn."""
         loading = self._training()
         if self._train is None:
-            records = self.select(loading.split)
-            kept = [r for r in records if not (loading.strict and r.validation)]
-            self._train = [self.read(r) for r in kept]
+            sources = ((self, loading.split), *self.also)
+            self._train = [sample for data, split in sources for sample in data.training_samples(split, loading.strict)]
         items = ItemDataset(self._train, loading.train, loading.crops_per_image, loading.seed)
         return _loader(
             items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,11 @@ from models.blocks import UNetBody
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe, Step
 from postproc.distance import DistanceCodec
+from postproc.errors import unknown_name
 from postproc.tiles import Geometry
+
+
+TARGETS = ("raw", "normalised", "softmax")
 
 
 class DIST(NucleiMethod):
@@ -21,6 +27,8 @@ class DIST(NucleiMethod):
         task: What the training data asks for; types are ignored.
         features: Channels of the first level (n_feat, table I of the paper).
         weight_decay: L2 penalty (lambda, table I).
+        target: What is regressed (section IV-C): the ``raw`` distance in px, the distance ``normalised`` to [0, 1] in
+            each nucleus, or the normalised one as the second of two ``softmax`` channels.
     """
 
     card = MethodCard(
@@ -49,25 +57,37 @@ class DIST(NucleiMethod):
         patience=10,
     )
 
-    def __init__(self, task: Task, *, features: int = 32, weight_decay: float = 5e-6) -> None:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        features: int = 32,
+        weight_decay: float = 5e-6,
+        target: Literal["raw", "normalised", "softmax"] = "raw",
+    ) -> None:
         super().__init__(task)
-        self.codecs = {"dist": DistanceCodec()}
+        if target not in TARGETS:
+            raise unknown_name("target", target, TARGETS)
+        self.target = target
+        self.codecs = {"dist": DistanceCodec("raw" if target == "raw" else "normalised")}
         # Half the receptive field of the body; what padding does farther inside a tile has faded by then.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
         self.body = UNetBody(features)
-        self.head = nn.Conv2d(features, 1, 1)
+        self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the distance, (B, 1, H, W) in px, of prepared images."""
+        """Return the distance, (B, 1, H, W), of prepared images; of target ``softmax`` its logits, (B, 2, H, W)."""
         return {"distance": self.head(self.body(images))}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the mean squared error of the distance (eq. 3)."""
-        return {"mse": F.mse_loss(outputs["distance"], batch["distance"])}
+        return {"mse": F.mse_loss(self.activate(outputs)["distance"], batch["distance"])}
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return the distance as it is."""
+        """Return the distance, (B, 1, H, W): in px, or normalised."""
+        if self.target == "softmax":
+            return {"distance": outputs["distance"].softmax(dim=1)[:, 1:]}
         return outputs
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
