@@ -21,10 +21,12 @@ from postproc.errors import ConfigError, NucbenchError
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": commands.run,
     "sweep": commands.sweep,
+    "search": commands.search,
     "predict": commands.predict,
     "score": commands.score,
     "evaluate": commands.evaluate,
     "leaderboard": commands.leaderboard,
+    "plot": commands.plot,
     "publish": commands.publish,
     "list": commands.list_,
     "prepare": commands.prepare,

@@ -94,12 +94,13 @@ def sweep(
 ) -> int:
     """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
 
-    A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, and settings as in
-    `nucbench run`. Files that come with nucbench are named without a folder (demo.yaml).
+    A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, settings as in
+    `nucbench run`, `folds: true` to leave out one patient after the other, and `cases`, each a set of changes with which
+    the sweep is repeated. Files that come with nucbench are named without a folder (demo.yaml).
 
     Args:
         file: Sweep file.
-        dry_run: Only print the runs and which of them are done.
+        dry_run: Only print the runs, which of them are done, and how long the others may take.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
@@ -108,6 +109,33 @@ def sweep(
     from benchmark.sweep import run_sweep
 
     return run_sweep(file, Machine(_folder(data), _folder(runs), progress=progress), dry_run=dry_run)
+
+
+def search(
+    file: Path,
+    *,
+    dry_run: bool = False,
+    data: Path | None = None,
+    runs: Path | None = None,
+    progress: bool = True,
+) -> int:
+    """Search hyper-parameters with Optuna; every trial is a run under protocol strict, judged on validation images.
+
+    A search file is YAML: method, dataset, space (setting -> values), number of trials, and settings as in `nucbench
+    run`. Given again, also after a kill, it goes on where it was. Files that come with nucbench are named without a
+    folder (dist-search.yaml).
+
+    Args:
+        file: Search file.
+        dry_run: Only print what would be searched.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+        progress: Hide progress bars.
+    """
+    from benchmark.run import Machine
+    from benchmark.search import run_search
+
+    return run_search(file, Machine(_folder(data), _folder(runs), progress=progress), dry_run=dry_run)
 
 
 def predict(
@@ -222,6 +250,35 @@ def leaderboard(
     roots = [folder for folder in (store, _folder(runs)) if folder.is_dir()]
     for path in build_tables(tables or list(TABLES), roots, out):
         print(path)
+
+
+def plot(
+    plots: list[str] | None = None,
+    *,
+    data: Path | None = None,
+    runs: Path | None = None,
+    store: Path = Path("leaderboards/scores"),
+    out: Path = Path("plots"),
+) -> None:
+    """Draw pictures of stored scores as PNG and SVG: box plots, bars of each image, sizes of nuclei, overlays.
+
+    Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
+
+    Args:
+        plots: Plots to draw: boxes, images, overlays, sizes; default: all.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        store: Folder of published scores (`nucbench publish`).
+        out: Folder to write.
+    """
+    from leaderboards.plot import draw_plots
+
+    roots = [folder for folder in (store, _folder(runs)) if folder.is_dir()]
+    for paths, note in draw_plots(plots or [], roots, _folder(runs), _folder(data), out):
+        for path in paths:
+            print(path)
+        if note:
+            print(f"{'left out of' if paths else 'not drawn:'} {note}")
 
 
 def publish(

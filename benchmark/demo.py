@@ -15,7 +15,8 @@ from benchmark.registry import TABLES, dataset_class
 from benchmark.run import Machine
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
-from benchmark.sweep import SweepSpec, attempt, is_done
+from benchmark.sweep import attempt, is_done
+from benchmark.sweep_spec import SweepSpec
 from leaderboards.build import build_tables
 
 SWEEP = Path("demo.yaml")

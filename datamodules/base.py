@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.card import DatasetCard
 from datamodules.drawing import Drawer
 from datamodules.sample import Sample
+from datamodules.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
 
@@ -47,16 +46,6 @@ class Record:
     group: str
     split: str
     validation: bool = False
-
-
-@dataclass(frozen=True)
-class SplitRow:
-    """One line of ``splits/<name>.csv``."""
-
-    image_id: str
-    group: str
-    split: str
-    validation: bool
 
 
 @dataclass(frozen=True)
@@ -154,12 +143,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
     @classmethod
     def splits(cls) -> dict[str, SplitRow]:
         """Return the committed splits: image id -> line of ``splits/<name>.csv``."""
-        text = files("datamodules").joinpath("splits", f"{cls.card.name}.csv").read_text(encoding="utf-8")
-        rows = csv.DictReader(text.splitlines())
-        return {
-            row["image_id"]: SplitRow(row["image_id"], row["group"], row["split"], row["validation"] == "1")
-            for row in rows
-        }
+        return read_splits(cls.card.name)
 
     @property
     def records(self) -> list[Record]:
@@ -190,34 +174,24 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Return the images of a split.
 
         Args:
-            split: ``all``; a split of the CSV; the common beginning of several (``test`` stands for ``test_same`` and
-                ``test_diff``); ``validation`` = the training images kept by protocol ``strict``; ``fit`` = the other
-                training images; or ``group:A,B`` / ``except-group:A,B`` for whole groups.
+            split: As for `datamodules.splits.belongs`.
 
         Raises:
             ConfigError: If the dataset has no such split.
         """
-        records = self.records
         kind, _, names = split.partition(":")
         if kind in ("group", "except-group"):
-            wanted = set(names.split(","))
-            unknown = wanted - {r.group for r in records}
+            unknown = set(names.split(",")) - {r.group for r in self.records}
             if unknown:
                 raise ConfigError(f"{self.card.name} has no group {sorted(unknown)}")
-            return [r for r in records if (r.group in wanted) == (kind == "group")]
-        if split == "all":
-            return list(records)
-        if split in ("validation", "fit"):
-            chosen = [r for r in records if r.split == "train" and r.validation == (split == "validation")]
-        else:
-            chosen = [r for r in records if r.split == split or r.split.startswith(f"{split}_")]
+        chosen = [record for record in self.records if belongs(record, split)]
         if not chosen and split in ("validation", "fit"):
             raise ConfigError(
                 f"the committed split of {self.card.name} marks no validation images among those in {self.root}, and "
                 "protocol strict needs them; use --protocol paper"
             )
         if not chosen:
-            known = sorted({"all", "validation", "fit", *(r.split for r in records)})
+            known = sorted({"all", "validation", "fit", *(r.split for r in self.records)})
             raise ConfigError(f"{self.card.name} has no split {split!r}. Choices: {', '.join(known)}.")
         return chosen
 
@@ -354,4 +328,4 @@ def check_groups(records: list[Record], dataset: str) -> None:
             raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
 
 
-__all__ = ["EpochSampler", "ItemDataset", "Loading", "NucleiDataModule", "Record", "SplitRow", "check_groups"]
+__all__ = ["EpochSampler", "ItemDataset", "Loading", "NucleiDataModule", "Record", "check_groups"]

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import NucleiDataModule, Record, SplitRow
+from datamodules.base import NucleiDataModule, Record
 from datamodules.card import DatasetCard
 from datamodules.files import read_rgb, write_rgb
 from datamodules.layout import build_sample, images_in, make_records, require_found, walk
 from datamodules.sample import Sample
+from datamodules.splits import SplitRow
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Record, SplitRow
+from datamodules.base import Record
 from datamodules.card import DatasetCard
 from datamodules.files import IMAGE_SUFFIXES, check_size, read_rgb
 from datamodules.sample import Sample
+from datamodules.splits import SplitRow
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -1,0 +1,173 @@
+"""`SweepSpec`: what a sweep file says, and the runs that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.registry import dataset_class
+from benchmark.spec import Overrides, RunSpec, Target
+from postproc.errors import ConfigError, unknown_name
+
+Run = tuple[RunSpec, list[Target]]
+"""A run with the sets to evaluate it on."""
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """What a sweep file says.
+
+    Attributes:
+        methods: Methods to train.
+        datasets: Training sets; each method is trained on each.
+        seeds: Seeds; each pair is trained with each.
+        protocol: Protocol of all runs.
+        train_split: Split to train on.
+        also: Further training sets of every run, each ``dataset.split``.
+        folds: Leave one group (patient) of the training set out: a run for each group, trained on the others and
+            evaluated on that group.
+        evaluate: Sets to score, as for `nucbench run`; empty = the test split of the training set, or the group left
+            out.
+        precision: Floating-point precision.
+        options: Method -> options.
+        overrides: Recipe settings for all runs.
+        method_overrides: Method -> recipe settings that differ from `overrides`.
+        cases: Changes to the keys above; the sweep is done once for each case. Settings under `options`,
+            `overrides` and `method_overrides` are added to those above, everything else replaces them.
+    """
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    protocol: str = "paper"
+    train_split: str = "train"
+    also: tuple[str, ...] = ()
+    folds: bool = False
+    evaluate: tuple[str, ...] = ()
+    precision: str = "auto"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    method_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cases: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def load(cls, file: Path) -> SweepSpec:
+        """Read a sweep file; a bare name that is no file here is looked up among those of nucbench.
+
+        Raises:
+            ConfigError: If the file is missing, no YAML mapping, or has an unknown key or a value of another kind.
+        """
+        path = find_sweep(file)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is no YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path} must hold a mapping with methods and datasets")
+        for key in ("methods", "datasets"):
+            if not content.get(key):
+                raise ConfigError(f"{path} names no {key}")
+        for case in content.get("cases") or ():
+            if not isinstance(case, dict):
+                raise ConfigError(f"{path}: the case {case!r} must be a mapping, for example {{seeds: [1]}}")
+            _checked(case, f"case of {path.name}")
+        return cls(**_checked(content, path.name))
+
+    def runs(self) -> list[Run]:
+        """Return every run with the sets to evaluate it on, each run once.
+
+        Raises:
+            ConfigError: If a name is unknown.
+        """
+        found: dict[str, Run] = {}
+        for case in self.cases or ({},):
+            for spec, targets in self._changed(case)._product():
+                known = found.setdefault(spec.run_id, (spec, []))[1]
+                known.extend(target for target in targets if target not in known)
+        return list(found.values())
+
+    def _changed(self, case: Mapping[str, Any]) -> SweepSpec:
+        """Return the sweep of one case."""
+        changes = _checked(dict(case), "case")
+        for key in ("options", "method_overrides"):
+            if key in changes:
+                own = getattr(self, key)
+                changes[key] = {
+                    **own,
+                    **{name: {**own.get(name, {}), **settings} for name, settings in changes[key].items()},
+                }
+        if "overrides" in changes:
+            changes["overrides"] = {**self.overrides, **changes["overrides"]}
+        return dataclasses.replace(self, cases=(), **changes)
+
+    def _product(self) -> Iterator[Run]:
+        for name in (*self.options, *self.method_overrides):
+            if name not in self.methods:
+                raise unknown_name("method under options or method_overrides", name, self.methods)
+        for dataset in self.datasets:
+            for split, targets in self._splits(dataset):
+                for method in self.methods:
+                    overrides = Overrides.read({**self.overrides, **self.method_overrides.get(method, {})})
+                    options = dict(self.options.get(method, {}))
+                    for seed in self.seeds:
+                        spec = RunSpec(
+                            method, dataset, split, self.protocol, seed, self.precision, options, overrides, self.also
+                        )
+                        yield spec, targets
+
+    def _splits(self, dataset: str) -> Iterator[tuple[str, list[Target]]]:
+        """Yield the splits to train on, each with what to evaluate."""
+        if not self.folds:
+            yield self.train_split, [Target.parse(text) for text in self.evaluate or (dataset,)]
+            return
+        rows = dataset_class(dataset).splits().values()
+        groups = dict.fromkeys(row.group for row in rows if self.train_split in ("all", "train", row.split))
+        for group in groups:
+            targets = [Target.parse(text) for text in self.evaluate] or [Target(dataset, f"group:{group}")]
+            yield f"except-group:{group}", targets
+
+
+def find_sweep(file: Path) -> Path:
+    """Return a sweep file; a bare name that is no file here is looked up among those of nucbench.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    path = file
+    if not file.is_file() and file.parent == Path():
+        path = Path(str(files("benchmark").joinpath("sweeps", file.name)))
+    if not path.is_file():
+        known = sorted(p.name for p in files("benchmark").joinpath("sweeps").iterdir())
+        raise ConfigError(f"no sweep file {file}. Sweeps of nucbench: {', '.join(known)}.")
+    return path
+
+
+def _checked(content: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a mapping with lists as tuples, after checking its keys and the kinds of its values.
+
+    Raises:
+        ConfigError: If a key is unknown or a value of another kind.
+    """
+    fields = {f.name: f for f in dataclasses.fields(SweepSpec)}
+    checked: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in fields:
+            raise unknown_name(f"key of {place}", str(key), fields)
+        wants = str(fields[key].type).partition("[")[0]
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "tuple": (list, tuple), "Mapping": Mapping, "str": str, "bool": bool,
+        }  # fmt: skip
+        if not isinstance(value, kinds[wants]):
+            names = {"tuple": "a list", "Mapping": "a mapping", "str": "text", "bool": "true or false"}
+            raise ConfigError(f"{place}: {key} is {value!r}, expected {names[wants]}")
+        checked[key] = tuple(value) if isinstance(value, list) else value
+    return checked
+
+
+__all__ = ["Run", "SweepSpec", "find_sweep"]

@@ -1,0 +1,67 @@
+"""The committed splits: which image belongs where. Needs neither torch nor the data."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One line of ``splits/<dataset>.csv``.
+
+    Attributes:
+        image_id: Unique in the dataset.
+        group: Patient, or what stands for it.
+        split: For example ``train`` or ``test_same``.
+        validation: True for the training images that protocol ``strict`` keeps for validation.
+    """
+
+    image_id: str
+    group: str
+    split: str
+    validation: bool
+
+
+class Placed(Protocol):
+    """What has a place in the splits: a line of the file, or the record of an image."""
+
+    @property
+    def group(self) -> str:
+        """Patient, or what stands for it."""
+
+    @property
+    def split(self) -> str:
+        """Split of the file."""
+
+    @property
+    def validation(self) -> bool:
+        """Kept for validation by protocol ``strict``."""
+
+
+def read_splits(dataset: str) -> dict[str, SplitRow]:
+    """Return image id -> line of ``splits/<dataset>.csv``."""
+    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
+    return {
+        row["image_id"]: SplitRow(row["image_id"], row["group"], row["split"], row["validation"] == "1")
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def belongs(image: Placed, split: str) -> bool:
+    """Tell whether an image is in a split.
+
+    Args:
+        image: Its place.
+        split: ``all``; a split of the file; the common beginning of several (``test`` stands for ``test_same`` and
+            ``test_diff``); ``validation`` = the training images kept by protocol ``strict``; ``fit`` = the other
+            training images; or ``group:A,B`` / ``except-group:A,B`` for whole groups.
+    """
+    kind, _, names = split.partition(":")
+    if kind in ("group", "except-group"):
+        return (image.group in names.split(",")) == (kind == "group")
+    if split in ("validation", "fit"):
+        return image.split == "train" and image.validation == (split == "validation")
+    return split == "all" or image.split == split or image.split.startswith(f"{split}_")

@@ -1,0 +1,124 @@
+"""Sweep files: products, cases, folds, and what is wrong in them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmark.estimate import estimated_minutes, planned_steps
+from benchmark.registry import dataset_class, method_class
+from benchmark.search import SearchSpec
+from benchmark.spec import Overrides, RunSpec, Target
+from benchmark.store import write_json
+from benchmark.sweep_spec import SweepSpec
+from postproc.errors import ConfigError
+
+SHIPPED = sorted(Path(str(files("benchmark").joinpath("sweeps"))).glob("*.yaml"))
+
+
+def load(tmp_path: Path, text: str) -> SweepSpec:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text)
+    return SweepSpec.load(file)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_file_names_what_exists(file: Path) -> None:
+    if "space" in yaml.safe_load(file.read_text()):
+        plan = SearchSpec.load(file)
+        runs = [(plan.run(chosen), []) for chosen in plan.combinations()]
+    else:
+        runs = SweepSpec.load(file).runs()
+    assert len({spec.run_id for spec, _ in runs}) == len(runs)
+    for spec, targets in runs:
+        for target in (*spec.training_sets, *targets):
+            rows = dataset_class(target.dataset).splits().values()
+            groups = {row.group for row in rows}
+            _, _, names = target.split.partition(":")
+            assert set(names.split(",")) <= groups | {""}
+        assert set(spec.options) <= set(method_class(spec.method).__init__.__annotations__)
+
+
+def test_cases_change_the_sweep_and_leave_the_rest(tmp_path: Path) -> None:
+    plan = load(
+        tmp_path,
+        "methods: [dist]\ndatasets: [kumar]\nseeds: [0, 1]\noptions: {dist: {features: 8}}\noverrides: {lr: 0.1}\n"
+        "cases:\n  - {}\n  - {options: {dist: {target: softmax}}, overrides: {steps: 5}}\n  - {also: [tnbc]}\n",
+    )
+    specs = [spec for spec, _ in plan.runs()]
+    assert len(specs) == 6
+    assert dict(specs[2].options) == {"features": 8, "target": "softmax"}
+    assert specs[2].overrides == Overrides(lr=0.1, steps=5)
+    assert specs[4].also == ("tnbc",)
+    assert dict(specs[4].options) == {"features": 8}
+
+
+def test_the_same_run_of_two_cases_is_done_once_with_both_targets(tmp_path: Path) -> None:
+    plan = load(
+        tmp_path, "methods: [dist]\ndatasets: [kumar]\ncases: [{evaluate: [tnbc]}, {evaluate: [consep, tnbc]}]\n"
+    )
+    ((_, targets),) = plan.runs()
+    assert targets == [Target("tnbc", "all"), Target("consep", "test")]
+
+
+def test_folds_leave_out_every_patient_once(tmp_path: Path) -> None:
+    runs = load(tmp_path, "methods: [dist]\ndatasets: [tnbc]\ntrain_split: all\nfolds: true\n").runs()
+    patients = {row.group for row in dataset_class("tnbc").splits().values()}
+    assert {spec.split.removeprefix("except-group:") for spec, _ in runs} == patients
+    for spec, (target,) in runs:
+        assert spec.split.removeprefix("except-") == target.split
+
+
+def test_a_search_checks_the_values_of_its_space() -> None:
+    with pytest.raises(ConfigError, match="lr must be positive"):
+        SearchSpec("dist", "kumar", {"lr": [-1.0]}).run({"lr": -1.0})
+    with pytest.raises(ConfigError, match="expected a list"):
+        SearchSpec("dist", "kumar", {"lr": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("methods: [dist]\n", "names no datasets"),
+        ("methods: dist\ndatasets: [kumar]\n", "methods is 'dist', expected a list"),
+        ("methods: [dist]\ndatasets: [kumar]\nfold: true\n", "Did you mean 'folds'"),
+        ("methods: [dist]\ndatasets: [kumar]\ncases: [{seed: 1}]\n", "Did you mean 'seeds'"),
+        ("methods: [dist]\ndatasets: [kumar]\ncases: [3]\n", "the case 3 must be a mapping"),
+        ("- dist\n", "must hold a mapping"),
+        ("a: b: c\n", "is no YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_training_time_is_estimated_from_runs_alike(tmp_path: Path) -> None:
+    from benchmark.environment import hardware
+
+    spec = RunSpec("dist", "kumar", options={"features": 4}, overrides=Overrides(steps=100, crop=64))
+    assert estimated_minutes(spec, tmp_path) is None
+    record = {
+        "options": {"features": 4},
+        "overrides": {"crop": 64, "steps": 10},
+        "training": {"steps": 10, "minutes": 2.0, "hardware": hardware()},
+    }
+    write_json(tmp_path / "dist/consep/a/record.json", record)
+    assert estimated_minutes(spec, tmp_path) == pytest.approx(20.0)
+    limited = RunSpec("dist", "kumar", options={"features": 4}, overrides=Overrides(crop=64, max_minutes=5.0))
+    assert estimated_minutes(limited, tmp_path) == 5.0
+    write_json(tmp_path / "dist/consep/b/record.json", {**record, "options": {"features": 8}})
+    assert estimated_minutes(spec, tmp_path) == pytest.approx(20.0)
+
+
+def test_planned_steps_follow_the_committed_split() -> None:
+    recipe = method_class("dist").recipe
+    paper = RunSpec("dist", "kumar")
+    assert planned_steps(paper, recipe) == 80 * (16 * 16 // 10)
+    strict = RunSpec("dist", "kumar", protocol="strict")
+    assert planned_steps(strict, recipe) < planned_steps(paper, recipe)
+    both = RunSpec("dist", "kumar", also=("tnbc",))
+    assert planned_steps(both, recipe) == 80 * (66 * 16 // 10)

@@ -1,0 +1,81 @@
+"""`nucbench search`: trials on validation images, kept over a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.search import SearchSpec, open_study
+from datamodules.synthetic_sets import Synthetic
+
+FILE = """
+method: dist
+dataset: synthetic
+trials: 3
+options: {features: 2}
+overrides: {steps: 2, batch_size: 2, crop: 48, crops_per_image: 1, augment: flips}
+space:
+  lr: [0.01, 0.001]
+  options.weight_decay: [0.0, 0.001]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    Synthetic.write_synthetic(tmp_path / "data/synthetic", size=64)
+    (tmp_path / "search.yaml").write_text(FILE)
+    return tmp_path
+
+
+def command(place: Path, *more: str) -> list[str]:
+    arguments = ["search", str(place / "search.yaml"), "--data", str(place / "data"), "--runs", str(place / "runs")]
+    return [sys.executable, "-m", "benchmark.cli", *arguments, "--no-progress", *more]
+
+
+def search(place: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(place, *more), capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_killed_search_goes_on_and_tries_nothing_twice(place: Path) -> None:
+    plan = SearchSpec.load(place / "search.yaml")
+    process = subprocess.Popen(command(place), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("trial 2"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(open_study(plan, place / "runs").trials) == 2
+
+    done = search(place)
+    assert done.returncode == 0, done.stderr
+    runs = list(place.glob("runs/dist/synthetic/strict-*/params.json"))
+    assert len(runs) == 3
+    scored = [line for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert len(scored) == 3
+    values = [float(line.split()[0]) for line in scored]
+    assert values == sorted(values, reverse=True)
+    assert not list(place.glob("runs/dist/synthetic/*/evaluations"))  # nothing was judged on test images
+
+    again = search(place)
+    assert "trial" not in again.stdout
+    assert [line for line in again.stdout.splitlines() if line[:1].isdigit()] == scored
+
+    best = scored[0].split()[-1]
+    trials = json.loads((place / "runs" / best / "params.json").read_text())["dist"]["trials"]
+    assert float(scored[0].split()[0]) == pytest.approx(max(t["score"] for t in trials), abs=1e-4)
+
+
+def test_a_wrong_setting_is_named(place: Path) -> None:
+    (place / "search.yaml").write_text(FILE.replace("  lr:", "  lrr:"))
+    done = search(place)
+    assert done.returncode == 2
+    assert "Did you mean 'lr'" in done.stderr
+    (place / "search.yaml").write_text(FILE.replace("options.weight_decay", "options.weight_decai"))
+    assert "Did you mean 'weight_decay'" in search(place).stderr
+    assert not (place / "runs").exists()
