@@ -32,7 +32,7 @@ def estimated_minutes(spec: RunSpec, runs: Path) -> float | None:
         return 0.0
     limit = spec.overrides.max_minutes
     steps = planned_steps(spec, _recipe(spec))
-    rates = [
+    rates: list[float] = [
         record["training"]["minutes"] / record["training"]["steps"]
         for record in map(read_json, sorted((runs / spec.method).glob("*/*/record.json")))
         if _alike(record, spec)

@@ -120,8 +120,8 @@ class SearchSpec:
 def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
     """Search until the file's number of trials is done; what was done before is kept.
 
-    The study lies in ``search/<name>.journal`` below the runs folder. Every step is appended to that file, so it survives
-    a kill; the trial that was cut off is taken up again, and its run resumes. No combination is tried twice.
+    The study lies in ``search/<name>.journal`` below the runs folder. Every step is appended to that file, so that
+    it survives a kill; the trial that was cut off is taken up again, and its run resumes. Nothing is tried twice.
 
     Returns:
         0 if every trial gave a score, 1 otherwise.

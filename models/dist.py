@@ -16,7 +16,6 @@ from postproc.distance import DistanceCodec
 from postproc.errors import unknown_name
 from postproc.tiles import Geometry
 
-
 TARGETS = ("raw", "normalised", "softmax")
 
 
