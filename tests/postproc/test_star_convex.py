@@ -1,0 +1,138 @@
+"""Star-convex polygons: rays, filling, competition, and the way there and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.metrics.contingency import contingency
+from benchmark.metrics.image import object_scores
+from benchmark.registry import dataset_class
+from datamodules.synthetic import generate
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
+from postproc.polygons import paint, ray_distances, suppress
+from postproc.star_convex import StarConvexCodec, StarConvexParams, object_probability
+
+RAYS = 8
+
+
+def plain_mask(row: int, column: int, radii: np.ndarray, shape: tuple[int, int], pad: int = 0) -> np.ndarray:
+    """Even-odd rule, px by px, in an image that is `pad` px larger on each side."""
+    corners = [
+        (
+            column + pad + float(r) * round(math.cos(2 * math.pi * k / len(radii)), 12),
+            row + pad + float(r) * round(math.sin(2 * math.pi * k / len(radii)), 12),
+        )
+        for k, r in enumerate(radii)
+    ]
+    mask = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad), bool)
+    for y, x in np.ndindex(mask.shape):
+        inside = False
+        for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+            if (y0 <= y) != (y1 <= y) and x0 + (y - y0) / (y1 - y0) * (x1 - x0) > x:
+                inside = not inside
+        mask[y, x] = inside
+    return mask
+
+
+def polygons(seed: int, count: int = 12, side: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(side * side)[:count]
+    # irrational radii: no px lies on an outline, where both ways to count would be right
+    return places // side, places % side, (rng.random((count, RAYS)) * 6 + 0.7).astype(np.float32)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_painting_is_the_even_odd_rule_with_the_first_on_top(seed: int) -> None:
+    rows, columns, radii = polygons(seed, count=5, side=20)
+    expected = np.zeros((20, 20), np.int32)
+    for i in reversed(range(5)):
+        expected[plain_mask(rows[i], columns[i], radii[i], (20, 20))] = i + 1
+    np.testing.assert_array_equal(paint(rows, columns, radii, (20, 20)), expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.5]))
+def test_suppression_is_greedy_over_all_pairs(seed: int, overlap: float) -> None:
+    rows, columns, radii = polygons(seed)
+    masks = [plain_mask(*polygon, (30, 30), pad=8) for polygon in zip(rows, columns, radii, strict=True)]
+    kept: list[int] = []
+    for i, mask in enumerate(masks):
+        common = [(mask & masks[k]).sum() for k in kept]
+        limits = [overlap * min(mask.sum(), masks[k].sum()) for k in kept]
+        if all(c <= limit for c, limit in zip(common, limits, strict=True)):
+            kept.append(i)
+    np.testing.assert_array_equal(np.flatnonzero(suppress(rows, columns, radii, (30, 30), overlap)), kept)
+
+
+def test_rays_end_half_a_step_before_the_first_px_of_something_else() -> None:
+    labels = np.zeros((9, 11), np.int32)
+    labels[2:7, 2:9] = 1
+    labels[4, 7] = 2
+    rays = ray_distances(labels, RAYS)[:, 4, 4]
+    diagonal = 2.5 * math.sqrt(2)
+    np.testing.assert_allclose(rays, [2.5, diagonal, 2.5, diagonal, 2.5, diagonal, 2.5, diagonal], rtol=1e-6)
+    assert not ray_distances(labels, RAYS)[:, labels == 0].any()
+
+
+def test_a_nucleus_at_the_border_is_cut_off_there() -> None:
+    labels = np.ones((5, 5), np.int32)
+    np.testing.assert_allclose(ray_distances(labels, 4)[:, 2, 2], 2.5)
+    assert object_probability(labels)[2, 2] == 1
+
+
+def test_the_probability_is_one_where_a_nucleus_is_widest() -> None:
+    labels = np.zeros((20, 30), np.int32)
+    labels[3:10, 3:10] = 1
+    labels[3:16, 10:25] = 2
+    probability = object_probability(labels)
+    for label in (1, 2):
+        assert probability[labels == label].max() == 1
+    assert probability[6, 6] == 1
+    assert probability[9, 9] < 0.5
+    assert not probability[labels == 0].any()
+
+
+def test_synthetic_nuclei_come_back() -> None:
+    _, truth = generate((200, 200), np.random.default_rng(3))
+    codec = StarConvexCodec()
+    found = codec.decode(codec.perfect(codec.encode(truth)), codec.defaults())
+    assert found.scores is not None
+    assert found.scores.min() >= codec.defaults().probability
+    assert truth.labels is not None
+    assert found.labels is not None
+    assert object_scores(contingency(truth.labels, found.labels))["pq"] >= 0.9
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["kumar", "consep"])
+def test_real_nuclei_come_back(data_root: Path, name: str) -> None:
+    data = dataset_class(name)(data_root / name)
+    truth = data.read(data.select("test")[0]).truth
+    codec = StarConvexCodec()
+    found = codec.decode(codec.perfect(codec.encode(truth)), codec.defaults())
+    assert truth.labels is not None
+    assert found.labels is not None
+    assert object_scores(contingency(truth.labels, found.labels))["pq"] >= 0.9
+
+
+def test_nothing_gives_nothing() -> None:
+    codec = StarConvexCodec(RAYS)
+    maps = {"probability": np.zeros((1, 12, 14), np.float32), "rays": np.zeros((RAYS, 12, 14), np.float32)}
+    assert codec.decode(maps, StarConvexParams()).count == 0
+    wild = {"probability": np.ones((1, 12, 14), np.float32), "rays": np.full((RAYS, 12, 14), 1e9, np.float32)}
+    assert codec.decode(wild, StarConvexParams()).shape == (12, 14)  # polygons far larger than the image
+
+
+def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 3"):
+        StarConvexCodec(2)
+    with pytest.raises(DataError, match="outlines"):
+        StarConvexCodec().encode(Instances((4, 4), points=np.zeros((0, 2), np.float32)))
