@@ -25,6 +25,7 @@ def evaluate(
     params: Params,
     *,
     typed: bool,
+    seen: int = 0,
     progress: bool = True,
 ) -> dict[str, float]:
     """Score one variant on the images of a target and store a row per image.
@@ -37,6 +38,7 @@ def evaluate(
         title: Its row name in tables.
         params: Its post-processing parameters, stored beside the scores.
         typed: Whether types are scored (the method predicts this dataset's types).
+        seen: How many of the images the method was trained on, stored beside the scores.
         progress: Show a progress bar.
 
     Returns:
@@ -68,6 +70,7 @@ def evaluate(
             "title": title,
             "params": dataclasses.asdict(params),
             "images": len(rows),
+            "seen": seen,
             "types": list(card.types[:types]),
             "radius": card.radius,
         },

@@ -40,6 +40,7 @@ class Machine:
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
         progress: Show progress bars.
+        compile: Compile networks for inference with torch.compile.
     """
 
     data: Path
@@ -47,6 +48,7 @@ class Machine:
     devices: int = 1
     workers: int | None = None
     progress: bool = True
+    compile: bool = False
 
     def loaders(self) -> int:
         """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
@@ -140,11 +142,11 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: lis
         return Result(store, {})
     with store.lock():
         magnification, params = prepare_run(spec, store, method, data, machine, loggers)
+        trained = _trained_images(spec, data) if method.card.trained else set()
         scores = {}
         for target in targets:
-            scores.update(
-                _evaluate(store, method, others[target.dataset], target, params, magnification, machine, spec)
-            )
+            source = others[target.dataset]
+            scores.update(_evaluate(store, method, source, target, params, magnification, machine, spec, trained))
     return Result(store, scores)
 
 
@@ -161,7 +163,7 @@ def prepare_run(
     if torch.cuda.is_available():
         method = method.cuda()
     magnification = training_magnification(data, spec.split)
-    settings = InferenceSettings(precision=spec.precision)
+    settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
     params = fit_parameters(
         spec,
         store,
@@ -198,6 +200,11 @@ def train_method(
         loggers=loggers,
         progress=machine.progress,
     )
+
+
+def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path]:
+    """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with."""
+    return {record.image for source, split in ((data, spec.split), *data.also) for record in source.select(split)}
 
 
 def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
@@ -268,8 +275,9 @@ def _evaluate(
     magnification: float | None,
     machine: Machine,
     spec: RunSpec,
+    trained_images: set[Path],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    settings = InferenceSettings(precision=spec.precision)
+    settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
     predict_dataset(
         method,
         store,
@@ -281,11 +289,14 @@ def _evaluate(
         workers=machine.decoders(),
         progress=machine.progress,
     )
+    seen = len(trained_images & {record.image for record in data.select(target.split)})
+    if seen:
+        print(f"note: {seen} images of {target} were trained on; its scores say nothing about new images", flush=True)
     titles = {variant.key: variant.title for variant in method.card.variants}
     typed = bool(data.card.types) and data.card.types == method.task.types
     return {
         (str(target), titles[key]): evaluate(
-            store, data, target, key, titles[key], params[key], typed=typed, progress=machine.progress
+            store, data, target, key, titles[key], params[key], typed=typed, seen=seen, progress=machine.progress
         )
         for key in params
     }

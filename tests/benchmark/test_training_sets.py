@@ -62,3 +62,15 @@ def test_sets_that_cannot_be_joined_are_refused(folder: Path, tmp_path: Path) ->
         open_training(spec("kumar.all"), machine(folder, tmp_path))
     with pytest.raises(ConfigError, match="'tnbcc'"):
         spec("tnbcc")
+
+
+def test_scores_of_training_images_are_marked(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = [Target("kumar", "test_same"), Target("tnbc", "all")]
+    result = execute(spec("tnbc"), targets, machine(folder, tmp_path))
+    seen = {
+        path.parts[-3]: json.loads(path.read_text())["seen"]
+        for path in result.store.path.glob("evaluations/*/*/evaluation.json")
+    }
+    assert seen["kumar.test_same"] == 0
+    assert seen["tnbc.all"] > 0
+    assert "of tnbc.all were trained on" in capsys.readouterr().out
