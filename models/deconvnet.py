@@ -1,0 +1,153 @@
+"""DeconvNet: VGG16 with its classifier, and all of it mirrored (Noh et al. 2015)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Task
+from models.card import MethodCard, Variant
+from models.foreground import ForegroundMethod, sgd_or_adam
+from models.recipe import Phase, Recipe, Step
+from models.vgg import (
+    CELLS,
+    FEATURES,
+    HIDDEN,
+    MEAN,
+    STD,
+    STRIDE,
+    UnpoolingDecoder,
+    VGGEncoder,
+    initialise,
+    load_pretrained,
+)
+from models.weights import IMAGENET
+from postproc.binary import BinaryCodec
+from postproc.binary_watershed import Dynamics2017Codec
+from postproc.tiles import Geometry
+
+GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)
+"""The bottleneck needs 7 x 7 cells. What padding does farther inside than the context has passed several poolings and
+faded."""
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes the running statistics where a channel has a single value, which has no deviation.
+
+    The bottleneck shrinks an image of 224 px to one cell, and the last batch of an epoch may be one image.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised (B, C, H, W)."""
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class DeconvNetwork(nn.Module):
+    """Convolutions, a bottleneck that sees 7 x 7 cells, and the mirrored network (figure 2).
+
+    Every convolution but the last is followed by batch normalisation and ReLU (section 4.1).
+
+    Args:
+        features: Channels of the first stage; 64 in the paper. The bottleneck has 64 times as many.
+        classes: Channels of the logits.
+    """
+
+    def __init__(self, features: int = FEATURES, classes: int = 2) -> None:
+        super().__init__()
+        deep, hidden = 8 * features, HIDDEN * features
+        self.encoder = VGGEncoder(features, norm=True)
+        self.fc6 = nn.Conv2d(deep, hidden, CELLS)
+        self.norm6 = BatchNorm(hidden)
+        self.fc7 = nn.Conv2d(hidden, hidden, 1)
+        self.norm7 = BatchNorm(hidden)
+        self.widen = nn.ConvTranspose2d(hidden, deep, CELLS)
+        self.norm_widen = nn.BatchNorm2d(deep)
+        self.decoder = UnpoolingDecoder(features, depth=2, mirrored=True)
+        self.head = nn.Conv2d(features, classes, 1)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, classes, H, W), of images (B, 3, H, W) of 224, 256, 288, ... px a side."""
+        maps, places = self.encoder(images)
+        x = F.relu(self.norm6(self.fc6(maps[-1])))
+        x = F.relu(self.norm7(self.fc7(x)))
+        x = F.relu(self.norm_widen(self.widen(x)))
+        return self.head(self.decoder(x, places))  # type: ignore[no-any-return]  # modules are untyped callables
+
+
+class DeconvNet(ForegroundMethod):
+    """DeconvNet as Naylor et al. 2017 trained it for nuclei.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Channels of the first stage; 64 in the paper.
+        weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch normalisation or
+            of the whole network.
+        adam: Adam in place of SGD, for short trainings.
+        weight_decay: L2 penalty on kernels.
+
+    Raises:
+        ConfigError: If an option is out of range, or the weights cannot be had.
+        DataError: If the file of weights does not fit.
+    """
+
+    card = MethodCard(
+        name="deconvnet",
+        variants=(Variant("deconvnet", "DeconvNet"), Variant("deconvnet-pp", "DeconvNet + PP")),
+        summary="VGG16 with its classifier as convolutions, mirrored by unpooling and transposed convolutions.",
+        paper="Noh et al., Learning Deconvolution Network for Semantic Segmentation, ICCV 2015",
+        url="https://doi.org/10.1109/ICCV.2015.178",
+        recipe="As in Naylor et al. 2017, section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy, "
+        "pretrained layers; the rate is 0.01 as in Noh et al., divided by 10 every 80 of 240 epochs.",
+        deviations=(
+            "Naylor et al. state neither rate, batch, crop nor duration: the rate is that of Noh et al. and of their "
+            "public code, whose batch of 4 is kept; 240 epochs of 16 crops of each image are of the order of the "
+            "40,000 steps of Noh et al.",
+            "Crops of 320 px, on which the bottleneck has 4 x 4 cells: with 4 crops its batch normalisation sees as "
+            "many values as with the 64 crops of 224 px of Noh et al.",
+            "The encoder starts from the ImageNet weights of VGG16 with batch normalisation, and so does the "
+            "bottleneck, but for its normalisation; the paper adds normalisation to the weights of VGG16 without. The "
+            "public code of Naylor et al. names weights learnt on PASCAL VOC.",
+            "Trained in one stage on crops of images, in place of two stages on crops around objects and on proposals, "
+            "which nuclei do not need; no CRF.",
+            "No elastic deformation: all methods are trained with the same augmentation.",
+            "Weights that are not pretrained are those of He et al.; the paper draws Gaussians.",
+        ),
+        pretrained="ImageNet (torchvision vgg16_bn)",
+    )
+    small = {"features": 2, "weights": "none"}
+    recipe = Recipe(
+        crop=320,
+        phases=(Phase(batch_size=4, lr=1e-2, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        crops_per_image=16,
+        augment="paper",
+    )
+    mean = MEAN
+    std = STD
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        features: int = FEATURES,
+        weights: str = IMAGENET,
+        adam: bool = False,
+        weight_decay: float = 5e-5,
+    ) -> None:
+        super().__init__(task)
+        self.codecs = {
+            "deconvnet": BinaryCodec(split=False, w0=0.0),
+            "deconvnet-pp": Dynamics2017Codec(split=False, w0=0.0),
+        }
+        self.geometry = GEOMETRY
+        self.adam = adam
+        self.weight_decay = weight_decay
+        self.network = DeconvNetwork(features)
+        load_pretrained(self.network, weights, features=features, norm=True)
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
+        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

@@ -1,0 +1,112 @@
+"""Mean of the posteriors of FCN and DeconvNet (Naylor et al. 2017, section 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.deconvnet import GEOMETRY, DeconvNetwork
+from models.fcn8 import FCN8Network
+from models.foreground import sgd_or_adam
+from models.losses import cross_entropy
+from models.recipe import Phase, Recipe, Step
+from models.vgg import FEATURES, MEAN, STD, load_pretrained
+from models.weights import IMAGENET
+from postproc.binary import BinaryCodec
+from postproc.binary_watershed import Dynamics2017Codec
+
+MEMBERS = ("fcn", "deconvnet")
+"""Names of the two networks, of their logits and of the terms of the loss."""
+
+
+class Ensemble(NucleiMethod):
+    """FCN-8s and DeconvNet side by side.
+
+    The members share crops, rate and nothing else: no weight, and no term of the loss, depends on both, so that each
+    is trained as it would be alone.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Channels of the first stage of both members; 64 in their papers.
+        fcn_weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of a trained FCN8.
+        deconvnet_weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch
+            normalisation or of a trained DeconvNet.
+        adam: Adam in place of SGD, for short trainings.
+        weight_decay: L2 penalty on kernels.
+
+    Raises:
+        ConfigError: If an option is out of range, or the weights cannot be had.
+        DataError: If a file of weights does not fit.
+    """
+
+    card = MethodCard(
+        name="ensemble",
+        variants=(Variant("ensemble", "Ensemble"), Variant("ensemble-pp", "Ensemble + PP")),
+        summary="Mean of the probabilities of FCN-8s and DeconvNet.",
+        paper="Naylor et al., Nuclei Segmentation in Histopathology Images Using Deep Neural Networks, ISBI 2017",
+        url="https://doi.org/10.1109/ISBI.2017.7950669",
+        recipe="Section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy, pretrained layers.",
+        deviations=(
+            "The paper states neither rate, batch, crop nor duration, and tunes a rate for each network: here both "
+            "members are trained on the same crops with a rate of 1e-3, a tenth of DeconvNet's own since FCN has no "
+            "batch normalisation; otherwise as DeconvNet is. Members trained before can be given by the options.",
+            "The other deviations are those of FCN8 and DeconvNet.",
+        ),
+        pretrained="ImageNet (torchvision vgg16 and vgg16_bn)",
+    )
+    small = {"features": 2, "fcn_weights": "none", "deconvnet_weights": "none"}
+    recipe = Recipe(
+        crop=320,
+        phases=(Phase(batch_size=4, lr=1e-3, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        crops_per_image=16,
+        augment="paper",
+    )
+    mean = MEAN
+    std = STD
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        features: int = FEATURES,
+        fcn_weights: str = IMAGENET,
+        deconvnet_weights: str = IMAGENET,
+        adam: bool = False,
+        weight_decay: float = 5e-5,
+    ) -> None:
+        super().__init__(task)
+        self.codecs = {
+            "ensemble": BinaryCodec(split=False, w0=0.0),
+            "ensemble-pp": Dynamics2017Codec(split=False, w0=0.0),
+        }
+        self.geometry = GEOMETRY  # DeconvNet's: FCN takes every size that it takes, with the same context
+        self.adam = adam
+        self.weight_decay = weight_decay
+        self.fcn = FCN8Network(features)
+        self.deconvnet = DeconvNetwork(features)
+        load_pretrained(self.fcn, fcn_weights, features=features, norm=False)
+        load_pretrained(self.deconvnet, deconvnet_weights, features=features, norm=True)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits ``fcn`` and ``deconvnet``, (B, 2, H, W), of prepared images (B, 3, H, W)."""
+        return {name: self.get_submodule(name)(images) for name in MEMBERS}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy of each member, averaged over all px.
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``foreground`` int64 (B, H, W).
+        """
+        return {f"{name}_ce": cross_entropy(outputs[name], batch["foreground"]) for name in MEMBERS}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``foreground`` (B, 1, H, W), the mean of the members' probabilities of nucleus."""
+        probabilities = [outputs[name].softmax(dim=1)[:, 1:] for name in MEMBERS]
+        return {"foreground": torch.stack(probabilities).mean(dim=0)}
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
+        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

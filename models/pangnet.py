@@ -1,0 +1,92 @@
+"""PangNet: four convolutions, no pooling (Pang et al. 2010), as Naylor et al. 2017 compared it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.base import Task
+from models.card import MethodCard, Variant
+from models.foreground import ForegroundMethod, sgd_or_adam
+from models.recipe import Phase, Recipe, Step
+from models.vgg import MEAN, STD, initialise, stage
+from postproc.binary import BinaryCodec
+from postproc.binary_watershed import Dynamics2017Codec
+from postproc.errors import ConfigError
+from postproc.tiles import Geometry
+
+HIDDEN_LAYERS = 3
+"""Convolutions before the one that gives the scores."""
+
+
+class PangNetwork(nn.Sequential):
+    """Three 3 x 3 convolutions with ReLU and one of 1 x 1: images (B, 3, H, W) to logits (B, classes, H, W).
+
+    Args:
+        features: Maps of each hidden layer.
+        classes: Channels of the logits.
+    """
+
+    def __init__(self, features: int = 8, classes: int = 2) -> None:
+        super().__init__(stage([3] + [features] * HIDDEN_LAYERS, norm=False), nn.Conv2d(features, classes, 1))
+        initialise(self)
+
+
+class PangNet(ForegroundMethod):
+    """PangNet as Naylor et al. 2017 trained it.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Maps of each hidden layer; 8 in the paper.
+        adam: Adam in place of SGD, for short trainings.
+        weight_decay: L2 penalty on kernels.
+
+    Raises:
+        ConfigError: If there are no features.
+    """
+
+    card = MethodCard(
+        name="pangnet",
+        variants=(Variant("pangnet", "PangNet"), Variant("pangnet-pp", "PangNet + PP")),
+        summary="Four convolutions with eight maps each: nuclei by colour and nearest surroundings.",
+        paper="Pang et al., Cell Nucleus Segmentation in Color Histopathological Imagery Using Convolutional Networks, "
+        "CCPR 2010",
+        url="https://doi.org/10.1109/CCPR.2010.5659313",
+        recipe="As in Naylor et al. 2017, section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy.",
+        deviations=(
+            "Naylor et al. describe four convolutions of eight maps; as in their public code and in the abstract of "
+            "Pang et al., three hidden layers have eight, of 3 x 3 px with ReLU, and the fourth, of 1 x 1, gives the "
+            "scores. The kernels and activations of Pang et al. may differ.",
+            "Naylor et al. state neither rate, batch, crop nor duration: batch 4 and crops of 224 px are those of "
+            "their public code, the rate of 0.1 and 240 epochs of 16 crops of each image, with the rate divided by 10 "
+            "every 80, are ours.",
+            "No elastic deformation: all methods are trained with the same augmentation.",
+            "Initial weights are those of He et al. before each ReLU; their public code draws Glorot's.",
+        ),
+    )
+    small = {"features": 8}
+    recipe = Recipe(
+        crop=224,
+        phases=(Phase(batch_size=4, lr=1e-1, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        crops_per_image=16,
+        augment="paper",
+    )
+    mean = MEAN
+    std = STD
+
+    def __init__(self, task: Task, *, features: int = 8, adam: bool = False, weight_decay: float = 5e-5) -> None:
+        super().__init__(task)
+        if features < 1:
+            raise ConfigError(f"features={features}: give at least 1; the paper has 8")
+        self.codecs = {
+            "pangnet": BinaryCodec(split=False, w0=0.0),
+            "pangnet-pp": Dynamics2017Codec(split=False, w0=0.0),
+        }
+        self.geometry = Geometry(context=HIDDEN_LAYERS, minimum=1 + 2 * HIDDEN_LAYERS)
+        self.adam = adam
+        self.weight_decay = weight_decay
+        self.network = PangNetwork(features)
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
+        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

@@ -1,0 +1,92 @@
+"""SegNet: VGG16 and its mirror image, joined by the places of the largest px (Badrinarayanan et al. 2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.base import Task
+from models.card import MethodCard, Variant
+from models.foreground import ForegroundMethod
+from models.recipe import Phase, Recipe, Step
+from models.vgg import FEATURES, MEAN, STD, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
+from models.weights import IMAGENET
+from postproc.binary_watershed import BinaryWatershedCodec, ObjectCodec
+from postproc.tiles import Geometry
+
+
+class SegNetwork(nn.Module):
+    """Encoder and decoder of 13 convolutions each, all but the last with batch normalisation (figure 2).
+
+    Args:
+        features: Channels of the first stage; 64 in the paper.
+        classes: Channels of the logits.
+    """
+
+    def __init__(self, features: int = FEATURES, classes: int = 2) -> None:
+        super().__init__()
+        self.encoder = VGGEncoder(features, norm=True)
+        self.decoder = UnpoolingDecoder(features, depth=1, mirrored=False)
+        self.head = nn.Conv2d(features, classes, 3, padding=1)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (B, classes, H, W), of images (B, 3, H, W) whose sides are multiples of 32 px."""
+        maps, places = self.encoder(images)
+        return self.head(self.decoder(maps[-1], places))  # type: ignore[no-any-return]  # modules are untyped callables
+
+
+class SegNet(ForegroundMethod):
+    """SegNet.
+
+    Args:
+        task: What the training data asks for; types are ignored.
+        features: Channels of the first stage; 64 in the paper.
+        weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch normalisation or
+            of the whole network.
+        weight_decay: L2 penalty on kernels.
+
+    Raises:
+        ConfigError: If an option is out of range, or the weights cannot be had.
+        DataError: If the file of weights does not fit.
+    """
+
+    card = MethodCard(
+        name="segnet",
+        variants=(Variant("segnet", "SegNet"), Variant("segnet-ws", "SegNet + WS", ("SegNet+WS",))),
+        summary="VGG16 and a decoder that unpools to where the encoder's largest px were.",
+        paper="Badrinarayanan et al., SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image "
+        "Segmentation, IEEE TPAMI 39(12), 2017",
+        url="https://doi.org/10.1109/TPAMI.2016.2644615",
+        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): crops of 256 px, 9 of each image in an epoch, "
+        "batch 8, Adam, learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5, cross-entropy.",
+        deviations=(
+            "Adam in place of SGD with rate 0.1 and momentum 0.9, and unweighted classes in place of median frequency "
+            "balancing, as in that comparison, whose figures the tables show.",
+            "The encoder starts from the ImageNet weights of VGG16 with batch normalisation, the paper's from those of "
+            "VGG16 without; the public code of HoVer-Net's comparison from Glorot's random weights.",
+            "The public code of that comparison ends in a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
+            "Images are standardised with ImageNet's mean and deviation; the paper normalises their local contrast.",
+            "WS is the watershed of the distance transform of that public code; their paper does not describe it.",
+        ),
+        pretrained="ImageNet (torchvision vgg16_bn)",
+    )
+    small = {"features": 4, "weights": "none"}
+    recipe = Recipe(
+        crop=256,
+        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(every=120, factor=0.1)),),
+        crops_per_image=9,
+        augment="paper",
+    )
+    mean = MEAN
+    std = STD
+
+    def __init__(
+        self, task: Task, *, features: int = FEATURES, weights: str = IMAGENET, weight_decay: float = 1e-5
+    ) -> None:
+        super().__init__(task)
+        self.codecs = {"segnet": ObjectCodec(), "segnet-ws": BinaryWatershedCodec()}
+        # What padding does farther inside has passed several poolings and faded.
+        self.geometry = Geometry(multiple=STRIDE, context=64, minimum=STRIDE)
+        self.weight_decay = weight_decay
+        self.network = SegNetwork(features)
+        load_pretrained(self.network, weights, features=features, norm=True)

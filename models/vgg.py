@@ -1,0 +1,202 @@
+"""VGG16 without its classifier (Simonyan and Zisserman 2015, configuration D), and its mirror image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
+from postproc.errors import ConfigError, DataError
+
+FEATURES = 64
+"""Channels of the first stage of VGG16."""
+WIDTHS = (1, 2, 4, 8, 8)
+"""Channels of each stage, in those of the first."""
+DEPTHS = (2, 2, 3, 3, 3)
+"""Convolutions of each stage."""
+STRIDE = 2 ** len(WIDTHS)
+"""Input px of each side of a cell of the last stage."""
+HIDDEN = 64
+"""Channels of the two hidden layers of the classifier, in those of the first stage."""
+CELLS = 7
+"""Side in cells of what the classifier of VGG16 sees: an image of 224 px."""
+MEAN = (0.485, 0.456, 0.406)
+"""Mean of the images that the pretrained weights were learnt from."""
+STD = (0.229, 0.224, 0.225)
+"""Standard deviation of those images."""
+
+
+def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Sequential:
+    """Build 3 x 3 convolutions of stride 1 that keep the size, each followed by ReLU.
+
+    Args:
+        widths: Channels of the input and of each convolution.
+        norm: Whether to normalise batches before each ReLU.
+        mirrored: Transposed convolutions in place of convolutions.
+    """
+    kind = nn.ConvTranspose2d if mirrored else nn.Conv2d
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [kind(before, after, 3, padding=1), *([nn.BatchNorm2d(after)] if norm else []), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class VGGEncoder(nn.Module):
+    """The 13 convolutions of VGG16, in five stages that each end in a pooling.
+
+    Args:
+        features: Channels of the first stage; 64 in VGG16.
+        norm: Whether to normalise batches after each convolution.
+
+    Raises:
+        ConfigError: If there are no features.
+    """
+
+    def __init__(self, features: int = FEATURES, *, norm: bool = False) -> None:
+        super().__init__()
+        if features < 1:
+            raise ConfigError(f"features={features}: give at least 1; VGG16 has {FEATURES}")
+        widths = [3, *(features * width for width in WIDTHS)]
+        self.stages = nn.ModuleList(
+            stage([before] + [after] * depth, norm=norm)
+            for before, after, depth in zip(widths[:-1], widths[1:], DEPTHS, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what each stage gives after its pooling, and the indices of the largest px.
+
+        Args:
+            images: (B, 3, H, W), sides that are multiples of 32 px.
+
+        Returns:
+            Maps (B, channels, H / s, W / s) and their indices (int64, same shapes), s = 2, 4, 8, 16, 32.
+        """
+        maps, places = [], []
+        x = images
+        for block in self.stages:
+            x, index = F.max_pool2d(block(x), 2, return_indices=True)
+            maps.append(x)
+            places.append(index)
+        return maps, places
+
+
+class UnpoolingDecoder(nn.Module):
+    """The encoder mirrored: each stage puts values back to where they were the largest, then convolves.
+
+    Args:
+        features: Channels of the encoder's first stage.
+        depth: Convolutions of the last stage.
+        mirrored: Transposed convolutions, as in DeconvNet, in place of convolutions, as in SegNet.
+    """
+
+    def __init__(self, features: int, *, depth: int, mirrored: bool) -> None:
+        super().__init__()
+        widths = [features * width for width in (WIDTHS[0], *WIDTHS)]
+        depths = [depth, *DEPTHS[1:]]
+        self.stages = nn.ModuleList(
+            stage([widths[level + 1]] * depths[level] + [widths[level]], norm=True, mirrored=mirrored)
+            for level in reversed(range(len(WIDTHS)))
+        )
+
+    def forward(self, x: Tensor, places: list[Tensor]) -> Tensor:
+        """Return (B, features, H, W).
+
+        Args:
+            x: (B, 8 * features, H / 32, W / 32).
+            places: The indices of the encoder's poolings, first stage first.
+        """
+        for block, index in zip(self.stages, reversed(places), strict=True):
+            x = block(F.max_unpool2d(x, index, [2, 2]))
+        return x
+
+
+def initialise(network: nn.Module, heads: Sequence[nn.Module] = ()) -> None:
+    """Draw random weights: those of He et al. before ReLUs, Glorot's for `heads`; biases are 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            if any(module is head for head in heads):
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                _initialise_he(module)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _initialise_he(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Keep the variance behind a ReLU; torch takes a transposed kernel's outputs for its inputs."""
+    mode: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(module, nn.Conv2d) else "fan_out"
+    nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+
+
+def load_pretrained(network: nn.Module, weights: str, *, features: int, norm: bool) -> None:
+    """Load pretrained weights into a network that begins with a VGG16.
+
+    Args:
+        network: Has ``encoder``, a `VGGEncoder`; where it has ``fc6`` and ``fc7``, these get the two hidden layers of
+            the classifier, which are convolutions of 7 x 7 and 1 x 1 cells (Long et al. 2015, section 3.1).
+        weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of the whole network.
+        features: Channels of the first stage.
+        norm: Whether the encoder normalises batches.
+
+    Raises:
+        ConfigError: If the weights cannot be had, or the network is not as wide as VGG16.
+        DataError: If the file does not fit.
+    """
+    if weights == NONE:
+        return
+    if weights == IMAGENET:
+        _check_width(weights, features)
+        pretrained = from_torchvision("vgg16_bn" if norm else "vgg16")
+        state, origin = pretrained.state, pretrained.origin
+    else:
+        path = weights_file(weights)
+        state, origin = rename(read_state(path), [(r"^network\.", "")]), str(path)
+    if any(name.startswith("encoder.") for name in state):
+        load_exactly(network, state, origin)
+        return
+    _check_width(weights, features)
+    encoder = network.get_submodule("encoder")
+    load_exactly(encoder, _encoder_state(encoder, state, origin), origin)
+    for name, layer in (("fc6", "classifier.0."), ("fc7", "classifier.3.")):
+        if hasattr(network, name):
+            module = network.get_submodule(name)
+            load_exactly(module, _as_convolution(module, state, layer), origin)
+
+
+def _check_width(weights: str, features: int) -> None:
+    if features != FEATURES:
+        raise ConfigError(
+            f"features={features}: weights={weights!r} belong to VGG16, which has features={FEATURES}. "
+            f"Give features={FEATURES}, or start from random weights (weights=none)."
+        )
+
+
+def _encoder_state(encoder: nn.Module, state: State, origin: str) -> State:
+    """Name torchvision's ``features.N`` as the encoder does; both are in the order of the layers."""
+    own = [name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    theirs = sorted({int(name.split(".")[1]) for name in state if name.startswith("features.")})
+    if len(own) != len(theirs):
+        raise DataError(
+            f"{origin}: holds {len(theirs)} layers named features.N, expected the {len(own)} of torchvision's "
+            f"{'vgg16_bn' if len(own) > sum(DEPTHS) else 'vgg16'}. Give the weights of that network."
+        )
+    names = dict(zip(theirs, own, strict=True))
+    renamed = {}
+    for name, value in state.items():
+        if name.startswith("features."):
+            _, number, leaf = name.split(".")
+            renamed[f"{names[int(number)]}.{leaf}"] = value
+    return renamed
+
+
+def _as_convolution(module: nn.Module, state: State, layer: str) -> State:
+    """Return a fully connected layer of `state` as the state of a convolution, where the sizes agree."""
+    found = {name.removeprefix(layer): value for name, value in state.items() if name.startswith(layer)}
+    kernel = module.get_parameter("weight")
+    if "weight" in found and found["weight"].numel() == kernel.numel():
+        found["weight"] = found["weight"].reshape(kernel.shape)
+    return found
