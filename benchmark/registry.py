@@ -12,11 +12,26 @@ if TYPE_CHECKING:
     from models.base import NucleiMethod
 
 METHODS = {
+    "cellprofiler": "models.cellprofiler:CellProfiler",
+    "cianet": "models.cianet:CIANet",
+    "cnn2": "models.cnn2:CNN2",
+    "cnn3": "models.cnn3:CNN3",
+    "dcan": "models.dcan:DCAN",
+    "deconvnet": "models.deconvnet:DeconvNet",
     "dist": "models.dist:DIST",
+    "dran": "models.dran:DRAN",
+    "ensemble": "models.ensemble:Ensemble",
+    "fcn8": "models.fcn8:FCN8",
+    "fiji": "models.fiji:Fiji",
     "hovernet": "models.hovernet:HoVerNet",
     "kinet": "models.kinet:KiNet",
     "mask-rcnn": "models.mask_rcnn:MaskRCNN",
+    "micronet": "models.micronet:MicroNet",
+    "pangnet": "models.pangnet:PangNet",
+    "qupath": "models.qupath:QuPath",
+    "segnet": "models.segnet:SegNet",
     "self-supervised": "models.self_supervised:SelfSupervised",
+    "stardist": "models.stardist:StarDist",
     "unet": "models.unet:UNet",
 }
 """Method name -> "module:class"."""
@@ -37,8 +52,17 @@ DATASETS = {
 
 TABLES = {
     "classification": "leaderboards.classification:Classification",
+    "distance_targets": "leaderboards.distance_targets:DistanceTargets",
     "generalisation": "leaderboards.generalisation:Generalisation",
+    "kumar_images": "leaderboards.kumar_images:KumarImages",
+    "kumar_test": "leaderboards.kumar_test:KumarTest",
+    "leave_one_patient_out": "leaderboards.leave_one_patient_out:LeaveOnePatientOut",
+    "loss_terms": "leaderboards.loss_terms:LossTerms",
+    "postprocessing": "leaderboards.postprocessing:Postprocessing",
     "segmentation": "leaderboards.segmentation:Segmentation",
+    "significance": "leaderboards.significance:Significance",
+    "statistics": "leaderboards.statistics:Statistics",
+    "training_sets": "leaderboards.training_sets:TrainingSets",
 }
 """Table name -> "module:class"."""
 

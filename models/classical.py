@@ -1,0 +1,67 @@
+"""The base of pipelines that learn nothing: the image goes to the codec as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+from torch import Tensor
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.recipe import Recipe
+from postproc.classical import ClassicalCodec
+from postproc.codec import Maps
+from postproc.tiles import Geometry
+
+
+class ClassicalMethod(NucleiMethod):
+    """A pipeline without parameters; a subclass sets `card` and `codec_type`.
+
+    Attributes:
+        codec_type: The pipeline itself.
+    """
+
+    codec_type: ClassVar[type[ClassicalCodec[Any]]]
+    small: ClassVar[Mapping[str, Any]] = {}
+    recipe = Recipe(crop=256, phases=(), augment="none")
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.codecs = {self.card.variants[0].key: self.codec_type(task.mpp)}
+        self.geometry = Geometry(whole_image=True)
+
+    def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Return uint8 images (B, 3, H, W) as they are."""
+        return images
+
+    def predict_batch(self, images: Tensor) -> list[Maps]:
+        """Return each image as the map ``image``, uint8 (3, H, W)."""
+        return [{"image": np.ascontiguousarray(image)} for image in images.cpu().numpy()]
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Refuse: there is no network.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        self._refuse()
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Refuse: nothing is trained.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        self._refuse()
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Refuse: there is no network.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise NotImplementedError(f"{self.card.name} is a classical pipeline: it has no network and is not trained")

@@ -1,0 +1,183 @@
+"""Network of DRAN: deep residual aggregation, at one scale and at three."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.hovernet_network import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
+from models.weights import (
+    IMAGENET,
+    NONE,
+    fold_normalisation,
+    from_timm,
+    load_exactly,
+    read_state,
+    rename,
+    weights_file,
+)
+from postproc.errors import ConfigError
+
+SCALES = (0.5, 1.0, 2.0)
+"""Magnifications at which the multiscale network sees the image."""
+PATHS = (16, 8, 4)
+"""Disjoint groups of channels in the decoders, deepest first."""
+
+
+class DecoderUnit(nn.Module):
+    """Decoder: valid convolutions in several paths, groups of channels that do not mix; 6 px are lost.
+
+    Args:
+        channels_in: Channels of the input; the output has half as many.
+        paths: Number of groups.
+    """
+
+    def __init__(self, channels_in: int, paths: int) -> None:
+        super().__init__()
+        channels = channels_in // 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 5, groups=paths, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, groups=paths, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, channels_in / 2, h - 6, w - 6)."""
+        return self.layers(x)  # type: ignore[no-any-return]  # modules are untyped callables
+
+
+class Expansion(nn.Module):
+    """Expanding path: three decoders, each after a sum with the encoder and before a doubling of the resolution.
+
+    Args:
+        features: Channels of the encoder's first convolution, 64 in the paper.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(32 * features, 16 * features, 2, stride=2)
+        widths = (16 * features, 8 * features, 4 * features)
+        self.decoders = nn.ModuleList(DecoderUnit(width, paths) for width, paths in zip(widths, PATHS, strict=True))
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Return (B, 2 * features, H - 48, W - 48), given the encoder's levels of an image of H x W px."""
+        x = self.up(levels[3])
+        for index, decoder in enumerate(self.decoders):
+            x = F.interpolate(x, scale_factor=2, mode="nearest") if index else x
+            x = decoder(x + centre_crop(levels[2 - index], x.shape))
+        return x  # type: ignore[no-any-return]
+
+
+class DRANetwork(nn.Module):
+    """Networks of the nuclei and of their boundaries (Vu et al. 2019, figures 1 to 3).
+
+    The nuclei are sought at one scale or at three. Each scale has an expanding path of its own on one encoder, and a
+    fourth decoder, padded, aggregates their sum. Boundaries have a network of their own, at one scale.
+
+    Args:
+        features: Channels of the first convolution, 64 in ResNet-50; all other widths are in proportion.
+        multiscale: Whether the nuclei are sought at three scales.
+    """
+
+    def __init__(self, features: int = FEATURES, *, multiscale: bool = True) -> None:
+        super().__init__()
+        if features < 2 or features % 2:
+            raise ConfigError(f"features={features}: must be even, for the paths of the decoders")
+        self.scales = SCALES if multiscale else (1.0,)
+        self.encoders = nn.ModuleDict({name: Encoder(features, padded=False) for name in ("object", "contour")})
+        self.expansions = nn.ModuleList(Expansion(features) for _ in self.scales)
+        self.classifiers = nn.ModuleList(nn.Conv2d(2 * features, 2, 1) for _ in self.scales)
+        self.contour = nn.Sequential(Expansion(features), nn.Conv2d(2 * features, 2, 1))
+        if multiscale:
+            self.aggregate = nn.Sequential(
+                nn.Conv2d(2 * features, 4 * features, 5, padding=2, bias=False),
+                nn.BatchNorm2d(4 * features),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(4 * features, 2, 1),
+            )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the logits of images (B, 3, H, W).
+
+        Args:
+            images: At one scale H and W are 6 more than multiples of 8, at three 14 more than multiples of 16.
+
+        Returns:
+            ``object`` and ``contour``, (B, 2, h, w); at three scales also ``object_0.5``, ``object_1.0`` and
+            ``object_2.0``, what each of them finds alone. h = H - 48 at one scale, H - 98 at three.
+        """
+        levels = [self.encoders["object"](resized(images, scale)) for scale in self.scales]
+        found = [restored(path(x), scale) for path, x, scale in zip(self.expansions, levels, self.scales, strict=True)]
+        size = found[0].shape
+        found = [centre_crop(x, size) for x in found]
+        boundary = self.contour(self.encoders["contour"](images))
+        single = {
+            f"object_{scale}": classify(x)
+            for scale, classify, x in zip(self.scales, self.classifiers, found, strict=True)
+        }
+        if len(found) == 1:
+            return {"object": single["object_1.0"], "contour": boundary}
+        together = self.aggregate(torch.stack(found).sum(dim=0))
+        return {"object": together, "contour": centre_crop(boundary, size), **single}
+
+
+def resized(images: Tensor, scale: float) -> Tensor:
+    """Return images of one of `SCALES`, cropped so that the encoder takes their size.
+
+    The encoder takes sides of 8 k + 6 px. Images of 16 k + 14 px fit as they are; half of them do without the outermost
+    px, and twice of them without the outermost 3 px (of the enlarged image).
+    """
+    if scale == 1:
+        return images
+    if scale < 1:
+        return F.interpolate(images[..., 1:-1, 1:-1], scale_factor=scale, mode="bilinear", align_corners=False)
+    return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)[..., 3:-3, 3:-3]
+
+
+def restored(x: Tensor, scale: float) -> Tensor:
+    """Return the features of `resized` images at the scale of the image, its centre in the centre."""
+    if scale == 1:
+        return x
+    if scale > 1:  # 27 px were lost on each side: one more, and px pair up
+        x = x[..., 1:-1, 1:-1]
+    return F.interpolate(x, scale_factor=1 / scale, mode="bilinear", align_corners=False)
+
+
+def load_pretrained(network: DRANetwork, weights: str, features: int) -> None:
+    """Load a pre-activated ResNet-50 into both encoders.
+
+    Args:
+        network: Receives the weights.
+        weights: ``imagenet`` (timm), ``none`` for no change, or the path of a file with timm's names.
+        features: Channels of the first convolution.
+
+    Raises:
+        ConfigError: If ImageNet weights are asked for with another width, or cannot be had, or there is no such file.
+        DataError: If the file cannot be read or does not fit.
+    """
+    if weights == NONE:
+        return
+    import timm  # slow to import: only where it is needed
+
+    if weights == IMAGENET:
+        if features != FEATURES:
+            raise ConfigError(f"features={features}: ResNet-50 has {FEATURES}. Use weights=none with other widths.")
+        pretrained = from_timm(TIMM_NAME)
+        state, origin = pretrained.state, pretrained.origin
+    else:
+        path = weights_file(weights)
+        state, origin = read_state(path), str(path)
+    own = {name.removeprefix("encoder."): value for name, value in rename(state, TIMM_RULES, TIMM_DROP).items()}
+    settings = timm.get_pretrained_cfg(TIMM_NAME)
+    for encoder in network.encoders.values():
+        assert isinstance(encoder, Encoder)
+        load_exactly(encoder, own, origin)
+        # The library's images are standardised, here they are in [0, 1].
+        fold_normalisation(encoder.stem.conv, encoder.stem.norm, settings.mean, settings.std)

@@ -1,0 +1,260 @@
+"""Micro-Net: several resolutions of the input, several of the output (Raza et al. 2019)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.dcan import kernel_decaying_adam
+from models.losses import cross_entropy
+from models.recipe import Phase, Recipe, Step
+from postproc.contour import ErodedCodec
+from postproc.errors import ConfigError
+from postproc.tiles import Geometry
+
+EPOCHS = 250
+LEVELS = 4
+SIDE = 252
+"""Side of the one input that the network takes, px: at others the levels of encoder and decoder do not meet."""
+CONTEXT = 46
+"""Px at the border of a window that are left to the next one, where there is one."""
+OUTPUTS = ("main", "auxiliary_1", "auxiliary_2", "auxiliary_3")
+"""The output, and those at 1/2, 1/4 and 1/8 of the resolution."""
+
+
+def convolution(channels_in: int, channels_out: int, *, norm: bool = False) -> nn.Sequential:
+    """Return a valid 3 x 3 convolution, tanh and, if `norm`, batch normalisation after it."""
+    layers: list[nn.Module] = [nn.Conv2d(channels_in, channels_out, 3), nn.Tanh()]
+    if norm:
+        layers.append(nn.BatchNorm2d(channels_out))
+    return nn.Sequential(*layers)
+
+
+class Down(nn.Module):
+    """Group 1: convolutions and pooling, beside convolutions of the input at the resolution after pooling.
+
+    Args:
+        channels_in: Channels of what comes from the level before.
+        width: Channels of the convolutions; the result has twice as many.
+    """
+
+    def __init__(self, channels_in: int, width: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            convolution(channels_in, width, norm=True), convolution(width, width), nn.MaxPool2d(2)
+        )
+        self.bypass = nn.Sequential(convolution(3, width, norm=True), convolution(width, width))
+
+    def forward(self, x: Tensor, images: Tensor) -> Tensor:
+        """Return (B, 2 width, (h - 4) / 2, (w - 4) / 2) of `x` (B, C, h, w) and the images (B, 3, H, W)."""
+        size = [(side + 4) // 2 for side in x.shape[-2:]]
+        # In float32: bicubic kernels are not everywhere implemented in half precision.
+        resized = F.interpolate(images.float(), size=size, mode="bicubic", align_corners=False)
+        return torch.cat([self.main(x), self.bypass(resized)], dim=1)
+
+
+class Up(nn.Module):
+    """Group 3: up-sampling, and a skip connection; both pass through a transposed 5 x 5 convolution.
+
+    Args:
+        channels_in: Channels of the level below.
+        channels_skip: Channels of the skip connection.
+        width: Channels of the result.
+    """
+
+    def __init__(self, channels_in: int, channels_skip: int, width: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ConvTranspose2d(channels_in, width, 2, stride=2),
+            convolution(width, width),
+            convolution(width, width),
+            nn.ConvTranspose2d(width, width, 5),
+        )
+        self.skip = nn.ConvTranspose2d(channels_skip, width, 5)
+        self.merge = nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.Tanh())
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Return (B, width, 2 h, 2 w) of `x` (B, C, h, w) and the skip connection, (2 h - 4, 2 w - 4)."""
+        return self.merge(torch.cat([self.main(x), self.skip(skip)], dim=1))  # type: ignore[no-any-return]
+
+
+class MicroNetwork(nn.Module):
+    """Micro-Net: 252 px in, 252 px out (Raza et al. 2019, section 2, figure 1).
+
+    No other size fits: valid convolutions shrink the deepest level from 12 to 8 px, up-sampling makes 16 of them, and
+    the skip connection of 12 px grows by 4.
+
+    Args:
+        channels_out: Classes.
+        features: Channels of the first convolution, 64 in the paper; all other widths are in proportion.
+        dropout: Share dropped before each output.
+    """
+
+    def __init__(self, channels_out: int = 2, features: int = 64, dropout: float = 0.5) -> None:
+        super().__init__()
+        widths = [features * 2**level for level in range(LEVELS)]
+        self.down = nn.ModuleList(
+            Down(3 if level == 0 else 2 * widths[level - 1], width) for level, width in enumerate(widths)
+        )
+        deepest = 4 * widths[-1]
+        self.bottom = nn.Sequential(convolution(2 * widths[-1], deepest), convolution(deepest, deepest))
+        self.up = nn.ModuleList()
+        below = deepest
+        for width in reversed(widths):
+            self.up.append(Up(below, 2 * width, 2 * width))
+            below = 2 * width
+        # Group 4: each of the last three levels, enlarged to the whole resolution.
+        self.enlarge = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(2 * width, width, factor, stride=factor), convolution(width, width))
+            for width, factor in zip(widths[:3], (2, 4, 8), strict=True)
+        )
+        # Group 5: the output and three auxiliary ones.
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, channels_out, 3))
+            for width in (sum(widths[:3]), *widths[:3])
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits `OUTPUTS`, (B, channels_out, 252, 252) each, of images (B, 3, 252, 252)."""
+        skips: list[Tensor] = []
+        x = images
+        for down in self.down:
+            x = down(x, images)
+            skips.append(x)
+        x = self.bottom(x)
+        levels: list[Tensor] = []
+        for up in self.up:
+            x = up(x, skips.pop())
+            levels.append(x)
+        enlarged = [enlarge(level) for enlarge, level in zip(self.enlarge, levels[::-1], strict=False)]
+        sources = [torch.cat(enlarged, dim=1), *enlarged]
+        return {name: head(source) for name, head, source in zip(OUTPUTS, self.heads, sources, strict=True)}
+
+
+class MicroNet(NucleiMethod):
+    """Micro-Net.
+
+    Args:
+        task: What the training data asks for.
+        classify: Whether types are predicted, one output channel each; None = where the data has types.
+        features: Channels of the first convolution; 64 in the paper.
+        dropout: Share dropped before each output.
+        weight_decay: L2 penalty on the kernels.
+
+    Raises:
+        ConfigError: If types are asked of data without types.
+    """
+
+    card = MethodCard(
+        name="micronet",
+        variants=(Variant("micronet", "Micro-Net"),),
+        summary="Encoder that sees the image at five resolutions, decoder with an output at each of three.",
+        paper="Raza et al., Micro-Net: A Unified Model for Segmentation of Various Objects in Microscopy Images, "
+        "Medical Image Analysis 52, 2019",
+        url="https://doi.org/10.1016/j.media.2018.12.003",
+        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): crops of 252 px, batch 4, Adam, "
+        "learning rate 1e-4, and 1e-5 after 125 of 250 epochs, weight decay 1e-5; cross-entropy with the border "
+        "weights of U-Net (w0 10, sigma 5); the auxiliary losses weigh 1 / epoch.",
+        deviations=(
+            "The network, with tanh and with batch normalisation after the first convolution of each branch of group "
+            "1, is as the authors' laboratory published it (TIAToolbox), and the paper's text was not at hand: the "
+            "comparison of HoVer-Net has ReLU, and fuses the classes of the three outputs, not their features.",
+            "Targets and post-processing are the comparison's: nuclei eroded by a pixel; holes filled, components "
+            "under 10 px dropped, the others dilated by a pixel. TIAToolbox drops those under 50 px.",
+            "With types the components are of all types together, and each has the most frequent one.",
+            "Dropout drops channels, as in TIAToolbox. Kernels are Glorot's, biases start from 0.",
+            "Crops are drawn at random, 16 of each image in an epoch: as many as fit into 1000 x 1000 px.",
+            "Windows of 252 px overlap by at least 92 px, and each keeps what lies nearer to its centre; the "
+            "comparison lays them side by side, as inference with the published tiles does here.",
+        ),
+        tasks=("segmentation", "classification"),
+    )
+    small = {"features": 4, "dropout": 0.0}
+    recipe = Recipe(
+        crop=252,
+        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(every=125, factor=0.1)),),
+        crops_per_image=16,
+        augment="paper",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        classify: bool | None = None,
+        features: int = 64,
+        dropout: float = 0.5,
+        weight_decay: float = 1e-5,
+    ) -> None:
+        super().__init__(task)
+        if classify and not task.types:
+            raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
+        self.types = len(task.types) if classify is None or classify else 0
+        self.codecs = {"micronet": ErodedCodec(self.types)}
+        self.geometry = Geometry(context=CONTEXT, minimum=SIDE)
+        self.weight_decay = weight_decay
+        self.network = MicroNetwork(max(self.types, 1) + 1, features, dropout)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits of prepared images (B, 3, H, W).
+
+        Returns:
+            `OUTPUTS`, (B, C, H, W) each, of 252 x 252 px; of larger images ``main`` alone, put together from windows.
+
+        Raises:
+            ConfigError: In training, if the images are not 252 x 252 px.
+        """
+        height, width = images.shape[-2:]
+        if height == width == SIDE:
+            return self.network(images)  # type: ignore[no-any-return]  # modules are untyped callables
+        if self.training:
+            raise ConfigError(f"crop={height}: Micro-Net is trained on crops of {SIDE} px. Use crop={SIDE}.")
+        main = images.new_empty(len(images), max(self.types, 1) + 1, height, width)
+        for top, first_row, last_row in _spans(height):
+            for left, first_column, last_column in _spans(width):
+                logits = self.network(images[..., top : top + SIDE, left : left + SIDE])["main"]
+                rows, columns = slice(first_row, last_row), slice(first_column, last_column)
+                kept = logits[..., first_row - top : last_row - top, first_column - left : last_column - left]
+                main[..., rows, columns] = kept
+        return {"main": main}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted cross-entropies, those of the auxiliary outputs with a weight that falls.
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``foreground`` int64 (B, H, W) and ``weight`` float (B, H, W).
+        """
+        terms = {name: cross_entropy(logits, batch["foreground"], batch["weight"]) for name, logits in outputs.items()}
+        share = self.auxiliary_weight()
+        return {name: value if name == "main" else share * value for name, value in terms.items()}
+
+    def auxiliary_weight(self) -> float:
+        """Return 1 / epoch, counting from 1, by the share of the training that is done."""
+        return 1 / (int(self.progress * EPOCHS) + 1)
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``foreground``, (B, C, H, W), the probabilities of the classes at the output."""
+        return {"foreground": outputs["main"].softmax(dim=1)}
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return Adam, with weight decay on kernels alone."""
+        return kernel_decaying_adam(parameters, lr, self.weight_decay)
+
+
+def _spans(extent: int) -> list[tuple[int, int, int]]:
+    """Cover one axis of at least `SIDE` px by windows: (start, first kept, last kept + 1) of each."""
+    gaps = math.ceil((extent - SIDE) / (SIDE - 2 * CONTEXT))
+    starts = [i * (extent - SIDE) // max(gaps, 1) for i in range(gaps + 1)]
+    seams = [(before + SIDE + after) // 2 for before, after in itertools.pairwise(starts)]
+    return list(zip(starts, [0, *seams], [*seams, extent], strict=True))

@@ -1,0 +1,197 @@
+"""Patch classifiers' probabilities to nuclei by region growing (CNN2 and CNN3).
+
+Kumar et al., A Dataset and a Technique for Generalized Nuclear Segmentation for Computational Pathology, IEEE TMI
+36(7), 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.binary import part_touching
+from postproc.codec import Array, Codec, Maps, P, Params, Targets, one_hot, tunable
+from postproc.compiled import compiled
+from postproc.components import connected_components, fill_holes, remove_small
+from postproc.distance import chessboard, largest
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances, LabelMap
+
+Map = NDArray[np.float32]
+
+OUTSIDE, INSIDE, BOUNDARY = 0, 1, 2
+"""Classes of a px."""
+
+
+@dataclass(frozen=True)
+class GrowingParams(Params):
+    """Post-processing of three-class maps.
+
+    Attributes:
+        seed: Px with a higher probability of the inside are seeds.
+        smallest: Px; smaller seeds are dropped.
+        steps: Px by which a seed may grow at most.
+        nuclear: A seed grows only into px whose probability of inside and boundary together is higher.
+        fall: A seed stops growing where the mean probability of the boundary on its next layer of px is less than
+            this share of the highest met so far; 1 = at the first local maximum.
+    """
+
+    seed: float = tunable(0.5, (0.4, 0.5, 0.6, 0.7))
+    smallest: int = 3
+    steps: int = 4
+    nuclear: float = 0.5
+    fall: float = tunable(0.75, (0.5, 0.75, 1.0))
+
+
+@dataclass(frozen=True)
+class ForegroundParams(Params):
+    """Post-processing of two-class maps.
+
+    Attributes:
+        seed: Px with a higher probability of nucleus are nuclear.
+        smallest: Px; smaller components are dropped.
+    """
+
+    seed: float = tunable(0.5, (0.4, 0.5, 0.6, 0.7))
+    smallest: int = 10
+
+
+class _PatchCodec(Codec[P]):
+    """What the codecs of patch classifiers share: a class for each px.
+
+    Targets: ``classes`` int64 (H, W). Maps: ``classes`` float (C, H, W), probability of each class.
+    """
+
+    classes: ClassVar[int]
+
+    def perfect(self, targets: Mapping[str, Array]) -> Maps:
+        """Return the probabilities 0 and 1."""
+        return {"classes": one_hot(targets["classes"], self.classes)}
+
+
+class BoundaryCodec(_PatchCodec[GrowingParams]):
+    """Outside, inside and boundary; nuclei grow from their insides as long as the boundary is ahead of them.
+
+    Args:
+        thickness: Px at a nucleus' rim, all inside of it, that are its boundary. The innermost px of a nucleus are
+            inside, however thin it is.
+
+    Raises:
+        ConfigError: If the boundary has no px.
+    """
+
+    params_type: ClassVar[type[Params]] = GrowingParams
+    classes = 3
+
+    def __init__(self, thickness: int = 2) -> None:
+        if thickness < 1:
+            raise ConfigError(f"a boundary of {thickness} px has no px; give at least 1")
+        self.thickness = thickness
+
+    def encode(self, truth: Instances) -> Targets:
+        """Return ``classes``: 0 = outside, 1 = inside, 2 = boundary.
+
+        Raises:
+            DataError: If the annotation has no outlines.
+        """
+        labels = _labels(truth)
+        distance = chessboard(labels)
+        rim = np.minimum(largest(distance, labels, truth.count) - 1, self.thickness)[labels]
+        classes = np.where(distance > rim, INSIDE, BOUNDARY) * (labels > 0)
+        return {"classes": classes.astype(np.int64)}
+
+    def decode(self, maps: Mapping[str, Array], params: GrowingParams) -> Instances:
+        """Return the grown seeds."""
+        probability = np.asarray(maps["classes"], np.float32)
+        seeds, _ = connected_components(probability[INSIDE] > params.seed, 4)
+        seeds = remove_small(seeds, params.smallest)
+        nuclear = probability[INSIDE] + probability[BOUNDARY] > params.nuclear
+        labels = grow(seeds, probability[BOUNDARY], nuclear, params.steps, params.fall)
+        return Instances(labels.shape, labels=labels)
+
+
+class ForegroundCodec(_PatchCodec[ForegroundParams]):
+    """Nucleus or not; components are the nuclei. Touching nuclei are parted by 1 px in the target."""
+
+    params_type: ClassVar[type[Params]] = ForegroundParams
+    classes = 2
+
+    def encode(self, truth: Instances) -> Targets:
+        """Return ``classes``: 0 = outside, 1 = nucleus.
+
+        Raises:
+            DataError: If the annotation has no outlines.
+        """
+        return {"classes": (part_touching(_labels(truth)) > 0).astype(np.int64)}
+
+    def decode(self, maps: Mapping[str, Array], params: ForegroundParams) -> Instances:
+        """Return the components of the thresholded probability."""
+        nuclear = fill_holes(np.asarray(maps["classes"][INSIDE] > params.seed))
+        labels = remove_small(connected_components(nuclear, 4)[0], params.smallest)
+        return Instances(labels.shape, labels=labels)
+
+
+def _labels(truth: Instances) -> LabelMap:
+    if truth.labels is None:
+        raise DataError("patch classifiers need outlines and this annotation has none. Use a dataset with label maps.")
+    return truth.labels
+
+
+def grow(seeds: LabelMap, boundary: Map, nuclear: NDArray[np.bool_], steps: int, fall: float) -> LabelMap:
+    """Grow seeds layer by layer, all at once, while the boundary is ahead of them.
+
+    A layer of a region is what is nuclear and free among the 8 neighbours of its px; a px beside several regions
+    goes to the one with most neighbours there, among equals to the lowest id.
+
+    Args:
+        seeds: int32 (H, W), ids 1..N.
+        boundary: (H, W), probability of the boundary.
+        nuclear: (H, W), px that regions may take.
+        steps: Layers at most.
+        fall: Share of the highest mean boundary probability of its layers below which a region stops.
+
+    Returns:
+        int32 (H, W), ids 1..N.
+    """
+    labels = np.array(seeds, np.int32)
+    best = np.zeros(int(seeds.max(initial=0)) + 1, np.float64)
+    active = np.ones(len(best), np.bool_)
+    for _ in range(steps):
+        layer = next_layer(labels, nuclear, active)
+        size = np.bincount(layer.ravel(), minlength=len(best))
+        mean = np.bincount(layer.ravel(), weights=boundary.ravel(), minlength=len(best)) / np.maximum(size, 1)
+        active &= (size > 0) & (mean >= fall * best)
+        active[0] = False
+        if not active.any():
+            break
+        best = np.maximum(best, mean)
+        labels = np.where(active[layer], layer, labels)
+    return labels
+
+
+@compiled
+def next_layer(labels: LabelMap, nuclear: NDArray[np.bool_], active: NDArray[np.bool_]) -> LabelMap:
+    """Return int32 (H, W): the region that each free nuclear px beside an active region would join, else 0."""
+    height, width = labels.shape
+    layer = np.zeros((height, width), np.int32)
+    near = np.empty(8, np.int32)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] != 0 or not nuclear[y, x]:
+                continue
+            size = 0
+            for ny in range(max(y - 1, 0), min(y + 2, height)):
+                for nx in range(max(x - 1, 0), min(x + 2, width)):
+                    if labels[ny, nx] != 0 and active[labels[ny, nx]]:
+                        near[size] = labels[ny, nx]
+                        size += 1
+            most = 0
+            for k in range(size):
+                number = np.sum(near[:size] == near[k])
+                if number > most or (number == most and near[k] < layer[y, x]):
+                    most, layer[y, x] = number, near[k]
+    return layer
