@@ -36,8 +36,8 @@ class CellProfiler(ClassicalMethod):
             "(threshold=cross-entropy).",
             "Diameters, in px in Cell Profiler, are in microns; 4 to 15 are those of nuclei in tissue. The module "
             "proposes 10 to 40 px, with which its smoothing splits nuclei at 40x.",
-            "This threshold and these diameters are the best of twelve pairs on 8 training images of Kumar (PQ 0.326). They "
-            "were looked for because the module's own defaults do poorly (AJI 0.18 on Kumar's test images).",
+            "This threshold and these diameters are the best of twelve pairs on 8 training images of Kumar (PQ 0.326). "
+            "They were looked for because the module's own defaults do poorly (AJI 0.18 on Kumar's test images).",
             "Objects at the border of the image are kept: the annotation holds those nuclei too.",
             "Maxima are sought at full resolution; Cell Profiler shrinks images whose smallest diameter exceeds 10 px.",
             "A plateau of maxima is one marker as a whole; Cell Profiler shrinks it to a px.",

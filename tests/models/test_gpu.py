@@ -21,13 +21,16 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
 
 
+TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
+
+
 def build(name: str) -> NucleiMethod:
     torch.manual_seed(0)
     kind = method_class(name)
     return kind(Task(TYPES), **kind.small)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_training_stays_finite(name: str, dtype: torch.dtype) -> None:
     method = build(name).cuda().train()
