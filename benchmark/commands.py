@@ -32,6 +32,7 @@ def run(
     crops_per_image: int | None = None,
     devices: int = 1,
     workers: int | None = None,
+    compile: bool = False,
     wandb: Mirror = "off",
     data: Path | None = None,
     runs: Path | None = None,
@@ -65,6 +66,7 @@ def run(
         crops_per_image: Crops drawn from each image in an epoch.
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
+        compile: Compile the network for inference with torch.compile; pays for many images of one size.
         wandb: Mirror the run to Weights & Biases.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
@@ -75,11 +77,9 @@ def run(
     from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes)
-    spec = RunSpec(
-        method, dataset, train_split, protocol, seed, precision, options or {}, overrides, tuple(also or ())
-    )
+    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, tuple(also or ()))
     targets = [Target.parse(text) for text in evaluate or [dataset]]
-    machine = Machine(_folder(data), _folder(runs), devices, workers, progress)
+    machine = Machine(_folder(data), _folder(runs), devices, workers, progress, compile)
     with _loggers(wandb, spec, machine.runs) as loggers:
         print_result(execute(spec, targets, machine, loggers))
 
@@ -95,8 +95,8 @@ def sweep(
     """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
 
     A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, settings as in
-    `nucbench run`, `folds: true` to leave out one patient after the other, and `cases`, each a set of changes with which
-    the sweep is repeated. Files that come with nucbench are named without a folder (demo.yaml).
+    `nucbench run`, `folds: true` to leave out one patient after the other, and `cases`, each a set of changes with
+    which the sweep is repeated. Files that come with nucbench are named without a folder (demo.yaml).
 
     Args:
         file: Sweep file.
@@ -145,11 +145,14 @@ def predict(
     out: Path = Path("predictions"),
     variant: str | None = None,
     magnification: float | None = None,
+    compile: bool = False,
     progress: bool = True,
 ) -> None:
     """Find the nuclei in images with a finished run: label map, overlay and GeoJSON for QuPath.
 
-    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out.
+    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out. Images of
+    more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
+    they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk NAME.png.
 
     Args:
         run: Directory of the run, for example runs/dist/kumar/paper-s0-1234abcd.
@@ -158,11 +161,12 @@ def predict(
         variant: Post-processing of the run to use; default: its first.
         magnification: Objective magnification of the images; they are rescaled to that of the training images and
             the nuclei mapped back. Default: that of the training images.
+        compile: Compile the network with torch.compile; pays for many images of one size.
         progress: Hide progress bars.
     """
     from benchmark.predict_images import predict_images
 
-    predict_images(run, images, out, variant=variant, magnification=magnification, progress=progress)
+    predict_images(run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile)
 
 
 def score(
@@ -244,11 +248,10 @@ def leaderboard(
         store: Folder of published scores (`nucbench publish`).
         out: Folder to write.
     """
-    from benchmark.registry import TABLES
     from leaderboards.build import build_tables
 
     roots = [folder for folder in (store, _folder(runs)) if folder.is_dir()]
-    for path in build_tables(tables or list(TABLES), roots, out):
+    for path in build_tables(tables or (), roots, out):
         print(path)
 
 
@@ -271,14 +274,10 @@ def plot(
         store: Folder of published scores (`nucbench publish`).
         out: Folder to write.
     """
-    from leaderboards.plot import draw_plots
+    from leaderboards.plot import print_plots
 
     roots = [folder for folder in (store, _folder(runs)) if folder.is_dir()]
-    for paths, note in draw_plots(plots or [], roots, _folder(runs), _folder(data), out):
-        for path in paths:
-            print(path)
-        if note:
-            print(f"{'left out of' if paths else 'not drawn:'} {note}")
+    print_plots(plots or [], roots, _folder(runs), _folder(data), out)
 
 
 def publish(
@@ -350,25 +349,47 @@ def speed(
     repeats: int = 5,
     precision: Precision = "auto",
     train: bool = False,
+    tiling: bool = False,
+    tiles: int | None = None,
+    peers: bool = True,
+    workers: int | None = None,
     out: Path = Path("leaderboards/speed"),
 ) -> None:
     """Time metrics, targets, post-processing and loading in one thread, or methods, on synthetic images.
 
-    Of a method, the network on a whole image, its post-processing and (with --train) a training step are timed
-    apart. The CSV is named by hardware, precision and version of torch.
+    Components are timed beside what other packages take for the same jobs; those that are not installed are left out
+    (pip install 'nucbench[peers]'). Of a method, the network on a whole image, its post-processing and (with --train)
+    a training step are timed apart. `nucbench speed hovernet --tiling` compares HoVer-Net's published tiling of an
+    image with large tiles. The CSV is named by hardware, precision and versions.
 
     Args:
         methods: Methods to time; none = the components.
         options: Options of the methods, for example --options.mode fast.
         sizes: Sides of the square images, px; default: 1000.
-        repeats: Counted runs of each job, after one that is not counted.
+        repeats: Counted runs of each job, after one that is not counted; fewer of jobs that take seconds.
         precision: Floating-point precision of networks.
-        train: Time training steps at the recipe's batch and crop size too.
+        train: Time training steps too, at the recipe's batch and crop size.
+        tiling: Compare tilings of hovernet, with the weights of --options.weights or weights trained for a minute.
+        tiles: With --tiling, small tiles to time, at most a row of them; the rest is reckoned from these. Default: all.
+        peers: Leave out other packages.
+        workers: Processes that draw training samples, beside a measurement in one; 0 = none. Default: one per core.
         out: Folder to write.
     """
-    from benchmark.speed import run_speed
+    from benchmark.speed.report import run_speed
 
-    run_speed(methods or [], options or {}, sizes or [1000], repeats, precision, out, train=train)
+    run_speed(
+        methods or [],
+        options or {},
+        sizes or [1000],
+        repeats,
+        precision,
+        out,
+        train=train,
+        tiling=tiling,
+        tiles=tiles,
+        compare=peers,
+        workers=workers,
+    )
 
 
 def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:

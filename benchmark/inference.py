@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from benchmark.memory import PROBES, largest_tile
 from benchmark.precision import autocast_dtype
+from benchmark.scaling import rescale, restore
+from datamodules.regions import ArrayRegions, Regions
 from postproc.codec import Maps
-from postproc.instances import Instances, relabel
-from postproc.tiles import Geometry, Window
+from postproc.tiles import Geometry, Stitcher, Window
 
 if TYPE_CHECKING:
     from models.base import NucleiMethod
 
-CPU_TILE = 1024
-"""Side of the largest output tile on a CPU, in px: it bounds the memory of networks that compute at full resolution
-(HoVer-Net: about 6 KB a px)."""
-GPU_TILE = 2048
-"""Side of the largest output tile on a GPU, in px."""
+SAMPLE = 4096
+"""Side in px up to which an image's own statistics are computed from all of its px; of larger ones every k-th row and
+column is taken."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,34 @@ class InferenceSettings:
 
     Attributes:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
-        tile: Side of the largest output tile in px; None = as large as is safe on the device.
+        tile: Side of the largest output tile in px; None = as large as the device's free memory allows
+            (`benchmark.memory.largest_tile`).
         batch_size: Tiles per forward pass.
+        compile: Compile the network with torch.compile. It takes from seconds to minutes, anew for each size of tile,
+            and pays where many images have one size.
+        published: Tile as the methods' own code does, for comparison: inputs of the size of the training crops, whose
+            outputs lie side by side from the upper left corner; nothing overlaps and no context is dropped. `tile`
+            has no say then.
     """
 
     precision: str = "auto"
     tile: int | None = None
     batch_size: int = 1
+    published: bool = False
+    compile: bool = False
 
 
-def windows(shape: tuple[int, int], geometry: Geometry, largest: int) -> Iterator[Window]:
+def windows(
+    shape: tuple[int, int], geometry: Geometry, largest: int, *, side_by_side: bool = False
+) -> Iterator[Window]:
     """Cover an image with tiles of one size.
 
     Args:
         shape: (H, W) of the image in px.
         geometry: Of the network.
         largest: Side in px that no tile's output exceeds, unless the network takes no smaller input.
+        side_by_side: Step by the whole output: the context that the geometry asks for is not dropped, and tiles need
+            not start where the network pools.
 
     Yields:
         Windows whose kept parts tile the image.
@@ -56,7 +68,8 @@ def windows(shape: tuple[int, int], geometry: Geometry, largest: int) -> Iterato
     if geometry.whole_image:
         yield Window(0, 0, *shape, keep=(0, 0, *shape))
         return
-    spans = [_spans(extent, geometry, largest) for extent in shape]
+    cover = _side_by_side if side_by_side else _spans
+    spans = [cover(extent, geometry, largest) for extent in shape]
     for top, height, first_row, last_row in spans[0]:
         for left, width, first_column, last_column in spans[1]:
             yield Window(top, left, height, width, keep=(first_row, first_column, last_row, last_column))
@@ -88,6 +101,12 @@ def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int
     return [(start, size, bounds[i], bounds[i + 1]) for i, start in enumerate(starts)]
 
 
+def _side_by_side(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int, int, int]]:
+    """Cover one axis as `_spans` does, each tile beginning where the one before ends."""
+    size = geometry.output(geometry.valid_input(largest + 2 * geometry.margin))
+    return [(start, size, start, min(start + size, extent)) for start in range(0, extent, size)]
+
+
 def predict_maps(method: NucleiMethod, image: NDArray[np.uint8], settings: InferenceSettings | None = None) -> Maps:
     """Run a whole image through a network.
 
@@ -99,36 +118,112 @@ def predict_maps(method: NucleiMethod, image: NDArray[np.uint8], settings: Infer
     Returns:
         The maps that the method's codecs decode, of the image's size.
     """
-    settings = settings or InferenceSettings()
-    device = method.device
-    largest = settings.tile or (GPU_TILE if device.type == "cuda" else CPU_TILE)
     shape = (image.shape[0], image.shape[1])
-    whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-    stitcher = method.stitcher(shape)
+    return run_tiles(
+        method, ArrayRegions(image), settings or InferenceSettings(), lambda: method.stitcher(shape)
+    ).finish()
+
+
+S = TypeVar("S", bound=Stitcher)
+
+
+def run_tiles(method: NucleiMethod, image: Regions, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
+    """Run an image through a network, tile by tile and in rows of tiles from the top, none of it held as a whole.
+
+    Where the memory of a GPU does not suffice, it begins anew with tiles of half the side.
+
+    Args:
+        method: In eval mode, on its device.
+        image: RGB.
+        settings: Precision and tiles.
+        new_stitcher: Gives what takes the outputs; called once per beginning.
+
+    Returns:
+        The stitcher that has taken all tiles.
+    """
     dtype = autocast_dtype(settings.precision)
-    plan = list(windows(shape, method.geometry, largest))
+    method.to(memory_format=torch.channels_last)
+    if settings.compile:
+        _compile(method)
+    largest = _tile_side(method, image.shape, settings, dtype)
+    while True:
+        plan = list(windows(image.shape, method.geometry, largest, side_by_side=settings.published))
+        try:
+            return _run(method, image, plan, settings.batch_size, dtype, new_stitcher())
+        except torch.OutOfMemoryError:
+            side = max(plan[0].height, plan[0].width)
+            largest = min(largest, side) // 2
+            smaller = next(windows(image.shape, method.geometry, max(largest, 1)))
+            if settings.published or max(smaller.height, smaller.width) >= side:
+                raise  # the network takes no smaller tile, or is to take no other
+            torch.cuda.empty_cache()
+
+
+def _tile_side(
+    method: NucleiMethod, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None
+) -> int:
+    """Return the side of the largest output tile in px."""
+    if settings.published:
+        return method.recipe.crop - 2 * method.geometry.margin
+    if settings.tile is not None:
+        return settings.tile
+    return PROBES[0] if max(shape) <= PROBES[0] else largest_tile(method, dtype, settings.batch_size)
+
+
+def _run(
+    method: NucleiMethod,
+    image: Regions,
+    plan: list[Window],
+    batch_size: int,
+    dtype: torch.dtype | None,
+    stitcher: S,
+) -> S:
+    device = method.device
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        statistics = method.statistics(whole.to(device).float() / 255)
-        for start in range(0, len(plan), settings.batch_size):
-            group = plan[start : start + settings.batch_size]
+        statistics = _statistics(method, image)
+        for start in range(0, len(plan), batch_size):
+            group = plan[start : start + batch_size]
             tiles = np.stack([_cut(image, window, method.geometry.margin) for window in group])
             batch = torch.from_numpy(tiles.transpose(0, 3, 1, 2).copy())
             prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))
             for window, maps in zip(group, method.predict_batch(prepared), strict=True):
                 stitcher.add(window, maps)
-    return stitcher.finish()
+    return stitcher
 
 
-def _cut(image: NDArray[np.uint8], window: Window, margin: int) -> NDArray[np.uint8]:
+def _compile(method: NucleiMethod) -> None:
+    """Compile the forward pass, once per method; shapes are static, since all tiles of an image have one size."""
+    if method._compiled_call_impl is None:
+        method.compile(dynamic=False)
+
+
+def _statistics(method: NucleiMethod, image: Regions) -> Tensor:
+    """Return the mean and standard deviation that tiles are prepared with, (1, 2, 3), of the whole image."""
+    from models.base import NucleiMethod
+
+    fixed = type(method).statistics is NucleiMethod.statistics
+    sample = np.zeros((1, 1, 3), np.uint8) if fixed else _sample(image)
+    pixels = torch.from_numpy(np.ascontiguousarray(sample.transpose(2, 0, 1)))[None]
+    return method.statistics(pixels.to(method.device).float() / 255)
+
+
+def _sample(image: Regions) -> NDArray[np.uint8]:
+    """Return an image of at most `SAMPLE` px a side: every k-th row and column."""
+    height, width = image.shape
+    step = -(-max(height, width) // SAMPLE)
+    bands = range(0, height, max(SAMPLE // step, 1) * step)
+    return np.concatenate([image.read(y, 0, min(y + bands.step, height), width)[::step, ::step] for y in bands])
+
+
+def _cut(image: Regions, window: Window, margin: int) -> NDArray[np.uint8]:
     """Cut the input of a tile out of an image, mirrored where it reaches beyond the border."""
-    top, left = window.top - margin, window.left - margin
-    bottom, right = window.top + window.height + margin, window.left + window.width + margin
-    height, width = image.shape[:2]
-    rows = _mirror(np.arange(top, bottom), height)
-    columns = _mirror(np.arange(left, right), width)
-    if rows[-1] - rows[0] == bottom - top - 1 and columns[-1] - columns[0] == right - left - 1:
-        return image[top:bottom, left:right]
-    return image[rows][:, columns]
+    rows = _mirror(np.arange(window.top - margin, window.top + window.height + margin), image.shape[0])
+    columns = _mirror(np.arange(window.left - margin, window.left + window.width + margin), image.shape[1])
+    top, left = int(rows.min()), int(columns.min())
+    part = image.read(top, left, int(rows.max()) + 1, int(columns.max()) + 1)
+    if part.shape[:2] == (len(rows), len(columns)) and rows[0] == top and columns[0] == left:
+        return part
+    return part[rows - top][:, columns - left]
 
 
 def _mirror(index: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
@@ -140,43 +235,4 @@ def _mirror(index: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
     return np.where(folded >= extent, period - folded, folded)
 
 
-def rescale(image: NDArray[np.uint8], trained: float | None, own: float | None) -> NDArray[np.uint8]:
-    """Resize an image to the training magnification (area down, cubic up); as it is where one is unknown.
-
-    Args:
-        image: uint8 (H, W, 3).
-        trained: Magnification of the training images.
-        own: Magnification of this image.
-    """
-    factor = trained / own if trained and own else 1.0
-    if factor == 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
-
-
-def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
-    """Map nuclei found in a rescaled image back to the size of the original.
-
-    Args:
-        instances: Nuclei at the training magnification.
-        shape: (H, W) of the original image in px.
-
-    Returns:
-        The nuclei in the original's px; those that vanish when a map shrinks are left out.
-    """
-    if instances.shape == shape:
-        return instances
-    fields: dict[str, Any] = {"types": instances.types, "scores": instances.scores}
-    if instances.labels is not None:
-        small = cv2.resize(instances.labels.astype(np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        labels, _, kept = relabel(small.astype(np.int32))
-        rows = kept - 1
-        fields = {name: None if value is None else value[rows] for name, value in fields.items()}
-        points = None
-    else:
-        labels = None
-        scale = np.array(shape[::-1], np.float32) / np.array(instances.shape[::-1], np.float32)
-        points = None if instances.points is None else ((instances.points + 0.5) * scale - 0.5).astype(np.float32)
-    return Instances(shape, labels=labels, points=points, **fields)
+__all__ = ["InferenceSettings", "predict_maps", "rescale", "restore", "run_tiles", "windows"]

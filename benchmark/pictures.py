@@ -94,16 +94,19 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         file.write(encoded.tobytes())
 
 
-def geojson(instances: Instances, types: tuple[str, ...], scale: float = 1.0) -> dict[str, Any]:
+def geojson(
+    instances: Instances, types: tuple[str, ...], scale: float = 1.0, origin: tuple[int, int] = (0, 0)
+) -> dict[str, Any]:
     """Return the nuclei as a GeoJSON feature collection of QuPath detections.
 
     Args:
         instances: Nuclei.
         types: Names of the types 1..T; become QuPath classes with the colours of `overlay`.
         scale: Px of the target image per px of `instances`.
+        origin: (x, y) px of the upper left corner of `instances`, where it is a part of an image.
     """
     kinds = instances.types if instances.types is not None else np.zeros(instances.count, np.int64)
-    shapes = _geometries(instances, scale)
+    shapes = _geometries(instances, scale, origin)
     features = []
     for i, (shape, kind) in enumerate(zip(shapes, kinds.tolist(), strict=True)):
         if shape is None:
@@ -117,15 +120,17 @@ def geojson(instances: Instances, types: tuple[str, ...], scale: float = 1.0) ->
     return {"type": "FeatureCollection", "features": features}
 
 
-def _geometries(instances: Instances, scale: float) -> list[dict[str, Any] | None]:
+def _geometries(instances: Instances, scale: float, origin: tuple[int, int]) -> list[dict[str, Any] | None]:
     """Return a polygon per nucleus (its px as unit squares around their centres), or a point."""
     if instances.labels is None:
-        return [{"type": "Point", "coordinates": [x * scale, y * scale]} for x, y in instances.centroids().tolist()]
+        centres = instances.centroids() + np.array(origin, np.float32)
+        return [{"type": "Point", "coordinates": [x * scale, y * scale]} for x, y in centres.tolist()]
     shapes: list[dict[str, Any] | None] = []
     for line in contours(instances):
         if len(line) == 0:
             shapes.append(None)
             continue
+        line += np.array(origin, np.int32)
         if len(line) < 3:  # one or two px: their outline is a box
             (left, top), (right, bottom) = line.min(axis=0).tolist(), line.max(axis=0).tolist()
             ring = [[left, top], [right + 1, top], [right + 1, bottom + 1], [left, bottom + 1]]

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
-from benchmark.inference import InferenceSettings, predict_maps, rescale
-from benchmark.pictures import geojson, overlay, write_geojson, write_png
-from benchmark.predict import decode
+from benchmark.decoding import decode_to_pictures, decoders, submit
+from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.large import LARGE, WORKERS, predict_large
+from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
 from benchmark.progress import track
 from benchmark.run import load_run
+from benchmark.scaling import rescale, scale_factor
 from benchmark.store import RunStore
-from datamodules.files import read_rgb, write_mat
+from datamodules.files import MAX_PIXELS
+from datamodules.regions import image_regions
 from postproc.errors import ConfigError, DataError, unknown_name
 
 
 def predict_images(
-    run: Path, images: list[Path], out: Path, *, variant: str | None, magnification: float | None, progress: bool
+    run: Path,
+    images: list[Path],
+    out: Path,
+    *,
+    variant: str | None,
+    magnification: float | None,
+    progress: bool,
+    compile: bool = False,
+    workers: int = WORKERS,
 ) -> None:
     """Write label map, overlay and GeoJSON of each image, and print what was found.
+
+    Images of more than `benchmark.large.LARGE` px are worked on by region (`benchmark.large`); the label map is then a
+    TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the next ones.
 
     Args:
         run: Run directory.
@@ -26,9 +42,11 @@ def predict_images(
         variant: Post-processing; None = the run's first.
         magnification: Of the images; None = that of the training images.
         progress: Show progress bars.
+        compile: Compile the network with torch.compile.
+        workers: Processes that decode; 0 = decode in this one.
 
     Raises:
-        ConfigError: If two images have one name, or the variant is unknown.
+        ConfigError: If two images have one name, the variant is unknown, or an image is too large for the method.
         DataError: If an image is missing or unreadable; those before it are written.
     """
     store = RunStore.open(run)
@@ -38,16 +56,28 @@ def predict_images(
     if key not in params:
         raise unknown_name("variant", key, params)
     trained = record["train"]["magnification"]
-    settings = InferenceSettings(precision=store.spec().precision)
-    for path in track(images, "predicting", progress):
-        image = read_rgb(path)
-        maps = predict_maps(method, rescale(image, trained, magnification), settings)
-        found = decode(method.codecs[key], maps, params[key], (image.shape[0], image.shape[1]))
-        if found.labels is not None:
-            write_mat(out / f"{path.stem}.mat", found)
-        write_png(out / f"{path.stem}.png", overlay(image, found))
-        write_geojson(out / f"{path.stem}.geojson", geojson(found, method.task.types))
-        print(f"{path.name}: {found.count} nuclei")
+    factor = scale_factor(trained, magnification)
+    settings = InferenceSettings(precision=store.spec().precision, compile=compile)
+    beside = len(images) >= (FEW_IMAGES if method.device.type == "cpu" else 2)
+    with decoders(min(workers, len(images)) if beside else 0) as pool:
+        pending: list[Future[str]] = []
+        for path in track(images, "predicting", progress):
+            with closing(image_regions(path)) as image:
+                size = image.shape[0] * image.shape[1]
+                if size > MAX_PIXELS or (size > LARGE and method.codecs[key].surroundings is not None):
+                    count = predict_large(
+                        method, key, params[key], image, settings, out, path.stem, factor=factor, workers=workers
+                    )
+                    print(f"{path.name}: {count} nuclei")
+                    continue
+                pixels = image.read(0, 0, *image.shape)
+            maps = predict_maps(method, rescale(pixels, trained, magnification), settings)
+            work = method.codecs[key], params[key], method.task.types, out / path.stem
+            pending.append(submit(pool, decode_to_pictures, maps, pixels, path.name, *work))
+            while len(pending) > PENDING_PER_WORKER * workers:
+                print(pending.pop(0).result())
+        for future in pending:
+            print(future.result())
     print(f"written to {out}")
 
 

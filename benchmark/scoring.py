@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pandas as pd
 
+from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from datamodules.files import read_instances
+from datamodules.regions import label_regions
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
 LABEL_SUFFIXES = (".mat", ".npy", ".png", ".tif", ".tiff")
 """Endings of the label maps that are looked for; other files in the folders are left alone."""
+
+LARGE = 20_000_000
+"""Px from which a map is scored by bands of rows."""
 
 OBJECT_COLUMNS = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
 """Columns of every table, after ``image``."""
@@ -61,6 +67,9 @@ def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types
 
 
 def _score(name: str, truth: Path, prediction: Path, radius: float, types: int) -> dict[str, str | float]:
+    by_band = _score_by_band(truth, prediction)
+    if by_band is not None:
+        return {"image": name, **by_band}
     both = [_read(truth), _read(prediction)]
     if both[0].shape != both[1].shape:
         raise DataError(
@@ -70,6 +79,23 @@ def _score(name: str, truth: Path, prediction: Path, radius: float, types: int) 
     row: dict[str, str | float] = {"image": name}
     row.update(score_image(both[0], both[1], radius=radius, types=types))
     return row
+
+
+def _score_by_band(truth: Path, prediction: Path) -> dict[str, float] | None:
+    """Score huge maps (.npy, .tif) by bands of rows, never in memory as a whole; None where both are small."""
+    with ExitStack() as stack:
+        maps = {}
+        for path in (truth, prediction):
+            with suppress(DataError):  # reading it whole says what is wrong with it, or accepts it
+                regions = label_regions(path)
+                if regions is not None:
+                    maps[path] = stack.enter_context(closing(regions))
+        if all(m.shape[0] * m.shape[1] <= LARGE for m in maps.values()):
+            return None
+        for path in (truth, prediction):
+            if path not in maps:
+                raise DataError(f"{path}: a label map of more than {LARGE} px must be .npy or a tiled .tif; convert it")
+        return score_by_band(maps[truth], maps[prediction], (truth, prediction))
 
 
 def _read(path: Path) -> Instances:

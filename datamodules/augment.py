@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from postproc.components import connected_components
 from postproc.errors import unknown_name
 from postproc.instances import Instances, LabelMap
 
@@ -158,7 +158,7 @@ def split_parts(
     Returns:
         The map with ids 1..N, in the order of the former ids, and their types.
     """
-    parts, count = cc3d.connected_components(labels, connectivity=8, return_N=True, out_dtype=np.uint32)
+    parts, count = connected_components(labels, 8)
     owner = np.zeros(count + 1, np.int64)
     owner[parts.ravel()] = labels.ravel()
     area = np.bincount(parts.ravel(), minlength=count + 1)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.tissue import Field, Tissue, lay_out, noise
+from postproc.components import connected_components
 from postproc.errors import unknown_name
 from postproc.instances import Instances, LabelMap, relabel
 
@@ -136,7 +136,7 @@ def generate_dist(
     Returns:
         The image, uint8 (H, W, 3), and the dilated components as nuclei.
     """
-    components = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=8, out_dtype=np.uint32)
+    components, _ = connected_components(labels > 0, 8)
     # a grey-level dilation lets each component grow by one pixel and never merges two of them
     grown = cv2.dilate(components.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
     grown = np.where(components > 0, components, grown)
@@ -312,7 +312,7 @@ def _tidy(
     labels: LabelMap, types: NDArray[np.int64], stained: Field, scale: float
 ) -> tuple[LabelMap, NDArray[np.int64]]:
     """Keep the largest 4-connected part of each nucleus if it has the least area; clear all others."""
-    parts, count = cc3d.connected_components(labels, connectivity=4, return_N=True)
+    parts, count = connected_components(labels, 4)
     area = np.bincount(parts.ravel(), minlength=count + 1)
     owner = np.zeros(count + 1, np.int64)
     owner[parts.ravel()] = labels.ravel()

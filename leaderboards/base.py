@@ -195,7 +195,7 @@ class Comparison(Table):
         """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""
         chosen = {block: self.select(scores, block) for block in self.blocks}
         used = scores.loc[sorted(set().union(*(part.index for part in chosen.values())))]
-        used = separate_repeats(used.assign(title=self.label(used)), self.repetition)
+        used = separate_repeats(used.assign(title=self.label(used)))
         rows = []
         for key, lines in used.groupby(list(ROW), sort=True):
             row = dict(zip(("method", *ROW[1:]), key, strict=True))
@@ -236,18 +236,18 @@ class Comparison(Table):
             )
 
 
-def separate_repeats(scores: pd.DataFrame, repetition: str = "run_id") -> pd.DataFrame:
+def separate_repeats(scores: pd.DataFrame) -> pd.DataFrame:
     """Keep runs apart that cannot be repetitions of each other, because they share a seed.
 
     A short trial and a full training with the same seed, for example, become two rows: first by their steps,
-    then, if a seed still stands there twice, by run id. The difference is added to ``options``.
+    then, if a seed still stands there twice, by run id. The difference is added to ``options``. Folds share a seed
+    too, but each has its own training set, so that they stay together.
 
     Args:
         scores: Per-image scores.
-        repetition: Column that tells repetitions apart; shared seeds are expected where it is ``seed``.
     """
     for column in ("steps", "run_id"):
-        if not len(scores) or repetition == "seed":
+        if not len(scores):
             break
         same = scores.groupby([*ROW, "trained_on", "seed", "dataset", "split"])["run_id"].transform("nunique") > 1
         mixed = same.groupby([scores[name] for name in ROW]).transform("any")

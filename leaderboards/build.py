@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmark.registry import TABLES, table_class
 from benchmark.store import atomic
-from leaderboards.literature import load_names, load_published
+from leaderboards.literature import load_facts, load_names
 from leaderboards.records import load_scores
 
 _HERE = Path(str(files("leaderboards")))
@@ -42,7 +42,7 @@ def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None,
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
     known = load_names()
     scores = load_scores(([SCORES] if SCORES.is_dir() else []) if roots is None else roots, known)
-    published = load_published(names=known)
+    published = load_facts(known)
     texts: dict[str, str] = {}
     for table in tables:  # all of them before the first is written, so that an error leaves the old set as it was
         frame = table.build(scores, published)

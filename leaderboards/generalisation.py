@@ -13,8 +13,9 @@ class Generalisation(Comparison):
     name = "generalisation"
     title = "Generalisation to unseen data"
     caption = (
-        "Each method is trained on the training set of Kumar and scored on every image of other datasets; "
-        "Combined CPM is CPM-15 and CPM-17 together. Published figures: Graham 2019 (HoVer-Net), table IV."
+        "Each method is trained on the training set of Kumar and scored on every image of other datasets: `nucbench "
+        "run METHOD kumar --evaluate cpm15.all cpm17.all tnbc.all consep.all`. Combined CPM is CPM-15 and CPM-17 "
+        "together. Published figures: Graham 2019 (HoVer-Net), table IV."
     )
     published_table = "generalisation"
     blocks = (

@@ -1,4 +1,4 @@
-"""How many images a split must have, from the committed split files (no data needed)."""
+"""Which images a split has and what is known of them, from the committed split files (no data needed)."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def expected_images(dataset: str, split: str) -> int:
     return count
 
 
+def image_facts(dataset: str) -> pd.DataFrame:
+    """Return the split file of a dataset, every cell as text: ``image_id``, ``group``, ``split``, further facts.
+
+    Raises:
+        DataError: If the dataset has no split file.
+    """
+    return _splits(dataset).copy()
+
+
 def _path(dataset: str) -> Path:
     return Path(str(files("datamodules"))) / "splits" / f"{dataset}.csv"
 
@@ -48,4 +57,4 @@ def _splits(dataset: str) -> pd.DataFrame:
     return read_table(_path(dataset), ("image_id", "group", "split", "validation"), text=True)
 
 
-__all__ = ["expected_images"]
+__all__ = ["expected_images", "image_facts"]

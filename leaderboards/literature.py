@@ -17,6 +17,8 @@ PUBLISHED = Path(str(files("leaderboards"))) / "published"
 NAME_COLUMNS = ("title", "method", "variant", "aliases")
 RESULT_COLUMNS = ("table", "method", "dataset", "metric", "value", "source")
 PER_IMAGE_COLUMNS = ("organ", "image", "method", "metric", "value")
+PER_IMAGE = "dist_kumar_images"
+"""Table of the published per-image figures in `load_facts`."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,27 @@ def load_published_per_image(
     path: Path = PUBLISHED / "dist_table_2_per_image.csv", names: Names | None = None
 ) -> pd.DataFrame:
     """Read table II of the DIST paper (Naylor 2018) image by image; arguments as of `load_published`."""
-    return _canonical(read_table(path, PER_IMAGE_COLUMNS), path, names)
+    return _canonical(read_table(path, PER_IMAGE_COLUMNS, text="image"), path, names)
+
+
+def load_facts(names: Names | None = None) -> pd.DataFrame:
+    """Read all published figures as tables take them.
+
+    Args:
+        names: The name table; None = the committed one.
+
+    Returns:
+        The lines of `load_published`, then those of `load_published_per_image` as table `PER_IMAGE`: ``dataset`` is
+        the image as the paper names it, ``Bladder 1`` (``Kumar`` for the mean over all images).
+
+    Raises:
+        DataError: As of both.
+    """
+    each = load_published_per_image(names=names)
+    image = (each["organ"] + " " + each["image"]).where(each["organ"] != "Overall", "Kumar")
+    each = each.assign(table=PER_IMAGE, dataset=image, source="Naylor 2018 Table II")
+    facts = load_published(names=names)
+    return pd.concat([facts, each[list(facts.columns)]], ignore_index=True)
 
 
 def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False) -> pd.DataFrame:
@@ -155,9 +177,11 @@ def _canonical(frame: pd.DataFrame, path: Path, names: Names | None) -> pd.DataF
 
 
 __all__ = [
+    "PER_IMAGE",
     "PUBLISHED",
     "Name",
     "Names",
+    "load_facts",
     "load_names",
     "load_published",
     "load_published_per_image",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
 
     Returns:
         One line per image, in a fixed order. `RUN_COLUMNS`: ``run_id``, ``method`` (registry name),
-        ``protocol``, ``seed``, ``trained_on`` (``<dataset>.<split>``, empty where nothing was trained),
+        ``protocol``, ``seed``, ``trained_on`` (``<dataset>.<split>``, further training sets behind a ``+`` in
+        alphabetical order; empty where nothing was trained),
         ``source`` (``run`` or ``predictions``), ``options`` (options, recipe settings and stand-ins, as
         ``key=value, ...``), ``weights``, ``steps``,
         ``minutes``, ``hardware``, ``precision``, ``note``. `EVALUATION_COLUMNS`: ``dataset``, ``split``,
@@ -96,7 +98,7 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "method": _get(record, "method", str, path),
         "protocol": _get(record, "protocol", str, path),
         "seed": _get(record, "seed", int, path),
-        "trained_on": f"{_get(train, 'dataset', str, path)}.{_get(train, 'split', str, path)}" if train else "",
+        "trained_on": _trained_on(train, path) if train else "",
         "source": str(record.get("source", "run")),
         "options": describe(_differences(record)),
         "weights": str(training.get("weights") or "none"),
@@ -106,6 +108,14 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "precision": str(training.get("precision") or ""),
         "note": str(record.get("note") or ""),
     }
+
+
+def _trained_on(train: Mapping[str, Any], path: Path) -> str:
+    also = train.get("also") or []
+    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
+        raise DataError(f"{path}: 'also' is {also!r}, expected a list of training sets. Store the run again.")
+    first = f"{_get(train, 'dataset', str, path)}.{_get(train, 'split', str, path)}"
+    return "+".join([first, *sorted(also)])
 
 
 def _differences(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +130,17 @@ def describe(options: Mapping[str, Any]) -> str:
         f"{key}={value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
         for key, value in sorted(options.items())
     )
+
+
+def split_options(text: str) -> dict[str, str]:
+    """Return what `describe` wrote by key; values stay text."""
+    pairs = (part.partition("=") for part in re.split(r", (?=\w+=)", text) if part)
+    return {key: value for key, _, value in pairs}
+
+
+def option(text: str, key: str, default: str) -> str:
+    """Return the value of one key in what `describe` wrote; `default` where it is not among them."""
+    return split_options(text).get(key, default)
 
 
 def _record_paths(root: Path) -> list[Path]:
@@ -184,4 +205,13 @@ def _number(content: Mapping[str, Any], key: str, path: Path) -> float:
     return float(value)
 
 
-__all__ = ["COLUMNS", "EVALUATION_COLUMNS", "RUN_COLUMNS", "describe", "load_scores", "run_facts"]
+__all__ = [
+    "COLUMNS",
+    "EVALUATION_COLUMNS",
+    "RUN_COLUMNS",
+    "describe",
+    "load_scores",
+    "option",
+    "run_facts",
+    "split_options",
+]

@@ -16,6 +16,9 @@ Columns = Sequence[tuple[str, str, bool]]
 Cell = Mapping[Hashable, Any]
 """One line of a comparison."""
 
+NOTHING = "Nothing has been run here yet, and no figures are published."
+"""Stands in place of a table without rows."""
+
 _ROW = ("protocol", "source", "weights", "options")
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~^$])")
@@ -52,13 +55,64 @@ def comparison_markdown(title: str, caption: str, blocks: Sequence[tuple[str, Co
     ]
     cells = frame.to_dict("records")
     for protocol in sorted({cell["protocol"] for cell in cells} - {""}) or [""]:
-        parts.append(f"## Protocol {escape(protocol)}" if protocol else "## Published figures: nothing run yet")
+        parts.append(_heading(protocol, cells))
         under = _under(protocol, cells)
         for dataset, columns in blocks:
             here = [cell for cell in under if cell["dataset"] == dataset]
             parts += [f"### {escape(dataset)}", _dataset(here, columns, notes)]
     parts.append("\n".join(f"[^{number}]: {text}" for text, number in notes.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def grid_markdown(title: str, caption: str, metrics: Sequence[str], columns: Sequence[str], frame: pd.DataFrame) -> str:
+    """Return a comparison on many small sets as Markdown: one table per protocol and metric.
+
+    Args:
+        title: Heading.
+        caption: Paragraph below it (Markdown).
+        metrics: Metrics in order.
+        columns: Datasets in order, each a column.
+        frame: What `leaderboards.base.Comparison.build` returned.
+    """
+    notes: dict[str, int] = {}
+    parts = [f"# {escape(title)}", caption, "Bold: best published and best own figure of a column."]
+    cells = frame.to_dict("records")
+    for protocol in sorted({cell["protocol"] for cell in cells} - {""}) or [""]:
+        parts.append(_heading(protocol, cells))
+        under = _under(protocol, cells)
+        for metric in metrics:
+            parts += [f"### {escape(metric)}", _grid([c for c in under if c["metric"] == metric], columns, notes)]
+    parts.append("\n".join(f"[^{number}]: {text}" for text, number in notes.items()))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _heading(protocol: str, cells: Sequence[Cell]) -> str:
+    if protocol:
+        return f"## Protocol {escape(protocol)}"
+    printed = any(not _missing(cell["published"]) for cell in cells)
+    return f"## {'Published figures: nothing run yet' if printed else 'Nothing run yet'}"
+
+
+def _grid(cells: Sequence[Cell], columns: Sequence[str], notes: dict[str, int]) -> str:
+    """Return one table: a line per method and source of the figures, a column per dataset."""
+    best = {name: _best([cell for cell in cells if cell["dataset"] == name], True) for name in columns}
+    grouped: dict[tuple[str, ...], dict[str, Cell]] = {}
+    for cell in cells:
+        grouped.setdefault(tuple(cell[key] for key in ("method", *_ROW)), {})[cell["dataset"]] = cell
+    ran = [key for key, line in grouped.items() if any(not _missing(cell["ours"]) for cell in line.values())]
+    rivals = Counter(method for method, *_ in ran)
+    rows, printed = [], set()
+    for key, line in grouped.items():
+        method = key[0]
+        if method not in printed and any(not _missing(cell["published"]) for cell in line.values()):
+            printed.add(method)
+            figures = [_figure(line[name]["published"], best[name][0]) for name in columns]
+            rows.append([escape(method), "published", *figures])
+        if key in ran:
+            shown = [cell for cell in line.values() if not _missing(cell["ours"])]
+            label = _label(shown[0], options=rivals[method] > 1) + _mark(shown[0], notes)
+            rows.append([label, "ours", *(_ours(line[name], best[name][1]) for name in columns)])
+    return table(["Method", "figures", *map(escape, columns)], rows) if rows else NOTHING
 
 
 def _under(protocol: str, cells: Sequence[Cell]) -> list[Cell]:
@@ -99,7 +153,7 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int]) -> 
                 row += [_figure(line[name]["published"], best[name][0])] * (name in known)
                 row.append(_ours(line[name], best[name][1]))
             rows.append([*row, *_counts(ran)])
-    return table([*header, "images", "runs"], rows)
+    return table([*header, "images", "runs"], rows) if rows else NOTHING
 
 
 def _best(cells: Sequence[Cell], higher: bool) -> tuple[float, float]:
@@ -154,6 +208,9 @@ def _mark(cell: Cell, notes: dict[str, int]) -> str:
     text = f"{_label(cell)}, protocol {escape(str(cell['protocol']))}: "
     if not cell["trained_on"]:
         text += "nothing trained here"
+    elif cell["steps"] == 0:
+        text += "nothing to train"
+        text += f", parameters chosen on {escape(str(cell['trained_on']))}" * (cell["protocol"] == "strict")
     else:
         text += f"trained on {escape(str(cell['trained_on']))}"
         text += "" if _missing(cell["steps"]) else f", {cell['steps']:,.0f} steps"
@@ -164,4 +221,4 @@ def _mark(cell: Cell, notes: dict[str, int]) -> str:
     return f"[^{notes.setdefault(text + '.', len(notes) + 1)}]"
 
 
-__all__ = ["comparison_markdown", "escape", "table"]
+__all__ = ["NOTHING", "comparison_markdown", "escape", "grid_markdown", "table"]

@@ -11,8 +11,9 @@ class Segmentation(Comparison):
     name = "segmentation"
     title = "Nuclei segmentation"
     caption = (
-        "Each method is trained on the training set of a dataset and scored on its test set. AJI is AJI, not "
-        "AJI+. Published figures: Graham 2019 (HoVer-Net), table III."
+        "Each method is trained on the training set of a dataset and scored on its test set: `nucbench run METHOD "
+        "DATASET` with kumar, consep or cpm17. AJI is AJI, not AJI+. Published figures: Graham 2019 (HoVer-Net), table "
+        "III."
     )
     published_table = "segmentation"
     blocks = tuple(

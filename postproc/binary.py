@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 from postproc.codec import Array, Codec, Maps, P, Params, Targets, tunable
 from postproc.compiled import compiled
 from postproc.components import connected_components
-from postproc.dynamics import dynamics_watershed
+from postproc.dynamics import dynamics_support, dynamics_watershed
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap, relabel
 
@@ -50,6 +50,8 @@ class DynamicsParams(Params):
 
 class _ForegroundCodec(Codec[P]):
     """Targets of foreground methods, whatever their decoding."""
+
+    surroundings: ClassVar[int | None] = 2
 
     def __init__(
         self,
@@ -87,6 +89,12 @@ class _ForegroundCodec(Codec[P]):
     def _instances(self, labels: LabelMap) -> Instances:
         return Instances(labels.shape, labels=close_seams(labels) if self.split else labels)
 
+    def _with_seams(self, support: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Add the px that `close_seams` may give to nuclei, so that those on both sides are one part."""
+        if not self.split:
+            return support
+        return cv2.dilate(support.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)  # type: ignore[no-any-return]
+
 
 class BinaryCodec(_ForegroundCodec[BinaryParams]):
     """Foreground maps whose 8-connected components are the nuclei.
@@ -108,6 +116,10 @@ class BinaryCodec(_ForegroundCodec[BinaryParams]):
         """Return the components of the thresholded ``foreground``."""
         nuclear = np.asarray(maps["foreground"][0]) > params.threshold
         return self._instances(connected_components(nuclear, 8)[0])
+
+    def support(self, maps: Mapping[str, Array], params: BinaryParams) -> NDArray[np.bool_]:
+        """Mark the nuclear px, and with `split` those around them."""
+        return self._with_seams(np.asarray(maps["foreground"][0]) > params.threshold)
 
 
 class BinaryDynamicsCodec(_ForegroundCodec[DynamicsParams]):
@@ -134,6 +146,13 @@ class BinaryDynamicsCodec(_ForegroundCodec[DynamicsParams]):
         probability = np.asarray(maps["foreground"][0], np.float32)
         levels = np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
         return self._instances(dynamics_watershed(levels, probability > params.p2, params.p1))
+
+    def support(self, maps: Mapping[str, Array], params: DynamicsParams) -> NDArray[np.bool_]:
+        """Mark the nuclear px, those of little lower probability, and with `split` those around them."""
+        probability = np.asarray(maps["foreground"][0], np.float32)
+        levels = np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
+        lowest = 255 * params.p2 - 1  # levels are rounded
+        return self._with_seams(dynamics_support(levels, probability > params.p2, lowest, params.p1))
 
 
 @compiled

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import cc3d
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from postproc.compiled import compiled
 from postproc.instances import LabelMap
+from postproc.runs import Runs, areas, draw_runs, find_runs, join_runs
 
 Connectivity = Literal[4, 8]
+Mask = NDArray[np.bool_]
 
 
 def connected_components(
-    image: NDArray[np.bool_] | NDArray[np.integer[Any]], connectivity: Connectivity = 8
+    image: Mask | NDArray[np.integer[Any]], connectivity: Connectivity = 8
 ) -> tuple[LabelMap, int]:
     """Number the connected components of a mask, or of each label of a label map.
 
@@ -25,16 +25,43 @@ def connected_components(
         connectivity: 4 or 8 neighbours.
 
     Returns:
-        int32 (H, W), components 1..N in an order that depends on the image alone, and N.
+        int32 (H, W), components 1..N in raster order of their first pixel, and N.
     """
-    if image.size == 0:
-        return np.zeros(image.shape, np.int32), 0
-    array = np.ascontiguousarray(image)
-    if array.dtype == np.bool_:
-        # cc3d 4.1.1 mislabels bool images over 8 neighbours (even background pixels); integers take another path.
-        array = array.view(np.uint8)
-    labels, count = cc3d.connected_components(array, connectivity=connectivity, out_dtype=np.uint32, return_N=True)
-    return np.asarray(labels).view(np.int32), int(count)
+    runs = find_runs(image)
+    component, count = join_runs(runs, connectivity)
+    return draw_runs(runs, component, image.shape[1]), count
+
+
+def large_components(mask: Mask, minimum: int) -> tuple[LabelMap, int]:
+    """Number the 4-connected components of at least `minimum` px, in raster order of their first pixel.
+
+    Equal to `remove_small` of `connected_components`.
+
+    Args:
+        mask: bool (H, W).
+        minimum: Smallest area that is kept, in px.
+
+    Returns:
+        int32 (H, W), components 1..N, and N.
+    """
+    runs, component, count = _large(mask, minimum)
+    return draw_runs(runs, component, mask.shape[1]), count
+
+
+def without_small(mask: Mask, minimum: int) -> Mask:
+    """Return a mask without its 4-connected components of fewer than `minimum` px."""
+    runs, component, _ = _large(mask, minimum)
+    kept = np.array(mask, order="C")
+    _write(kept, runs, component == 0, False)
+    return kept
+
+
+def _large(mask: Mask, minimum: int) -> tuple[Runs, NDArray[np.int32], int]:
+    """Return the runs of a mask, the large component of each (0 = small), and how many of these there are."""
+    runs = find_runs(mask)
+    component, count = join_runs(runs, 4)
+    new, kept = _numbers(areas(runs, component, count), minimum)
+    return runs, new[component], kept
 
 
 def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
@@ -47,25 +74,9 @@ def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
     Returns:
         int32 (H, W), ids 1..N without gaps.
     """
-    return _renumbered(np.ascontiguousarray(labels), int(labels.max(initial=0)), minimum)
-
-
-@compiled
-def _renumbered(labels: LabelMap, count: int, minimum: int) -> LabelMap:
-    area = np.zeros(count + 1, np.int64)
-    for own in labels.ravel():
-        area[own] += 1
-    new = np.zeros(count + 1, np.int32)
-    kept = 0
-    for label in range(1, count + 1):
-        if area[label] >= max(minimum, 1):
-            kept += 1
-            new[label] = kept
-    result = np.empty_like(labels)
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            result[y, x] = new[labels[y, x]]
-    return result
+    runs = find_runs(labels)
+    new, _ = _numbers(areas(runs, runs.value, int(runs.value.max(initial=0))), minimum)
+    return draw_runs(runs, new[runs.value], labels.shape[1])
 
 
 def compact(labels: LabelMap) -> LabelMap:
@@ -73,16 +84,44 @@ def compact(labels: LabelMap) -> LabelMap:
     return remove_small(labels, 1)
 
 
-def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _numbers(area: NDArray[np.int64], minimum: int) -> tuple[NDArray[np.int32], int]:
+    """Return int32 (N + 1,), the new id of each object (0 = dropped), and how many are kept."""
+    kept = area >= max(minimum, 1)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32), int(kept.sum())
+
+
+def fill_holes(mask: Mask) -> Mask:
     """Fill the background that no path over 4 neighbours joins to the border of the image.
 
     Equal to ``scipy.ndimage.binary_fill_holes``.
     """
-    height, width = mask.shape
-    padded = np.zeros((height + 2, width + 2), np.uint8)
-    padded[1:-1, 1:-1] = mask
-    cv2.floodFill(padded, None, (0, 0), 2, flags=4)
-    return np.asarray(padded[1:-1, 1:-1] != 2)
+    filled = np.array(mask, order="C")
+    runs = find_runs(~filled)
+    component, count = join_runs(runs, 4)
+    outside = _on_border(runs, component, count, mask.shape[1])
+    _write(filled, runs, ~outside[component], True)
+    return filled
+
+
+@compiled
+def _on_border(runs: Runs, component: NDArray[np.int32], count: int, width: int) -> Mask:
+    """Mark the components with a pixel on the border of the image, bool (count + 1,)."""
+    place, _, first = runs
+    found = np.zeros(count + 1, np.bool_)
+    for run in range(component.size):
+        y, start, stop = place[run]
+        if y == 0 or y == first.size - 2 or start == 0 or stop == width:
+            found[component[run]] = True
+    return found
+
+
+@compiled
+def _write(mask: Mask, runs: Runs, chosen: Mask, value: bool) -> None:
+    place, _, _ = runs
+    for run in range(chosen.size):
+        if chosen[run]:
+            mask[place[run, 0], place[run, 1] : place[run, 2]] = value
 
 
 @compiled

@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.compiled import compiled
-from postproc.dynamics import dynamics_watershed
+from postproc.dynamics import dynamics_support, dynamics_watershed
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
+from postproc.runs import Runs, find_runs
 
 Target = Literal["raw", "normalised"]
+FloatMap = NDArray[np.float32]
 
 GREY = 255
 """Largest level of the official post-processing, which works on 8-bit maps."""
 
+_FAR = np.float32(1e9)  # larger than any image
+ROUNDING = 1e-3
+"""More than the rounding errors of a level."""
 P1_UNIT, P2_UNIT = 0.3, 0.1
 """What 1 in `DistanceParams` stands for in normalised maps, as shares of a nucleus' largest distance."""
 
@@ -59,14 +63,15 @@ class DistanceCodec(Codec[DistanceParams]):
     Args:
         target: ``raw`` distances in px (what DIST uses) or ``normalised`` to [0, 1] in each nucleus (the
             paper's alternative, section IV-C).
-        line: Leave the pixels along the watershed between two nuclei empty, as early versions of the official
-            code did (see `postproc.dynamics.dynamics_watershed`).
+        line: Leave the pixels along the watershed between two nuclei empty, as the official code at the time of the
+            submission did (see `postproc.dynamics.dynamics_watershed`).
 
     Raises:
         ConfigError: If `target` is neither.
     """
 
     params_type: ClassVar[type[Params]] = DistanceParams
+    surroundings: ClassVar[int | None] = 1
 
     def __init__(self, target: Target = "raw", *, line: bool = False) -> None:
         if target not in ("raw", "normalised"):
@@ -108,15 +113,24 @@ class DistanceCodec(Codec[DistanceParams]):
         labels = dynamics_watershed(truncated, distance > p2, p1, line=self.line)
         return Instances(labels.shape, labels=labels)
 
+    def support(self, maps: Mapping[str, Array], params: DistanceParams) -> NDArray[np.bool_]:
+        """Mark the nuclear px, and others from which maxima might rise."""
+        distance = np.asarray(maps["distance"][0], np.float32)
+        p1, p2, unit = params.p1, params.p2, 1
+        if self.target == "normalised":
+            p1, p2, unit = p1 * P1_UNIT * GREY, p2 * P2_UNIT, GREY
+        levels = np.clip(distance * unit, 0, GREY).astype(np.uint8)
+        return dynamics_support(levels, distance > p2, p2 * unit - ROUNDING, p1)
 
-def chessboard(labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+
+def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
     """Measure how far each nuclear pixel is from anything else, in the chessboard metric.
 
     "Anything else" is background or another nucleus inside the image; the border of the image is neither.
     Where one nucleus fills the image, only the outside bounds the distance; that to the outside is returned.
 
-    A pixel at distance d > 1 from anything else is at distance d - 1 from the nearest pixel that has a
-    differing 8-neighbour, so one distance transform over all nuclei at once is exact.
+    Two scans (Rosenfeld and Pfaltz 1966) over the runs of the nuclei are exact for all nuclei at once, if a
+    neighbour of another label counts as one of distance 0.
 
     Args:
         labels: (H, W), 0 = background; any ids.
@@ -124,37 +138,65 @@ def chessboard(labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
     Returns:
         float32 (H, W) in px, 0 on background, 1 on the outermost pixels of a nucleus.
     """
-    if not labels.any():
-        return np.zeros(labels.shape, np.float32)
-    inner = interior(np.ascontiguousarray(labels))
-    if inner.all():
-        outside = cv2.distanceTransform(np.pad(inner, 1), cv2.DIST_C, 3)[1:-1, 1:-1]
-        return np.ascontiguousarray(outside, np.float32)
-    distance = np.asarray(cv2.distanceTransform(inner, cv2.DIST_C, 3), np.float32)
-    return np.where(labels != 0, distance + 1, np.float32(0))
+    array = np.ascontiguousarray(labels)
+    distance = np.zeros(array.shape, np.float32)
+    runs = find_runs(array)
+    if runs.value.size:
+        _scan(array, runs, distance, down=True)
+        _scan(array, runs, distance, down=False)
+        if distance[0, 0] >= _FAR:
+            return _from_outside(array.shape)
+    return distance
 
 
 @compiled
-def interior(labels: Array) -> NDArray[np.uint8]:
-    """Return uint8 (H, W): 1 where all 8 neighbours inside the image have the pixel's own label."""
+def _scan(labels: Array, runs: Runs, distance: FloatMap, down: bool) -> None:
+    """Let each pixel learn from the row before it and from its neighbour in its row, downwards or upwards."""
+    place, value, _ = runs
     height, width = labels.shape
-    same = np.zeros((height, width), np.uint8)
-    for y in range(height):
-        up, down = max(y - 1, 0), min(y + 1, height - 1)
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            label = labels[y, x]
-            same[y, x] = (
-                labels[up, left] == label
-                and labels[up, x] == label
-                and labels[up, right] == label
-                and labels[y, left] == label
-                and labels[y, right] == label
-                and labels[down, left] == label
-                and labels[down, x] == label
-                and labels[down, right] == label
-            )
-    return same
+    near = np.empty(width + 2, np.float32)
+    step = 1 if down else -1
+    for k in range(value.size):
+        run = k if down else value.size - 1 - k
+        y, start, stop = place[run]
+        before = y - step
+        if 0 <= before < height:
+            _row_before(labels[before], distance[before], value[run], start, stop, near)
+        else:
+            near[: stop - start] = _FAR
+        row = distance[y, start:stop]
+        if down:
+            last = _FAR if start == 0 else np.float32(0)
+            for i in range(row.size):
+                last = min(last, near[i]) + np.float32(1)
+                row[i] = last
+        else:
+            last = _FAR if stop == width else np.float32(0)
+            for k in range(row.size):
+                i = row.size - 1 - k
+                last = min(min(last, near[i]) + np.float32(1), row[i])
+                row[i] = last
+
+
+@compiled
+def _row_before(labels: Array, distance: Array, label: Any, start: int, stop: int, near: Array) -> None:
+    """Write the least distance of the three neighbours in an adjacent row, for the columns of a run."""
+    low, high = max(start - 1, 0), min(stop + 1, labels.size)
+    theirs, values, inside = labels[low:high], distance[low:high], near[low - start + 1 : high - start + 1]
+    for i in range(inside.size):  # loops from 0 over slices become vector instructions
+        inside[i] = values[i] if theirs[i] == label else np.float32(0)
+    if start == 0:
+        near[0] = _FAR
+    if stop == labels.size:
+        near[stop - start + 1] = _FAR
+    for i in range(stop - start):
+        near[i] = min(min(near[i], near[i + 1]), near[i + 2])
+
+
+def _from_outside(shape: tuple[int, int]) -> FloatMap:
+    """Return the chessboard distance to the nearest pixel outside of the image, float32 (H, W)."""
+    rows, columns = (np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in shape)
+    return np.minimum(rows[:, None], columns).astype(np.float32)
 
 
 @compiled

@@ -25,8 +25,8 @@ def dynamics_watershed(
         levels: uint8 (H, W), the map in whole levels; level 0 is never a nucleus.
         foreground: bool (H, W), the pixels that may belong to nuclei; parts without a maximum are dropped.
         p1: Dynamics that a maximum must exceed, in levels.
-        line: Leave empty what has another nucleus among its 8 neighbours: both sides of every split. Early
-            versions of the official code and its copy in HoVer-Net's comparison do; the current one does not.
+        line: Leave empty what has another nucleus among its 8 neighbours: both sides of every split. Stored
+            versions of the official code differ in this; that of the submitted paper does, the paper says nothing.
 
     Returns:
         int32 (H, W), ids 1..N.
@@ -35,4 +35,23 @@ def dynamics_watershed(
     maxima = regional_maxima(cut) & (cut > 0) & foreground
     markers, _ = connected_components(maxima, 8)
     labels = watershed(255 - cut, markers, foreground, ties="raster")
-    return compact(labels * separate(labels)) if line else labels
+    return compact(np.where(separate(labels), labels, 0)) if line else labels
+
+
+def dynamics_support(
+    levels: NDArray[np.uint8], foreground: NDArray[np.bool_], lowest: float, p1: float
+) -> NDArray[np.bool_]:
+    """Mark the px that decide about each other in `dynamics_watershed`, bool (H, W).
+
+    A px of the foreground, of level l, keeps at least l - p1 when maxima are cut off. What lies beyond a px of a lower
+    level cannot raise it above that, so that only px of at least the lowest level in the foreground - p1 count; and
+    level 0 is never part of a maximum.
+
+    Args:
+        levels: As in `dynamics_watershed`.
+        foreground: Likewise.
+        lowest: No px of the foreground, anywhere in the image, is of a lower level.
+        p1: As in `dynamics_watershed`.
+    """
+    depth = int(p1) if p1 >= 1 else 0
+    return np.asarray((levels >= max(int(lowest) - depth, 1)) | foreground, np.bool_)

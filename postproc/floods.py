@@ -1,359 +1,317 @@
-"""The compiled loops of `postproc.watershed`."""
+"""The compiled loops of `postproc.watershed`: one component of the mask at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from postproc.compiled import compiled
+from postproc.runs import Runs
 
 Image = NDArray[Any]
-Seeds = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+
+_OUTSIDE = np.int32(-(2**31))  # no id: what a crop holds where nothing may be flooded
+_SIGN = np.int32(-(2**31))  # the sign bit of a float32
+_MAGNITUDE = np.int32(2**31 - 1)  # its other bits
+
+
+class Crop(NamedTuple):
+    """Room for one component of the mask and a margin of 1 px, so that loops need no bounds and stay in the cache.
+
+    Attributes:
+        label: int32, ids; 0 = free, `_OUTSIDE` = not in the component. All `_OUTSIDE` between components.
+        level: int32, priorities.
+        queue: int64, whatever waits to be flooded.
+        place: int32, positions in the order in which they entered the queue.
+    """
+
+    label: NDArray[np.int32]
+    level: NDArray[np.int32]
+    queue: Numbers
+    place: NDArray[np.int32]
 
 
 @compiled
-def prepare(output: Image, components: Image, count: int) -> tuple[Seeds, Seeds]:
-    """Fill the components that hold one marker, and list the seeds of those that hold several.
+def flood_components(
+    image: Image, markers: Image, output: Image, runs: Runs, component: Image, count: int, exact: bool
+) -> bool:
+    """Flood every component of a mask from the markers inside it.
 
     Args:
-        output: int32 (H, W), the markers inside the mask; filled in place.
-        components: int32 (H, W), 4-connected components of the mask.
+        image: int32 (H, W), priorities of 0 and more, or the bits of float32 numbers.
+        markers: int32 (H, W), 0 = none.
+        output: int32 (H, W) of zeros; filled in place.
+        runs: Runs of the mask.
+        component: int32 (R,), 4-connected component of each run.
         count: Number of components.
-
-    Returns:
-        Flat positions of the seeds, ordered by component and raster position; and int64 (count + 2,), where
-        the seeds of component c begin. A seed is a marker pixel with an unlabelled neighbour in the mask.
-    """
-    height, width = output.shape
-    marker = np.zeros(count + 1, output.dtype)
-    several = np.zeros(count + 1, np.bool_)
-    for y in range(height):
-        for x in range(width):
-            label = output[y, x]
-            if label != 0:
-                component = components[y, x]
-                if marker[component] == 0:
-                    marker[component] = label
-                elif marker[component] != label:
-                    several[component] = True
-    number = np.zeros(count + 2, np.int64)
-    border = np.zeros((height, width), np.bool_)
-    for y in range(height):
-        for x in range(width):
-            component = components[y, x]
-            if component == 0:
-                continue
-            if not several[component]:
-                output[y, x] = marker[component]
-            elif output[y, x] != 0 and _has_free(output, components, y, x):
-                border[y, x] = True
-                number[component + 1] += 1
-    first = np.cumsum(number)
-    seeds = np.empty(first[-1], np.int64)
-    place = first.copy()
-    for y in range(height):
-        for x in range(width):
-            if border[y, x]:
-                component = components[y, x]
-                seeds[place[component]] = y * width + x
-                place[component] += 1
-    return seeds, first
-
-
-@compiled
-def _has_free(output: Image, components: Image, y: int, x: int) -> bool:
-    height, width = output.shape
-    return bool(
-        (y > 0 and components[y - 1, x] != 0 and output[y - 1, x] == 0)
-        or (x > 0 and components[y, x - 1] != 0 and output[y, x - 1] == 0)
-        or (x < width - 1 and components[y, x + 1] != 0 and output[y, x + 1] == 0)
-        or (y < height - 1 and components[y + 1, x] != 0 and output[y + 1, x] == 0)
-    )
-
-
-@compiled
-def _neighbour(position: int, x: int, side: int, width: int, size: int) -> int:
-    """Return the flat position of the neighbour above, left, right or below (side 0 to 3), -1 outside.
-
-    The column `x` of `position` is an argument, since a division per neighbour would cost more than the rest.
-    """
-    if side == 0:
-        return position - width if position >= width else -1
-    if side == 1:
-        return position - 1 if x > 0 else -1
-    if side == 2:
-        return position + 1 if x < width - 1 else -1
-    return position + width if position < size - width else -1
-
-
-@compiled
-def flood_levels(values: Image, mask: Image, output: Image, seeds: Seeds, first: Seeds) -> None:
-    """Flood the components with several markers of an 8-bit image; one queue per grey level.
-
-    Args:
-        values: uint8 (H, W).
-        mask: bool (H, W).
-        output: int32 (H, W), what `prepare` left; filled in place.
-        seeds: What `prepare` listed.
-        first: Where the seeds of each component begin.
-    """
-    width = values.shape[1]
-    image, inside, label = values.ravel(), mask.ravel(), output.ravel()
-    after = np.empty(image.size, np.int32)
-    head = np.full(256, -1, np.int32)
-    tail = np.full(256, -1, np.int32)
-    for component in range(1, first.size - 1):
-        here = seeds[first[component] : first[component + 1]]
-        if here.size == 0:
-            continue
-        low, high = 255, 0
-        for position in here:
-            level = int(image[position])
-            _append(head, tail, after, level, position)
-            low, high = min(low, level), max(high, level)
-        level = low
-        while level <= high:
-            position = int(head[level])
-            if position < 0:
-                level += 1
-                continue
-            head[level] = after[position]
-            x = position % width
-            for side in range(4):
-                near = _neighbour(position, x, side, width, image.size)
-                if near >= 0 and inside[near] and label[near] == 0:
-                    label[near] = label[position]
-                    up = max(level, int(image[near]))
-                    _append(head, tail, after, up, near)
-                    high = max(high, up)
-
-
-@compiled
-def _append(head: Image, tail: Image, after: Image, level: int, position: int) -> None:
-    after[position] = -1
-    if head[level] < 0:
-        head[level] = position
-    else:
-        after[tail[level]] = position
-    tail[level] = position
-
-
-@compiled
-def flood_heap(values: Image, mask: Image, output: Image, seeds: Seeds, first: Seeds, exact: bool) -> bool:
-    """Flood the components with several markers of a floating-point image; one heap at a time.
-
-    Args:
-        values: float64 (H, W).
-        mask: bool (H, W).
-        output: int32 (H, W), what `prepare` left; filled in place.
-        seeds: What `prepare` listed.
-        first: Where the seeds of each component begin.
-        exact: Stop where the order of equal seeds decides.
+        exact: Stop where the order of seeds of equal level decides.
 
     Returns:
         True if it stopped.
     """
-    width = values.shape[1]
-    image, inside, label = values.ravel(), mask.ravel(), output.ravel()
-    value = np.empty(1024, values.dtype)
-    entry = np.empty((1024, 2), np.int32)  # time of entry, position
-    for component in range(1, first.size - 1):
-        here = seeds[first[component] : first[component + 1]]
-        if here.size == 0:
+    only, several = _only_marker(markers, runs, component, count)
+    members, first = _by_component(component, several)
+    _fill(output, runs, component, only)
+    crop = _new_crop(0)
+    for c in range(1, count + 1):
+        if not several[c]:
             continue
-        if exact and order_matters(values, mask, output, here):
+        own = members[first[c] : first[c + 1]]
+        left, right = _extent(runs, own)
+        top, stride = runs.place[own[0], 0], right - left + 2
+        need = (runs.place[own[-1], 0] - top + 3) * stride + 1
+        if need > crop.label.size:
+            crop = _new_crop(2 * need)
+        origin = (1 - top) * stride + 1 - left  # position of pixel (0, 0)
+        free = _load(image, markers, runs, own, origin, stride, crop)
+        seeds = _list_seeds(runs, own, origin, stride, crop)
+        if exact and order_matters(crop.label, crop.level, stride, crop.place[:seeds]):
             return True
-        size = 0
-        time = 0
-        for position in here:
-            if size == value.size:
-                value, entry = _grown(value, entry)
-            size = _push(value, entry, size, image[position], time, position)
-            time += 1
-        while size:
-            level, position = value[0], int(entry[0, 1])
-            size = _pop(value, entry, size)
-            x = position % width
-            for side in range(4):
-                near = _neighbour(position, x, side, width, image.size)
-                if near >= 0 and inside[near] and label[near] == 0:
-                    label[near] = label[position]
-                    if size == value.size:
-                        value, entry = _grown(value, entry)
-                    size = _push(value, entry, size, max(level, image[near]), time, near)
-                    time += 1
+        _flood(crop, stride, seeds, free)
+        _store(output, runs, own, origin, stride, crop)
     return False
 
 
 @compiled
-def _grown(value: Image, entry: Image) -> tuple[Image, Image]:
-    more_value = np.empty(2 * value.size, value.dtype)
-    more_entry = np.empty((2 * value.size, 2), entry.dtype)
-    more_value[: value.size] = value
-    more_entry[: value.size] = entry
-    return more_value, more_entry
+def _only_marker(markers: Image, runs: Runs, component: Image, count: int) -> tuple[Image, Image]:
+    """Return the first marker of each component (0 = none), and whether it has others."""
+    place, _, _ = runs
+    only = np.zeros(count + 1, np.int32)
+    several = np.zeros(count + 1, np.bool_)
+    for run in range(component.size):
+        own = component[run]
+        label = only[own]
+        for marker in markers[place[run, 0], place[run, 1] : place[run, 2]]:
+            if marker != label and marker != 0:
+                if label == 0:
+                    only[own] = label = marker
+                else:
+                    several[own] = True
+                    break
+    return only, several
 
 
 @compiled
-def _push(value: Image, entry: Image, size: int, new: Any, time: int, position: int) -> int:
-    """Insert an element; it is younger than all others, so equal values stay above it."""
-    child = size
-    while child > 0:
-        parent = (child - 1) >> 1
-        if not new < value[parent]:
-            break
-        value[child] = value[parent]
-        entry[child, 0], entry[child, 1] = entry[parent, 0], entry[parent, 1]
-        child = parent
-    value[child] = new
-    entry[child, 0], entry[child, 1] = time, position
-    return size + 1
+def _fill(output: Image, runs: Runs, component: Image, label: Image) -> None:
+    """Give the pixels of each component its label."""
+    place, _, _ = runs
+    for run in range(component.size):
+        for x in range(place[run, 1], place[run, 2]):
+            output[place[run, 0], x] = label[component[run]]
 
 
 @compiled
-def _pop(value: Image, entry: Image, size: int) -> int:
-    """Remove the first element by (value, time).
+def _by_component(component: Image, chosen: Image) -> tuple[Numbers, Numbers]:
+    """List the runs of each chosen component in raster order, and where the list of each begins."""
+    first = np.zeros(chosen.size + 1, np.int64)
+    for own in component:
+        if chosen[own]:
+            first[own + 1] += 1
+    first = np.cumsum(first)
+    place = first.copy()
+    members = np.empty(first[-1], np.int64)
+    for run in range(component.size):
+        own = component[run]
+        if chosen[own]:
+            members[place[own]] = run
+            place[own] += 1
+    return members, first
 
-    The hole at the top sinks to a leaf, one comparison a level, and the last element rises from there.
-    """
-    size -= 1
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= size:
-            break
-        right = child + 1
-        if right < size and (
-            value[right] < value[child] or (value[right] == value[child] and entry[right, 0] < entry[child, 0])
-        ):
-            child = right
-        value[hole] = value[child]
-        entry[hole, 0], entry[hole, 1] = entry[child, 0], entry[child, 1]
-        hole = child
-    last, time = value[size], entry[size, 0]
-    while hole > 0:
-        parent = (hole - 1) >> 1
-        if value[parent] < last or (value[parent] == last and entry[parent, 0] < time):
-            break
-        value[hole] = value[parent]
-        entry[hole, 0], entry[hole, 1] = entry[parent, 0], entry[parent, 1]
-        hole = parent
-    value[hole] = last
-    entry[hole, 0], entry[hole, 1] = time, entry[size, 1]
+
+@compiled
+def _extent(runs: Runs, own: Numbers) -> tuple[int, int]:
+    """Return the first column of some runs and the column after the last."""
+    left, right = runs.place[own[0], 1], runs.place[own[0], 2]
+    for run in own:
+        left, right = min(left, runs.place[run, 1]), max(right, runs.place[run, 2])
+    return left, right
+
+
+@compiled
+def _new_crop(size: int) -> Crop:
+    label = np.full(size, _OUTSIDE, np.int32)
+    return Crop(label, np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int32))
+
+
+@compiled
+def _load(image: Image, markers: Image, runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
+    """Copy a component into the crop; return how many of its pixels are free."""
+    free = 0
+    for run in own:
+        y, start, stop = runs.place[run]
+        here = origin + y * stride
+        label, level = crop.label[here + start : here + stop], crop.level[here + start : here + stop]
+        values, ids = image[y, start:stop], markers[y, start:stop]
+        for i in range(label.size):
+            label[i] = ids[i]
+            free += ids[i] == 0
+            level[i] = _rank(values[i])
+    return free
+
+
+@compiled
+def _rank(value: Any) -> Any:
+    """Turn a level, or the bits of a float32, into an int32 of the same order; -0.0 equals 0.0."""
+    bits = np.int32(value)
+    if bits >= 0:
+        return bits
+    return np.int32(0) if bits == _SIGN else bits ^ _MAGNITUDE
+
+
+@compiled
+def _store(output: Image, runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> None:
+    """Copy the labels of a component back and clear the crop."""
+    for run in own:
+        y, start, stop = runs.place[run]
+        here = origin + y * stride
+        for x in range(start, stop):
+            output[y, x] = crop.label[here + x]
+            crop.label[here + x] = _OUTSIDE
+
+
+@compiled
+def _has_free(label: Image, position: int, stride: int) -> bool:
+    return bool(
+        label[position - stride] == 0
+        or label[position - 1] == 0
+        or label[position + 1] == 0
+        or label[position + stride] == 0
+    )
+
+
+@compiled
+def _list_seeds(runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
+    """Enter the marker pixels that have a free neighbour, in raster order; return how many there are."""
+    size = 0
+    for run in own:
+        y, start, stop = runs.place[run]
+        here = origin + y * stride
+        for position in range(here + start, here + stop):
+            if crop.label[position] != 0 and _has_free(crop.label, position, stride):
+                crop.place[size] = position
+                size += 1
     return size
 
 
 @compiled
-def order_matters(values: Image, mask: Image, output: Image, here: Seeds) -> bool:
-    """Tell whether the order of seeds of equal value may change the watershed of one component.
+def _flood(crop: Crop, stride: int, seeds: int, free: int) -> None:
+    """Flood the free pixels of a crop in the order (level, time of entry).
 
-    Seeds of one value leave the queue one after the other, before whatever they add. Their order decides at
+    An element of the queue holds its level in the upper half and its time in the lower one, so one comparison
+    orders two of them. The queue is a binary heap. A pixel without free neighbours never enters it.
+    """
+    label, level, heap, place = crop
+    for time in range(seeds):
+        heap[time] = (np.int64(level[place[time]]) << 32) | time
+    heap[:seeds].sort()  # a sorted list is a heap
+    size = entered = seeds
+    while free > 0 and size > 0:
+        now = heap[0] >> 32
+        position = place[heap[0] & 0xFFFFFFFF]
+        own = label[position]
+        waiting = True  # the first element is done with, but not removed
+        for side in (-stride, -1, 1, stride):
+            near = position + side
+            if label[near] != 0:
+                continue
+            label[near] = own
+            free -= 1
+            if not _has_free(label, near, stride):
+                continue
+            element = (max(now, np.int64(level[near])) << 32) | entered
+            place[entered] = near
+            entered += 1
+            if waiting:
+                _sink(heap, size, element)
+                waiting = False
+            else:
+                _rise(heap, size, element)
+                size += 1
+        if waiting:
+            size -= 1
+            if size > 0:
+                _sink(heap, size, heap[size])
+
+
+@compiled
+def _sink(heap: Numbers, size: int, element: int) -> None:
+    """Put an element in place of the first one of a binary heap."""
+    hole, child = 0, 1
+    while child < size:
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if element <= heap[child]:
+            break
+        heap[hole] = heap[child]
+        hole = child
+        child = 2 * hole + 1
+    heap[hole] = element
+
+
+@compiled
+def _rise(heap: Numbers, size: int, element: int) -> None:
+    """Append an element to a binary heap of `size` elements."""
+    hole = size
+    while hole > 0:
+        parent = (hole - 1) >> 1
+        if heap[parent] <= element:
+            break
+        heap[hole] = heap[parent]
+        hole = parent
+    heap[hole] = element
+
+
+@compiled
+def order_matters(label: Image, level: Image, stride: int, seeds: Image) -> bool:
+    """Tell whether the order of seeds of equal level may change the watershed of one component.
+
+    Seeds of one level leave the queue one after the other, before whatever they add. Their order decides at
     most where two of them, of different labels, add pixels of equal priority: elements of different priority
     never compare their times, and elements of one label that stand together in the queue may be permuted
     (what they add stands together again, and is the same set).
 
     Args:
-        values: (H, W).
-        mask: bool (H, W).
-        output: int32 (H, W), the markers.
-        here: Flat positions of the seeds of the component.
+        label: Flat crop of the ids; 0 = free.
+        level: Flat crop of the priorities.
+        stride: Columns of the crop.
+        seeds: Positions of the seeds.
     """
-    width = values.shape[1]
-    image, inside, label = values.ravel(), mask.ravel(), output.ravel()
-    seeds = here[np.argsort(image[here])]
+    keys = np.empty(seeds.size, np.int64)
+    for k in range(seeds.size):
+        keys[k] = (np.int64(level[seeds[k]]) << 32) | seeds[k]
+    keys.sort()
+    ordered = keys & 0xFFFFFFFF
     start = 0
-    while start < seeds.size:
-        level = image[seeds[start]]
+    while start < ordered.size:
         stop = start + 1
         mixed = False
-        while stop < seeds.size and image[seeds[stop]] == level:
-            mixed |= label[seeds[stop]] != label[seeds[start]]
+        while stop < ordered.size and keys[stop] >> 32 == keys[start] >> 32:
+            mixed |= label[ordered[stop]] != label[ordered[start]]
             stop += 1
-        if mixed:
-            added = np.empty(4 * (stop - start), values.dtype)
-            owner = np.empty(4 * (stop - start), label.dtype)
-            size = 0
-            for position in seeds[start:stop]:
-                x = position % width
-                for side in range(4):
-                    near = _neighbour(position, x, side, width, image.size)
-                    if near >= 0 and inside[near] and label[near] == 0:
-                        added[size], owner[size] = max(level, image[near]), label[position]
-                        size += 1
-            order = np.argsort(added[:size])
-            for k in range(1, size):
-                one, other = order[k - 1], order[k]
-                if added[one] == added[other] and owner[one] != owner[other]:
-                    return True
+        if mixed and _adds_equal(label, level, stride, ordered[start:stop]):
+            return True
         start = stop
     return False
 
 
 @compiled
-def flood_like_skimage(values: Image, mask: Image, markers: Image) -> Image:
-    """Flood a whole image as scikit-image (to 0.26) does, equal seeds included.
-
-    That order follows from every comparison in the heap's history, so all marker pixels enter one textbook
-    binary heap in raster order, with time 0.
-
-    Args:
-        values: (H, W).
-        mask: bool (H, W).
-        markers: int32 (H, W), 0 outside of the mask.
-
-    Returns:
-        int32 (H, W).
-    """
-    width = values.shape[1]
-    output = markers.copy()
-    image, inside, label = values.ravel(), mask.ravel(), output.ravel()
-    value = np.empty(1024, values.dtype)
-    entry = np.empty((1024, 2), np.int32)
+def _adds_equal(label: Image, level: Image, stride: int, seeds: Image) -> bool:
+    """Tell whether two seeds of different labels add pixels of equal priority; the seeds have one level."""
+    added = np.empty(4 * seeds.size, np.int64)
     size = 0
-    time = 0
-    for position in range(label.size):
-        if label[position] != 0:
-            if size == value.size:
-                value, entry = _grown(value, entry)
-            size = _push(value, entry, size, image[position], 0, position)
-    while size:
-        level, position = value[0], int(entry[0, 1])
-        size = _pop_by_swaps(value, entry, size)
-        x = position % width
-        for side in range(4):
-            near = _neighbour(position, x, side, width, image.size)
-            if near >= 0 and inside[near] and label[near] == 0:
-                label[near] = label[position]
-                if size == value.size:
-                    value, entry = _grown(value, entry)
-                time += 1
-                size = _push(value, entry, size, max(level, image[near]), time, near)
-    return output
-
-
-@compiled
-def _pop_by_swaps(value: Image, entry: Image, size: int) -> int:
-    """Remove the first element: the last one takes its place and sinks while a child is strictly smaller."""
-    size -= 1
-    last, time, position = value[size], entry[size, 0], entry[size, 1]
-    hole = 0
-    while True:
-        left, right = 2 * hole + 1, 2 * hole + 2
-        if left >= size:
-            break
-        child = hole
-        best, best_time = last, time
-        if value[left] < best or (value[left] == best and entry[left, 0] < best_time):
-            child, best, best_time = left, value[left], entry[left, 0]
-        if right < size and (value[right] < best or (value[right] == best and entry[right, 0] < best_time)):
-            child = right
-        if child == hole:
-            break
-        value[hole] = value[child]
-        entry[hole, 0], entry[hole, 1] = entry[child, 0], entry[child, 1]
-        hole = child
-    value[hole] = last
-    entry[hole, 0], entry[hole, 1] = time, position
-    return size
+    for position in seeds:
+        for side in (-stride, -1, 1, stride):
+            near = position + side
+            if label[near] == 0:
+                priority = np.int64(max(level[position], level[near]))
+                added[size] = (priority << 32) | np.int64(label[position])
+                size += 1
+    pairs = added[:size]
+    pairs.sort()
+    for k in range(1, size):  # noqa: SIM110 -- compiled
+        if pairs[k] != pairs[k - 1] and pairs[k] >> 32 == pairs[k - 1] >> 32:
+            return True
+    return False

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.codec import Array, Codec, Maps, Params, Targets, one_hot, tunable
+from postproc.codec import Array, Codec, Maps, Params, Survey, Targets, one_hot, tunable
 from postproc.compiled import compiled
-from postproc.components import compact, connected_components, fill_holes, remove_small
+from postproc.components import compact, fill_holes, large_components, without_small
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances, LabelMap
+from postproc.runs import Runs, find_runs, join_runs
 from postproc.types import majority_of_probabilities, type_map
 from postproc.watershed import watershed
 
@@ -24,6 +25,8 @@ FloatMap = NDArray[np.float32]
 
 SOBEL = 21
 """Side of the Sobel kernel in px, at 40x."""
+SLOPES = ("horizontal", "vertical")
+"""Names of the two derivatives in a survey of an image."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class HoverCodec(Codec[HoverParams]):
     """
 
     params_type: ClassVar[type[Params]] = HoverParams
+    surroundings: ClassVar[int | None] = SOBEL // 2 + 1
 
     def __init__(self, types: int = 0, energy: Energy = "sobel", markers: Markers = "sobel") -> None:
         if types < 0:
@@ -102,28 +106,54 @@ class HoverCodec(Codec[HoverParams]):
             maps: ``np``, ``hv`` and, with types, ``tp``.
             params: Thresholds.
         """
+        return self.decode_region(maps, params, {})
+
+    def support(self, maps: Mapping[str, Array], params: HoverParams) -> NDArray[np.bool_]:
+        """Mark the nuclear px."""
+        return np.asarray(maps["np"][0]) >= params.h
+
+    def survey(self, maps: Mapping[str, Array], core: tuple[slice, slice], params: HoverParams) -> Survey:
+        """Return the extremes of the gradients, by which they are scaled (see `gradient_measure`)."""
+        if "sobel" not in (self.energy, self.markers):
+            return {}
+        slopes = [slope[core] for slope in gradients(*np.asarray(maps["hv"], np.float32))]
+        return {name: (float(s.min()), float(s.max())) for name, s in zip(SLOPES, slopes, strict=True)}
+
+    def decode_region(self, maps: Mapping[str, Array], params: HoverParams, survey: Survey) -> Instances:
+        """Return the nuclei of a region, as `decode`; with an empty survey the region is the image.
+
+        Args:
+            maps: As in `decode`.
+            params: Thresholds.
+            survey: Extremes of the gradients over the whole image.
+        """
         height, width = maps["np"].shape[-2:]
-        nuclear = np.asarray(maps["np"][0]) >= params.h
-        nuclear = remove_small(connected_components(nuclear, 4)[0], params.smallest) > 0
+        nuclear = without_small(self.support(maps, params), params.smallest)
         if not nuclear.any():
             labels = np.zeros(nuclear.shape, np.int32)
         else:
             horizontal, vertical = np.asarray(maps["hv"], np.float32)
-            labels = self._split(nuclear, horizontal, vertical, params)
+            labels = self._split(nuclear, horizontal, vertical, params, survey)
         types = majority_of_probabilities(labels, maps["tp"]) if self.types else None
         return Instances((height, width), labels=labels, types=types)
 
-    def _split(self, nuclear: NDArray[np.bool_], horizontal: FloatMap, vertical: FloatMap, p: HoverParams) -> LabelMap:
-        smooth = gradient_measure(horizontal, vertical) if "sobel" in (self.energy, self.markers) else None
+    def _split(
+        self, nuclear: NDArray[np.bool_], horizontal: FloatMap, vertical: FloatMap, p: HoverParams, survey: Survey
+    ) -> LabelMap:
+        smooth = gradient_measure(horizontal, vertical, survey) if "sobel" in (self.energy, self.markers) else None
         if self.markers == "sobel" and smooth is not None:
             inner = nuclear & (smooth > 1 - p.k)
         else:
             inner = nuclear & (np.abs(horizontal) <= p.reach) & (np.abs(vertical) <= p.reach)
         if self.energy == "sobel" and smooth is not None:
-            basins = -cv2.GaussianBlur(smooth * nuclear, (3, 3), 0)
+            basins = cv2.GaussianBlur(np.multiply(smooth, nuclear, out=smooth), (3, 3), 0)
+            np.negative(basins, out=basins)
         else:
             basins = horizontal**2 + vertical**2
-        return compact(watershed(basins, find_markers(inner, p.smallest), nuclear))
+        markers = find_markers(inner, p.smallest)
+        labels = watershed(basins, markers, nuclear)
+        # A filled hole may be a marker that lies outside of all nuclei.
+        return compact(labels) if ((markers != 0) > nuclear).any() else labels
 
 
 def find_markers(inner: NDArray[np.bool_], smallest: int) -> LabelMap:
@@ -137,11 +167,11 @@ def find_markers(inner: NDArray[np.bool_], smallest: int) -> LabelMap:
         int32 (H, W), 4-connected markers 1..N.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    opened = cv2.morphologyEx(fill_holes(inner).astype(np.uint8), cv2.MORPH_OPEN, kernel)
-    return remove_small(connected_components(opened, 4)[0], smallest)
+    opened = cv2.morphologyEx(fill_holes(inner).view(np.uint8), cv2.MORPH_OPEN, kernel)
+    return large_components(opened.view(np.bool_), smallest)[0]
 
 
-def gradient_measure(horizontal: FloatMap, vertical: FloatMap) -> FloatMap:
+def gradient_measure(horizontal: FloatMap, vertical: FloatMap, survey: Survey | None = None) -> FloatMap:
     """Return ``1 - S_m`` (section III-C): how little the distances fall to the right and to the bottom.
 
     Within a nucleus the distances rise; between two of them they fall steeply. Each derivative is scaled to
@@ -150,15 +180,34 @@ def gradient_measure(horizontal: FloatMap, vertical: FloatMap) -> FloatMap:
     Args:
         horizontal: float32 (H, W).
         vertical: float32 (H, W).
+        survey: Extremes of both derivatives over the whole image, by the names in `SLOPES`, where the maps are of a
+            part of it; None or empty = they are those of the maps.
 
     Returns:
         float32 (H, W) in [0, 1]: 1 within nuclei, 0 at the steepest fall.
     """
     rise = [
-        cv2.normalize(cv2.Sobel(values, cv2.CV_32F, dx, dy, ksize=SOBEL), None, 0, 1, cv2.NORM_MINMAX)
-        for values, dx, dy in ((horizontal, 1, 0), (vertical, 0, 1))
+        _scaled(slope, survey[name] if survey else None)
+        for name, slope in zip(SLOPES, gradients(horizontal, vertical), strict=True)
     ]
-    return np.asarray(np.minimum(rise[0], rise[1]), np.float32)
+    return np.minimum(rise[0], rise[1], out=rise[0])
+
+
+def gradients(horizontal: FloatMap, vertical: FloatMap) -> tuple[FloatMap, FloatMap]:
+    """Return how the horizontal distance rises to the right and the vertical one to the bottom, float32 (H, W)."""
+    right = cv2.Sobel(horizontal, cv2.CV_32F, 1, 0, ksize=SOBEL)
+    down = cv2.Sobel(vertical, cv2.CV_32F, 0, 1, ksize=SOBEL)
+    return np.asarray(right, np.float32), np.asarray(down, np.float32)
+
+
+def _scaled(slope: FloatMap, limits: tuple[float, float] | None) -> FloatMap:
+    """Scale to [0, 1] between the limits, or else, in place, between the slope's own extremes."""
+    if limits is None:
+        # in place, since memory of this size is slow to get
+        return np.asarray(cv2.normalize(slope, slope, 0, 1, cv2.NORM_MINMAX), np.float32)
+    # two further rows with the extremes make OpenCV compute every px as it does in the whole image
+    extended = np.concatenate([slope, np.repeat(np.array(limits, np.float32)[:, None], slope.shape[1], axis=1)])
+    return np.asarray(cv2.normalize(extended, None, 0, 1, cv2.NORM_MINMAX)[: len(slope)], np.float32)
 
 
 def hover_maps(labels: NDArray[np.integer[Any]]) -> FloatMap:
@@ -175,40 +224,54 @@ def hover_maps(labels: NDArray[np.integer[Any]]) -> FloatMap:
         float32 (2, H, W): horizontal (left to right) and vertical (top to bottom) distance in [-1, 1], 0 on
         background.
     """
-    parts, count = connected_components(labels, 4)
-    return _hover_maps(parts, count)
+    runs = find_runs(labels)
+    part, count = join_runs(runs, 4)
+    maps = np.zeros((2, *labels.shape), np.float32)
+    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)
+    return maps
 
 
 @compiled
-def _hover_maps(parts: NDArray[Any], count: int) -> FloatMap:
-    height, width = parts.shape
+def _scales(runs: Runs, part: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], FloatMap]:
+    """Return the zero of each part, int64 (count + 1, 2) as (x, y), and what 1 px is worth on either side of it.
+
+    The latter is float32 (count + 1, 2, 2): part, axis, then the negative and the positive side.
+    """
+    place, _, _ = runs
     area = np.zeros(count + 1, np.int64)
     total = np.zeros((count + 1, 2), np.int64)
-    low = np.full((count + 1, 2), max(height, width), np.int64)
+    low = np.full((count + 1, 2), np.iinfo(np.int64).max, np.int64)
     high = np.full((count + 1, 2), -1, np.int64)
-    for y in range(height):
-        for x in range(width):
-            part = parts[y, x]
-            if part != 0:
-                area[part] += 1
-                total[part, 0] += x
-                total[part, 1] += y
-                low[part, 0], high[part, 0] = min(low[part, 0], x), max(high[part, 0], x)
-                low[part, 1], high[part, 1] = min(low[part, 1], y), max(high[part, 1], y)
+    for run in range(part.size):
+        own, y, start, stop = part[run], np.int64(place[run, 0]), np.int64(place[run, 1]), np.int64(place[run, 2])
+        area[own] += stop - start
+        total[own, 0] += (start + stop - 1) * (stop - start) // 2
+        total[own, 1] += y * (stop - start)
+        low[own, 0], high[own, 0] = min(low[own, 0], start), max(high[own, 0], stop - 1)
+        low[own, 1], high[own, 1] = min(low[own, 1], y), max(high[own, 1], y)
     zero = np.zeros((count + 1, 2), np.int64)
-    scale = np.zeros((count + 1, 2, 2), np.float32)  # of the negative and of the positive side
-    for part in range(1, count + 1):
+    scale = np.zeros((count + 1, 2, 2), np.float32)
+    for own in range(1, count + 1):
         for axis in range(2):
             # floor(centroid + 0.5) in whole numbers
-            zero[part, axis] = (2 * total[part, axis] + area[part]) // (2 * area[part]) - 1
-            scale[part, axis, 0] = 1 / max(zero[part, axis] - low[part, axis], 1)
-            scale[part, axis, 1] = 1 / max(high[part, axis] - zero[part, axis], 1)
-    maps = np.zeros((2, height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            part = parts[y, x]
-            if part != 0:
-                right, down = x - zero[part, 0], y - zero[part, 1]
-                maps[0, y, x] = right * scale[part, 0, 1 if right > 0 else 0]
-                maps[1, y, x] = down * scale[part, 1, 1 if down > 0 else 0]
-    return maps
+            zero[own, axis] = (2 * total[own, axis] + area[own]) // (2 * area[own]) - 1
+            scale[own, axis, 0] = 1 / max(zero[own, axis] - low[own, axis], 1)
+            scale[own, axis, 1] = 1 / max(high[own, axis] - zero[own, axis], 1)
+    return zero, scale
+
+
+@compiled
+def _write_hover_maps(
+    runs: Runs, part: NDArray[np.int32], zero: NDArray[np.int64], scale: FloatMap, maps: FloatMap
+) -> None:
+    place, _, _ = runs
+    for run in range(part.size):
+        own, y = part[run], place[run, 0]
+        left, right = scale[own, 0, 0], scale[own, 0, 1]
+        for x in range(place[run, 1], place[run, 2]):
+            distance = np.float32(x - zero[own, 0])
+            maps[0, y, x] = distance * (right if distance > 0 else left)
+        down = y - zero[own, 1]
+        vertical = np.float32(down) * scale[own, 1, 1 if down > 0 else 0]
+        for x in range(place[run, 1], place[run, 2]):
+            maps[1, y, x] = vertical

@@ -65,11 +65,10 @@ class Instances:
             return self.points
         if self.labels is None:
             return np.zeros((0, 2), np.float32)
-        flat = self.labels.ravel()
-        area = np.bincount(flat, minlength=self.count + 1)[1:]
-        y, x = np.divmod(np.arange(flat.size), self.shape[1])
-        sums = [np.bincount(flat, weights=axis, minlength=self.count + 1)[1:] for axis in (x, y)]
-        return np.stack([s / np.maximum(area, 1) for s in sums], axis=1).astype(np.float32)
+        from postproc.runs import coordinate_sums  # imports numba
+
+        sums = coordinate_sums(self.labels)[1:]
+        return np.asarray(sums[:, 1:] / np.maximum(sums[:, :1], 1), np.float32)
 
 
 def relabel(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cc3d
 import cv2
 import numba
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
+from postproc.components import connected_components
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap, relabel
 from postproc.tiles import Window
@@ -235,7 +235,7 @@ def largest_parts(labels: LabelMap, smallest: int) -> LabelMap:
     Returns:
         int32 (H, W) with the ids of `labels`.
     """
-    parts = cc3d.connected_components(np.ascontiguousarray(labels), connectivity=8)
+    parts, _ = connected_components(labels, 8)
     flat = parts.ravel()
     area = np.bincount(flat)
     owner = np.zeros(len(area), np.int64)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.compiled import compiled
+from postproc.runs import Runs, find_runs
 
 Image = NDArray[Any]
 
@@ -54,43 +55,70 @@ def reconstruct(seed: Image, mask: Image) -> Image:
     if (seed > mask).any():
         raise ValueError("the seed of a reconstruction by dilation must not exceed its mask")
     result = np.array(seed, order="C")
-    if result.size:
-        _reconstruct(result, np.ascontiguousarray(mask))
+    mask = np.ascontiguousarray(mask)
+    runs = find_runs(result < mask)  # nothing else can change
+    _scan(result, mask, runs, down=True)
+    _scan(result, mask, runs, down=False)
+    _propagate(result, mask, runs)
     return result
 
 
 @compiled
-def _reconstruct(result: Image, mask: Image) -> None:
+def _scan(result: Image, mask: Image, runs: Runs, down: bool) -> None:
+    """Raise each pixel of the runs to its neighbours in the row before it and in its own, downwards or upwards."""
+    place, _, _ = runs
     height, width = mask.shape
-    for y in range(height):
-        for x in range(width):
-            value, top = result[y, x], mask[y, x]
-            if value == top:
-                continue
-            if x > 0:
-                value = max(value, result[y, x - 1])
-            if y > 0:
-                for nx in range(max(x - 1, 0), min(x + 2, width)):
-                    value = max(value, result[y - 1, nx])
-            result[y, x] = min(value, top)
+    near = np.empty(width, mask.dtype)
+    step = 1 if down else -1
+    for k in range(place.shape[0]):
+        y, start, stop = place[k if down else place.shape[0] - 1 - k]
+        row, top = result[y, start:stop], mask[y, start:stop]
+        near[: row.size] = row
+        if 0 <= y - step < height:
+            _raise_to_row(near[: row.size], result[y - step], start, stop)
+        if down:
+            last = result[y, max(start - 1, 0)]
+            for i in range(row.size):
+                last = min(max(last, near[i]), top[i])
+                row[i] = last
+        else:
+            last = result[y, min(stop, width - 1)]
+            for k in range(row.size):
+                i = row.size - 1 - k
+                last = min(max(last, near[i]), top[i])
+                row[i] = last
+
+
+@compiled
+def _raise_to_row(near: Image, row: Image, start: int, stop: int) -> None:
+    """Raise the values of the columns from `start` to `stop` to the three nearest in another row."""
+    for shift in (-1, 0, 1):
+        low, high = max(start + shift, 0), min(stop + shift, row.size)
+        theirs, own = row[low:high], near[low - start - shift : high - start - shift]
+        for i in range(own.size):  # loops from 0 over slices become vector instructions
+            own[i] = max(own[i], theirs[i])
+
+
+@compiled
+def _propagate(result: Image, mask: Image, runs: Runs) -> None:
+    """Raise what the scans left, and what that raises in turn."""
+    place, _, _ = runs
+    height, width = mask.shape
+    near = np.empty(width, mask.dtype)
     queue = [(0, 0) for _ in range(0)]
-    for y in range(height - 1, -1, -1):
-        for x in range(width - 1, -1, -1):
-            value, top = result[y, x], mask[y, x]
-            if value < top:
-                if x < width - 1:
-                    value = max(value, result[y, x + 1])
-                if y < height - 1:
-                    for nx in range(max(x - 1, 0), min(x + 2, width)):
-                        value = max(value, result[y + 1, nx])
-                value = min(value, top)
-                result[y, x] = value
-            if _raises_successor(result, mask, y, x, value):
-                queue.append((y, x))
-    head = 0
-    while head < len(queue):
-        y, x = queue[head]
-        head += 1
+    for run in range(place.shape[0]):
+        y, start, stop = place[run]
+        top = near[: stop - start]
+        top[:] = result[y, start:stop]
+        for other in range(max(y - 1, 0), min(y + 2, height)):
+            _raise_to_row(top, result[other], start, stop)
+        for i in range(top.size):
+            value = min(top[i], mask[y, start + i])
+            if value > result[y, start + i]:
+                result[y, start + i] = value
+                queue.append((y, start + i))
+    while len(queue):
+        y, x = queue.pop()
         value = result[y, x]
         for ny in range(max(y - 1, 0), min(y + 2, height)):
             for nx in range(max(x - 1, 0), min(x + 2, width)):
@@ -99,61 +127,14 @@ def _reconstruct(result: Image, mask: Image) -> None:
                     queue.append((ny, nx))
 
 
-@compiled
-def _raises_successor(result: Image, mask: Image, y: int, x: int, value: Any) -> bool:
-    """Tell whether a pixel can still raise one that the backward scan has passed."""
-    height, width = mask.shape
-    if x < width - 1 and result[y, x + 1] < value and result[y, x + 1] < mask[y, x + 1]:
-        return True
-    if y < height - 1:
-        for nx in range(max(x - 1, 0), min(x + 2, width)):
-            if result[y + 1, nx] < value and result[y + 1, nx] < mask[y + 1, nx]:
-                return True
-    return False
-
-
-def regional_maxima(image: Image) -> NDArray[np.bool_]:
+def regional_maxima(image: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Mark the plateaus without a higher 8-neighbour; an image of one value is one plateau, and marked.
 
+    They are what a reconstruction from one level below cannot reach.
+
     Args:
-        image: (H, W), any real dtype.
+        image: (H, W), any integer dtype.
     """
-    if image.size == 0:
-        return np.zeros(image.shape, np.bool_)
-    return _regional_maxima(np.ascontiguousarray(image))
-
-
-@compiled
-def _regional_maxima(image: Image) -> NDArray[np.bool_]:
-    height, width = image.shape
-    maxima = np.ones((height, width), np.bool_)
-    stack = np.empty(height * width, np.int64)
-    for y in range(height):
-        for x in range(width):
-            value = image[y, x]
-            if not maxima[y, x] or not _has_higher(image, y, x, value):
-                continue
-            # No plateau with a higher neighbour is a maximum: strike all of it at once.
-            maxima[y, x] = False
-            stack[0] = y * width + x
-            size = 1
-            while size:
-                size -= 1
-                py, px = divmod(stack[size], width)
-                for ny in range(max(py - 1, 0), min(py + 2, height)):
-                    for nx in range(max(px - 1, 0), min(px + 2, width)):
-                        if maxima[ny, nx] and image[ny, nx] == value:
-                            maxima[ny, nx] = False
-                            stack[size] = ny * width + nx
-                            size += 1
-    return maxima
-
-
-@compiled
-def _has_higher(image: Image, y: int, x: int, value: Any) -> bool:
-    height, width = image.shape
-    for ny in range(max(y - 1, 0), min(y + 2, height)):
-        for nx in range(max(x - 1, 0), min(x + 2, width)):
-            if image[ny, nx] > value:
-                return True
-    return False
+    if image.size and image.min() == image.max():
+        return np.ones(image.shape, np.bool_)
+    return image > h_maxima_transform(image, 1)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from postproc.compiled import compiled
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap
+from postproc.runs import Runs, find_runs
 
 
 def type_map(truth: Instances, types: int) -> NDArray[np.int64]:
@@ -55,8 +56,8 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: 
         raise ValueError(f"labels {labels.shape} and type map {type_map.shape} must have one shape")
     if type_map.size and not 0 <= type_map.min() <= type_map.max() <= types:
         raise ValueError(f"type map has values {type_map.min()}..{type_map.max()}, expected 0..{types}")
-    votes = _count(np.ascontiguousarray(labels), np.ascontiguousarray(type_map), int(labels.max(initial=0)), types)
-    return _winners(votes)
+    runs = find_runs(labels)
+    return _winners(_count(runs, np.ascontiguousarray(type_map), int(runs.value.max(initial=0)), types))
 
 
 def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
@@ -74,8 +75,8 @@ def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floati
     """
     if labels.shape != probabilities.shape[1:]:
         raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} differ in (H, W)")
-    contiguous = np.ascontiguousarray(probabilities)
-    return _winners(_count_probable(np.ascontiguousarray(labels), contiguous, int(labels.max(initial=0))))
+    runs = find_runs(labels)
+    return _winners(_count_probable(runs, np.ascontiguousarray(probabilities), int(runs.value.max(initial=0))))
 
 
 def _winners(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -86,25 +87,32 @@ def _winners(votes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def _count(labels: NDArray[Any], type_map: NDArray[Any], count: int, types: int) -> NDArray[np.int64]:
+def _count(runs: Runs, type_map: NDArray[Any], count: int, types: int) -> NDArray[np.int64]:
+    place, value, _ = runs
     votes = np.zeros((count + 1, types + 1), np.int64)
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] != 0:
-                votes[labels[y, x], type_map[y, x]] += 1
+    for run in range(value.size):
+        for kind in type_map[place[run, 0], place[run, 1] : place[run, 2]]:
+            votes[value[run], kind] += 1
     return votes
 
 
 @compiled
-def _count_probable(labels: NDArray[Any], probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
-    channels = probabilities.shape[0]
+def _count_probable(runs: Runs, probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    place, value, _ = runs
+    channels, _, width = probabilities.shape
     votes = np.zeros((count + 1, channels), np.int64)
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            if labels[y, x] != 0:
-                best = 0
-                for channel in range(1, channels):
-                    if probabilities[channel, y, x] > probabilities[best, y, x]:
-                        best = channel
-                votes[labels[y, x], best] += 1
+    top, best = np.empty(width, probabilities.dtype), np.empty(width, np.int32)
+    for run in range(value.size):
+        y, start, stop = place[run]
+        high, kind = top[: stop - start], best[: stop - start]
+        high[:] = probabilities[0, y, start:stop]
+        kind[:] = 0
+        for channel in range(1, channels):
+            values = probabilities[channel, y, start:stop]
+            for i in range(high.size):  # without a branch, so that the compiler uses vector instructions
+                more = values[i] > high[i]
+                high[i] = values[i] if more else high[i]
+                kind[i] = channel if more else kind[i]
+        for i in range(kind.size):
+            votes[value[run], kind[i]] += 1
     return votes

@@ -2,10 +2,10 @@
 
 Most time of a watershed goes into a priority queue that holds the whole image. Here
 
-- a component of the mask with one marker is filled without any queue,
-- every other component has a small queue of its own,
-- only marker pixels with a free neighbour enter it, and
-- 8-bit images, where ties go in raster order, use one queue per grey level instead of a heap.
+- a component of the mask with one marker is filled without any queue, run by run,
+- every other component is copied into a crop that stays in the cache and has a small queue of its own,
+- only pixels with a free neighbour enter it, and the flood ends with the last free pixel,
+- an element of the queue is one integer, made of level and time of entry.
 
 Pixels are flooded in the order (value, time of entry). Seeds of equal value entered at the same time, and
 scikit-image (to 0.26) takes them in the accidental order of its heap. Where that decides anything,
@@ -20,9 +20,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.components import connected_components
-from postproc.floods import flood_heap, flood_levels, flood_like_skimage, prepare
+from postproc.floods import flood_components
 from postproc.instances import LabelMap
+from postproc.runs import find_runs, join_runs
+from postproc.skimage_flood import flood_like_skimage
 
 Ties = Literal["skimage", "raster"]
 
@@ -56,12 +57,24 @@ def watershed(
         raise ValueError(f"image {image.shape}, markers {markers.shape} and mask {area.shape} must have one shape")
     if image.size == 0:
         return np.zeros(image.shape, np.int32)
-    output = np.where(area, markers, 0).astype(np.int32)
-    seeds, first = prepare(output, *connected_components(area, 4))
-    if image.dtype == np.uint8 and ties == "raster":
-        flood_levels(np.ascontiguousarray(image), area, output, seeds, first)
-        return output
-    values = np.ascontiguousarray(image, np.float64)
-    if flood_heap(values, area, output, seeds, first, ties == "skimage"):
-        return flood_like_skimage(values, area, np.where(area, markers, 0).astype(np.int32))
+    output = np.zeros(image.shape, np.int32)
+    ids = np.ascontiguousarray(markers, np.int32)
+    runs = find_runs(area)
+    exact = ties == "skimage"
+    if flood_components(_priorities(image), ids, output, runs, *join_runs(runs, 4), exact):
+        return flood_like_skimage(np.ascontiguousarray(image, np.float64), area, np.where(area, ids, np.int32(0)))
     return output
+
+
+def _priorities(image: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers of the same order and equality as the values of an image, as `flood_components` takes them.
+
+    Most images fit float32 without loss; of others, each value is replaced by its rank among all of them.
+    """
+    if image.dtype == np.uint8:
+        return image.astype(np.int32, order="C")
+    single = np.ascontiguousarray(image, np.float32)
+    if image.dtype != np.float32 and (single.astype(np.float64) != image.astype(np.float64)).any():
+        ranks = np.unique(image.astype(np.float64), return_inverse=True)[1]
+        return ranks.reshape(image.shape).astype(np.int32)
+    return single.view(np.int32)

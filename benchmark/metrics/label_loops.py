@@ -65,17 +65,6 @@ def _pair_changes(
 
 
 @compiled
-def _changes(row: NDArray[np.int32], out: NDArray[np.uint8]) -> int:
-    """Flag the px of a row that differ from the px before; return the largest id."""
-    here, before = row[1:], row[: row.size - 1]
-    largest = int(row[0])
-    for k in range(here.size):
-        out[k + 1] = here[k] != before[k]
-        largest = max(largest, here[k])
-    return largest
-
-
-@compiled
 def _add_runs(
     true: NDArray[np.int32],
     pred: NDArray[np.int32],
@@ -145,44 +134,3 @@ def tabulate(
             start = ends[found - 1]
     filled = np.flatnonzero(keys)
     return true_area, pred_area, keys[filled], counts[filled]
-
-
-@compiled
-def _add_coordinates(row: NDArray[np.int32], y: int, ends: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
-    start = 0
-    for k in range(ends.size):
-        value, stop = row[start], ends[k]
-        if value != 0:
-            length = stop - start
-            sums[value, 0] += length
-            sums[value, 1] += (start + stop - 1) * length // 2
-            sums[value, 2] += y * length
-        start = stop
-
-
-@compiled
-def coordinate_sums(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Add up the coordinates of the px of every nucleus, run by run.
-
-    Args:
-        labels: (H, W), ids in [0, N].
-
-    Returns:
-        (N + 1, 3): px, sum of x and sum of y of each id; the row of the background stays 0.
-    """
-    sums = np.zeros((1024, 3), np.int64)
-    height, width = labels.shape
-    largest = 0
-    flags = np.zeros((width + 7) // 8 * 8, np.uint8)
-    ends = np.empty(flags.size + 1, np.int64)
-    for y in range(height if width > 0 else 0):
-        row = labels[y]
-        largest = max(largest, _changes(row, flags))  # here, since the row is in the cache
-        if largest >= sums.shape[0]:
-            more = np.zeros((2 * largest, 3), np.int64)
-            more[: sums.shape[0]] = sums
-            sums = more
-        found = _positions(flags, 0, ends)
-        ends[found] = width
-        _add_coordinates(row, y, ends[: found + 1], sums)
-    return sums[: largest + 1]

@@ -12,6 +12,7 @@ from benchmark.inference import InferenceSettings, predict_maps, rescale, restor
 from datamodules.synthetic import generate
 from models.base import Task
 from models.dist import DIST
+from models.hovernet import GEOMETRIES, RECIPES, HoVerNet
 from models.unet import UNet
 from postproc.instances import Instances
 from postproc.tiles import DenseStitcher, Geometry
@@ -81,6 +82,30 @@ def test_padded_networks_agree_away_from_seams() -> None:
     whole = predict_maps(method, image, SINGLE)["distance"]
     tiled = predict_maps(method, image, InferenceSettings(precision="32-true", tile=224))["distance"]
     assert np.abs(whole - tiled).mean() < 0.02 * whole.std()
+
+
+@pytest.mark.parametrize(("mode", "given", "kept", "across"), [("original", 270, 80, 13), ("fast", 256, 164, 7)])
+def test_published_tiling_is_that_of_the_official_code(mode: str, given: int, kept: int, across: int) -> None:
+    geometry, recipe = GEOMETRIES[mode], RECIPES[mode]
+    assert recipe.crop == given
+    plan = list(windows((1000, 1000), geometry, recipe.crop - 2 * geometry.margin, side_by_side=True))
+    assert len(plan) == across**2
+    assert {(window.height + 2 * geometry.margin, window.height) for window in plan} == {(given, kept)}
+    assert [window.left for window in plan[:across]] == [kept * i for i in range(across)]
+    areas = [(w.keep[2] - w.keep[0]) * (w.keep[3] - w.keep[1]) for w in plan]
+    assert sum(areas) == 1000**2
+    assert max(areas) == kept**2  # no context is dropped
+
+
+def test_published_tiling_shows_the_network_its_training_size() -> None:
+    torch.manual_seed(0)
+    method = HoVerNet(Task(), **HoVerNet.small).eval()
+    seen: list[tuple[int, ...]] = []
+    method.network.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    image, _ = generate((170, 150), np.random.default_rng(0))
+    maps = predict_maps(method, image, InferenceSettings(precision="32-true", published=True))
+    assert seen == [(1, 3, 256, 256)] * 2
+    assert maps["np"].shape == (1, 170, 150)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])

@@ -262,27 +262,22 @@ def test_wandb_mirror_is_offline_and_changes_nothing(place: Path, tmp_path: Path
 
 
 def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
-    nucbench("speed", "--sizes", "128", "--repeats", "1", "--out", "speed", folder=tmp_path)
-    nucbench(
-        "speed",
-        "dist",
-        "--options.features",
-        "4",
-        "--sizes",
-        "96",
-        "--repeats",
-        "1",
-        "--train",
-        "--out",
-        "speed",
-        folder=tmp_path,
-    )
-    frames = {path.name.split("-")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*-torch-*.csv")}
+    small = ["--repeats", "1", "--out", "speed"]
+    done = nucbench("speed", "--sizes", "128", "--workers", "1", *small, folder=tmp_path)
+    assert "HoVer targets" in done.stdout
+    assert "scikit-image" in done.stdout
+    nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *small, folder=tmp_path)
+    frames = {path.name.split("_")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*torch-*.csv")}
     assert set(frames) == {"components", "dist"}
     for frame in frames.values():
-        assert (frame["fastest"] > 0).all()
-        assert (frame["fastest"] <= frame["median"]).all()
+        assert (frame["fastest_ms"] > 0).all()
+        assert (frame["fastest_ms"] <= frame["median_ms"]).all()
+        assert (frame["median_ms"] <= frame["slowest_ms"]).all()
     assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
+    components = frames["components"]
+    assert {"training sample, paper", "training sample, paper: 1 workers"} <= set(components["job"])
+    same = components[components["by"].str.startswith("torchmetrics")]
+    assert (same["agreement"] < 1e-6).all()
 
 
 def test_foreign_predictions_of_another_size_are_refused(place: Path, tmp_path: Path) -> None:

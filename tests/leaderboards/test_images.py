@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from leaderboards.images import expected_images
+from leaderboards.images import expected_images, image_facts
 from postproc.errors import DataError
 
 
@@ -42,3 +42,10 @@ def test_unknown_dataset_or_split_is_named() -> None:
         expected_images("nosuch", "all")
     with pytest.raises(DataError, match=r"kumar\.csv has no image in split 'tests'"):
         expected_images("kumar", "tests")
+
+
+def test_facts_are_a_copy() -> None:
+    facts = image_facts("kumar")
+    assert (facts["organ"] == "breast").sum() == 6
+    facts["organ"] = ""
+    assert (image_facts("kumar")["organ"] == "breast").sum() == 6

@@ -6,9 +6,11 @@ import pytest
 
 from benchmark.registry import METHODS, method_class
 from leaderboards.literature import (
+    PER_IMAGE,
     PUBLISHED,
     Name,
     Names,
+    load_facts,
     load_names,
     load_published,
     load_published_per_image,
@@ -62,6 +64,18 @@ def test_published_facts_are_complete() -> None:
     assert chosen["segmentation", "HoVer-Net", "Kumar", "PQ"] == 0.597
     assert chosen["generalisation", "DIST", "All CoNSeP", "AJI"] == 0.369
     assert chosen["classification", "SC-CNN", "CRCHisto", "F_c_inflammatory"] == 0.111
+
+
+def test_all_facts_hold_each_published_image_once() -> None:
+    facts = load_facts()
+    each = facts[facts["table"] == PER_IMAGE]
+    assert len(facts) == 587 + 180
+    assert len(each) == 180
+    assert not each.duplicated(["method", "dataset", "metric"]).any()
+    chosen = each.set_index(["method", "dataset", "metric"])["value"]
+    assert chosen["CNN3", "Kidney 2", "AJI"] == 0.6672
+    assert chosen["Mask-RCNN", "Kumar", "F1"] == 0.747
+    assert set(facts.columns) == set(load_published().columns)
 
 
 def test_per_image_figures_average_to_the_overall_figure() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leaderboards.records import COLUMNS, describe, load_scores
+from leaderboards.records import COLUMNS, describe, load_scores, option, split_options
 from postproc.errors import DataError
 
 
@@ -146,3 +146,28 @@ def test_broken_scores_are_named(store: Path, made: Any, content: str, message: 
 
 def test_options_are_described_in_one_order() -> None:
     assert describe({"b": None, "a": True}) == describe({"a": True, "b": None}) == "a=true, b=null"
+
+
+def test_further_training_sets_stand_behind_the_first_in_one_order(store: Path, made: Any) -> None:
+    for seed, also in enumerate((["tnbc.all", "cpm15.all"], ["cpm15.all", "tnbc.all"], [], None)):
+        train = {"dataset": "kumar", "split": "train", "also": also}
+        made.evaluation(made.run(store, f"paper-s{seed}-aaaaaaaa"), "kumar.test", made.scores(["a"]))
+        path = next(store.glob(f"*/*/paper-s{seed}-*/record.json"))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"train": train}))
+    trained = load_scores([store]).set_index("seed")["trained_on"].to_dict()
+    assert trained == {0: "kumar.train+cpm15.all+tnbc.all", 1: trained[0], 2: "kumar.train", 3: "kumar.train"}
+
+
+def test_further_training_sets_of_another_form_are_an_error(store: Path, made: Any) -> None:
+    path = made.run(store, "paper-s0-aaaaaaaa") / "record.json"
+    train = {"dataset": "kumar", "split": "train", "also": "tnbc.all"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train": train}))
+    with pytest.raises(DataError, match=r"record\.json: 'also' is 'tnbc\.all', expected a list"):
+        load_scores([store])
+
+
+def test_options_can_be_read_again() -> None:
+    text = describe({"width": 16, "loss": "dice", "deep": [1, 2], "weights": "a=b, c"})
+    assert split_options(text) == {"deep": "[1, 2]", "loss": "dice", "weights": "a=b, c", "width": "16"}
+    assert option(text, "loss", "none") == "dice"
+    assert option(text, "los", "none") == option("", "loss", "none") == "none"

@@ -27,6 +27,9 @@ def test_majority_follows_the_official_rule(seed):
     assert result.tolist() == expected
     one_hot = (types == np.arange(5)[:, None, None]).astype(np.float32)
     assert majority_of_probabilities(labels, one_hot * 0.3).tolist() == expected
+    probabilities = rng.random((5, *labels.shape)).round(1).astype(np.float32)  # with ties
+    expected = [official_rule(probabilities.argmax(axis=0)[labels == k]) for k in range(1, 12)]
+    assert majority_of_probabilities(labels, probabilities).tolist() == expected
 
 
 def test_no_nucleus_and_no_type():

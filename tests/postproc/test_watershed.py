@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.segmentation import watershed as skimage_watershed
 
-from postproc.floods import flood_like_skimage, order_matters
+from postproc.floods import order_matters
+from postproc.skimage_flood import flood_like_skimage
 from postproc.watershed import watershed
 
 OLD_TIES = tuple(int(part) for part in skimage.__version__.split(".")[:2]) <= (0, 26)
@@ -94,12 +95,39 @@ def test_larger_heap_than_its_first_allocation():
 
 
 def test_two_seeds_that_add_pixels_of_equal_value_are_a_tie():
-    values = np.float32([[0, 1, 1, 0]])
-    output = np.int32([[1, 0, 0, 2]])
-    mask = np.ones((1, 4), bool)
-    assert order_matters(values, mask, output, np.array([0, 3]))
-    assert not order_matters(np.float32([[0, 1, 2, 0]]), mask, output, np.array([0, 3]))
-    assert not order_matters(values, mask, np.int32([[1, 0, 0, 1]]), np.array([0, 3]))
+    seeds = np.array([7, 10])
+
+    def tie(levels, ids):
+        label, level = np.full((3, 6), -1, np.int32), np.zeros((3, 6), np.int32)
+        label[1, 1:5], level[1, 1:5] = ids, levels
+        return order_matters(label.ravel(), level.ravel(), 6, seeds)
+
+    assert tie([0, 1, 1, 0], [1, 0, 0, 2])
+    assert not tie([0, 1, 2, 0], [1, 0, 0, 2])
+    assert not tie([0, 1, 1, 0], [1, 0, 0, 1])
+    assert not tie([0, 1, 1, 1], [1, 0, 0, 2])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zeros_of_both_signs_are_equal(dtype):
+    # Of negative zero and zero the one that entered first is flooded first, whichever it is.
+    for first, second in ((0.0, -0.0), (-0.0, 0.0)):
+        image = np.array([[-1, first, 5, second, -2]], dtype)
+        result = watershed(image, np.int32([[1, 0, 0, 0, 2]]))
+        np.testing.assert_array_equal(result, skimage_watershed(image, np.int32([[1, 0, 0, 0, 2]])))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_values_that_float32_cannot_hold_are_told_apart(seed):
+    rng = np.random.default_rng(seed)
+    image = 1 + rng.permutation(400).reshape(20, 20) * 1e-12
+    assert np.unique(image.astype(np.float32)).size == 1
+    markers = np.zeros((20, 20), np.int32)
+    markers[rng.integers(0, 20, 6), rng.integers(0, 20, 6)] = np.arange(1, 7)
+    mask = np.ones((20, 20), bool)
+    result = watershed(image, markers)
+    np.testing.assert_array_equal(result, flood_in_raster_order(image, markers, mask))
+    np.testing.assert_array_equal(watershed((image - 1) * 1e12 - 200, markers), result)
 
 
 def test_seed_with_a_lower_neighbour_raises_it():

@@ -1,0 +1,74 @@
+"""Decoding in worker processes, beside the network. Needs no torch, which a worker would load for nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.pictures import geojson, overlay, write_geojson, write_png
+from benchmark.scaling import restore
+from benchmark.store import write_instances
+from datamodules.files import write_mat
+from postproc.codec import Codec, Maps, Params
+from postproc.instances import Instances
+
+A = ParamSpec("A")
+T = TypeVar("T")
+
+
+def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]) -> Instances:
+    """Decode the maps of one image and bring the nuclei to the image's own size."""
+    return restore(codec.decode(maps, params), shape)
+
+
+def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]) -> None:
+    """Decode one image for several variants and write each result; runs in a worker process."""
+    for codec, params, path in codecs.values():
+        write_instances(path, decode(codec, maps, params, shape))
+
+
+def decode_to_pictures(
+    maps: Maps,
+    image: NDArray[np.uint8],
+    name: str,
+    codec: Codec[Any],
+    params: Params,
+    types: tuple[str, ...],
+    path: Path,
+) -> str:
+    """Decode one image, write its results beside `path` and say what was found; runs in a worker process."""
+    found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+    if found.labels is not None:
+        write_mat(path.parent / f"{path.name}.mat", found)
+    write_png(path.parent / f"{path.name}.png", overlay(image, found))
+    write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
+    return f"{name}: {found.count} nuclei"
+
+
+@contextmanager
+def decoders(workers: int) -> Iterator[Executor | None]:
+    """Give a pool of processes that decode; None (decode in this process) where `workers` is 0.
+
+    Workers are spawned, not forked: a fork of a process in which torch runs threads may hang.
+    """
+    if workers == 0:
+        yield None
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def submit(pool: Executor | None, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Future[T]:
+    """Hand a call to the pool, or make it here where there is none."""
+    if pool is not None:
+        return pool.submit(call, *args, **kwargs)
+    done: Future[T] = Future()
+    done.set_result(call(*args, **kwargs))
+    return done

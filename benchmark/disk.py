@@ -1,0 +1,144 @@
+"""Maps that lie on disk and are read and written by region, so that their pages never count as memory in use."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.clusters import Box
+from postproc.codec import Maps
+from postproc.errors import DataError
+from postproc.tiles import Window
+
+Array = NDArray[Any]
+
+
+class DiskArray:
+    """An array (C, H, W) in a file, 0 where nothing was written. May be pickled: the file is opened where it is used.
+
+    Args:
+        path: The file; created, with zeros, where it is missing.
+        shape: (C, H, W).
+        dtype: Of the elements.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: Any) -> None:
+        self.path = path
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._descriptor: int | None = None
+        if not path.exists():
+            with path.open("wb") as file:
+                file.truncate(self.nbytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptor": None}
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDWR)
+        return self._descriptor
+
+    def _offset(self, channel: int, row: int, column: int) -> int:
+        return ((channel * self.shape[1] + row) * self.shape[2] + column) * int(self.dtype.itemsize)
+
+    def read(self, box: Box) -> Array:
+        """Return a copy of a region, (C, h, w)."""
+        top, left, bottom, right = box
+        result = np.empty((self.shape[0], bottom - top, right - left), self.dtype)
+        file = self._open()
+        for channel, rows in enumerate(result):
+            if right - left == self.shape[2]:
+                _fill(file, rows, self._offset(channel, top, 0))
+            else:
+                for y, row in enumerate(rows, start=top):
+                    _fill(file, row, self._offset(channel, y, left))
+        return result
+
+    def write(self, top: int, left: int, values: Array) -> None:
+        """Write a region, (C, h, w)."""
+        file = self._open()
+        for channel, rows in enumerate(np.ascontiguousarray(values, self.dtype)):
+            for y, row in enumerate(rows, start=top):
+                os.pwrite(file, row.data, self._offset(channel, y, left))
+
+    def close(self) -> None:
+        """Close the file in this process."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _fill(file: int, target: Array, offset: int) -> None:
+    """Read `target` from a file, which may give less than asked for at a time."""
+    view = target.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < len(view):
+        count = os.preadv(file, [view[done:]], offset + done)
+        if count == 0:
+            raise DataError(f"a temporary file ended at byte {offset + done}; is the disk full?")
+        done += count
+
+
+class DiskStitcher:
+    """Writes the kept part of each tile's dense maps to files, and says when rows of the image are complete.
+
+    Args:
+        folder: Where the files go; those of a former stitcher are overwritten.
+        shape: (H, W) of the image.
+        done: Is called with the maps and the number of complete rows after each row of tiles.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int], done: Callable[[dict[str, DiskArray], int], None]) -> None:
+        self._folder = folder
+        self._shape = shape
+        self._done = done
+        self.maps: dict[str, DiskArray] = {}
+
+    def add(self, window: Window, output: Maps) -> None:
+        """Write the kept part of a tile.
+
+        Raises:
+            DataError: If the disk is too small for the maps.
+        """
+        if not self.maps:
+            self._allocate(output)
+        top, left, bottom, right = window.keep
+        rows = slice(top - window.top, bottom - window.top)
+        columns = slice(left - window.left, right - window.left)
+        for name, tile in output.items():
+            self.maps[name].write(top, left, tile[:, rows, columns])
+        if right == self._shape[1]:
+            self._done(self.maps, bottom)
+
+    def _allocate(self, output: Maps) -> None:
+        needed = sum(tile.shape[0] * tile.dtype.itemsize for tile in output.values()) * self._shape[0] * self._shape[1]
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise DataError(
+                f"{self._folder}: the maps of the image take {needed / 2**30:.1f} GiB while it is decoded, and "
+                f"{free / 2**30:.1f} GiB are free; write to a larger disk"
+            )
+        for name, tile in output.items():
+            self.maps[name] = DiskArray(self._folder / f"{name}.raw", (tile.shape[0], *self._shape), tile.dtype)
+
+    def finish(self) -> Maps:
+        """Return nothing: the maps are in `maps`."""
+        return {}
+
+
+def read_maps(maps: dict[str, DiskArray], box: Box) -> Maps:
+    """Read a region of all maps."""
+    return {name: array.read(box) for name, array in maps.items()}

@@ -1,0 +1,198 @@
+"""Decode an image by region in worker processes: what they do, and who does what. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.disk import DiskArray, read_maps
+from benchmark.pictures import geojson
+from postproc.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
+from postproc.codec import Codec, Params, Survey
+from postproc.components import connected_components
+from postproc.instances import Instances, LabelMap, relabel
+
+BLOCK = 2048
+"""Side in px of the blocks that are surveyed, and to whose nuclei a worker is set."""
+BEYOND = 512
+"""Px by which a cluster may reach beyond its block and still be decoded with the others."""
+LARGEST = (BLOCK + 2 * BEYOND) ** 2
+"""Px of the largest region that is decoded at once. A cluster that needs more is decoded block by block."""
+HALO = 256
+"""Px around a block in which nuclei of such a cluster are seen whole."""
+ALIGNMENT = 64
+"""Regions begin at multiples of this many px, so that raster order and vector instructions are those of the image."""
+NAME = '"name": "@"'
+"""Stands for the name of a nucleus until all are numbered."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers of one image are told.
+
+    Attributes:
+        codec: Decodes.
+        params: Its parameters.
+        maps: What the network said.
+        shape: (H, W) of the image in px.
+        types: Names of the types.
+        scale: Px of the image that was given per px of this one, for outlines.
+        side: Of the blocks in px.
+        beyond: Px by which a cluster may reach beyond its block and still be decoded with the others.
+        largest: Px of the largest region that is decoded at once.
+    """
+
+    codec: Codec[Any]
+    params: Params
+    maps: dict[str, DiskArray]
+    shape: tuple[int, int]
+    types: tuple[str, ...] = ()
+    scale: float = 1.0
+    side: int = BLOCK
+    beyond: int = BEYOND
+    largest: int = LARGEST
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
+
+    @property
+    def surroundings(self) -> int:
+        """Px around a cluster that its decoding looks at."""
+        return self.codec.surroundings or 0
+
+    def block(self, row: int, column: int) -> Box:
+        """Return the px of a block."""
+        top, left = row * self.side, column * self.side
+        return top, left, min(top + self.side, self.shape[0]), min(left + self.side, self.shape[1])
+
+    def around(self, box: Box, margin: int) -> Box:
+        """Return a box with at least `margin` px around it, inside the image, beginning at multiples of `ALIGNMENT`."""
+        top, left = (max(0, start - margin) // ALIGNMENT * ALIGNMENT for start in box[:2])
+        # one alignment more, since the last columns of a row are not computed by vector instructions
+        bottom, right = (min(extent, end + margin + ALIGNMENT) for end, extent in zip(box[2:], self.shape, strict=True))
+        return top, left, bottom, right
+
+
+@dataclass(frozen=True)
+class Job:
+    """Nuclei to decode.
+
+    Attributes:
+        box: Region that shows them whole.
+        owned: int64 (N,), names (`Clusters.first`) of the clusters that count.
+        block: In place of `owned`: the block whose nuclei count, where they belong to clusters that are too large.
+        parts: int64, its parts of such clusters, from 0.
+    """
+
+    box: Box
+    owned: Ints
+    block: Box | None = None
+    parts: Ints | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Decoded nuclei.
+
+    Attributes:
+        top: First row of `labels` in the image.
+        left: First column.
+        labels: int32 (h, w), ids 1..N.
+        types: int64 (N,), or None.
+        features: GeoJSON of each, named `NAME`; empty for nuclei without an outline.
+    """
+
+    top: int
+    left: int
+    labels: LabelMap
+    types: NDArray[np.int64] | None
+    features: list[str]
+
+
+def analyse(work: Work, block: Box) -> tuple[Survey, Block]:
+    """Survey a block and number its parts; runs in a worker."""
+    region = work.around(block, work.surroundings)
+    maps = read_maps(work.maps, region)
+    core = tuple(slice(block[k] - region[k], block[k + 2] - region[k]) for k in (0, 1))
+    survey = work.codec.survey(maps, (core[0], core[1]), work.params)
+    support = work.codec.support(maps, work.params)[core]
+    return survey, label_block(np.ascontiguousarray(support), block[0], block[1], work.shape)
+
+
+def plan(clusters: Clusters, work: Work) -> list[Job]:
+    """Say which clusters are decoded together, and where."""
+    boxes, side = clusters.boxes, work.side
+    home = boxes[:, 0] // side * work.grid[1] + boxes[:, 1] // side
+    ends = (boxes[:, :2] // side + 1) * side + work.beyond
+    together = (boxes[:, 2:] <= ends).all(axis=1)
+    order = np.flatnonzero(together)[np.argsort(home[together], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(home[order])) + 1) if order.size else []
+    jobs, too_large = [], np.zeros(len(boxes), np.bool_)
+    for group in [*groups, *np.flatnonzero(~together)[:, None]]:
+        box = work.around(_union(boxes[group]), work.surroundings)
+        if len(group) == 1 and (box[2] - box[0]) * (box[3] - box[1]) > work.largest:
+            too_large[group] = True
+        else:
+            jobs.append(Job(box, clusters.first[group]))
+    for place, of_part in clusters.of_part.items():
+        parts = np.flatnonzero(too_large[of_part])
+        if parts.size:
+            block = work.block(*place)
+            region = work.around(block, HALO + work.surroundings)
+            jobs.append(Job(region, np.zeros(0, np.int64), block, parts))
+    return jobs
+
+
+def _union(boxes: Ints) -> Box:
+    top, left = boxes[:, :2].min(axis=0).tolist()
+    bottom, right = boxes[:, 2:].max(axis=0).tolist()
+    return top, left, bottom, right
+
+
+def decode_job(work: Work, survey: Survey, job: Job) -> Found:
+    """Decode the nuclei of a job; runs in a worker."""
+    maps = read_maps(work.maps, job.box)
+    found = work.codec.decode_region(maps, work.params, survey)
+    if found.labels is None:
+        raise TypeError(f"{type(work.codec).__name__} gives no outlines, and cannot be used by region")
+    support = work.codec.support(maps, work.params)
+    del maps
+    if job.block is None:
+        chosen = keep_clusters(support, job.owned, job.box[0], job.box[1], work.shape[1])
+        kept, _, ids = relabel(np.where(chosen, found.labels, 0))
+    else:
+        kept, _, ids = relabel(_of_block(found.labels, support, job, work))
+    types = None if found.types is None else found.types[ids - 1]
+    height, width = kept.shape
+    nuclei = Instances((height, width), labels=kept, types=types)
+    content = geojson(nuclei, work.types, work.scale, (job.box[1], job.box[0]))
+    features = [""] * nuclei.count
+    for feature in content["features"]:
+        number = int(feature["properties"]["name"])
+        feature["properties"]["name"] = "@"
+        features[number - 1] = json.dumps(feature)
+    return Found(job.box[0], job.box[1], kept, types, features)
+
+
+def _of_block(labels: LabelMap, support: NDArray[np.bool_], job: Job, work: Work) -> LabelMap:
+    """Keep the nuclei whose first px in raster order lies in the block, in a cluster that is too large."""
+    assert job.block is not None
+    assert job.parts is not None
+    top, left, bottom, right = job.block
+    core = (slice(top - job.box[0], bottom - job.box[0]), slice(left - job.box[1], right - job.box[1]))
+    parts, count = connected_components(np.ascontiguousarray(support[core]), 8)
+    chosen = np.zeros(count + 1, np.bool_)
+    chosen[job.parts + 1] = True
+    _, first = extents(labels, int(labels.max(initial=0)), job.box[0], job.box[1], work.shape[1])
+    y, x = np.divmod(first, work.shape[1])
+    inside = (first >= 0) & (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    inside[inside] = chosen[parts[y[inside] - top, x[inside] - left]]
+    return np.where(np.concatenate([[False], inside])[labels], labels, 0).astype(np.int32)

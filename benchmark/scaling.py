@@ -1,0 +1,122 @@
+"""Images to the magnification of the training images, and nuclei back; needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+from datamodules.regions import Regions
+from postproc.instances import Instances, relabel
+
+
+def scale_factor(trained: float | None, own: float | None) -> float:
+    """Return px at the training magnification per px of an image; 1 where either magnification is unknown."""
+    return trained / own if trained and own else 1.0
+
+
+def rescale(image: NDArray[np.uint8], trained: float | None, own: float | None) -> NDArray[np.uint8]:
+    """Resize an image to the training magnification (area down, cubic up); as it is where one is unknown.
+
+    Args:
+        image: uint8 (H, W, 3).
+        trained: Magnification of the training images.
+        own: Magnification of this image.
+    """
+    factor = scale_factor(trained, own)
+    if factor == 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
+    """Map nuclei found in a rescaled image back to the size of the original.
+
+    Args:
+        instances: Nuclei at the training magnification.
+        shape: (H, W) of the original image in px.
+
+    Returns:
+        The nuclei in the original's px; those that vanish when a map shrinks are left out.
+    """
+    if instances.shape == shape:
+        return instances
+    fields: dict[str, Any] = {"types": instances.types, "scores": instances.scores}
+    if instances.labels is not None:
+        small = cv2.resize(instances.labels.astype(np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        labels, _, kept = relabel(small.astype(np.int32))
+        rows = kept - 1
+        fields = {name: None if value is None else value[rows] for name, value in fields.items()}
+        points = None
+    else:
+        labels = None
+        scale = np.array(shape[::-1], np.float32) / np.array(instances.shape[::-1], np.float32)
+        points = None if instances.points is None else ((instances.points + 0.5) * scale - 0.5).astype(np.float32)
+    return Instances(shape, labels=labels, points=points, **fields)
+
+
+class ScaledRegions(Regions):
+    """An image at another magnification, of which any region can be read.
+
+    Each px is computed from its place in the image alone, as `rescale` does (area down, cubic up), so that regions
+    fit together without a seam. Values differ from those of `rescale` by at most 1, where OpenCV rounds its weights.
+
+    Args:
+        image: The image as it is.
+        factor: Px of the result per px of the image.
+    """
+
+    def __init__(self, image: Regions, factor: float) -> None:
+        self._image = image
+        self._area = factor < 1
+        self.shape = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+
+    def read(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        """Return a region, uint8 (h, w, 3)."""
+        weigh = _area_weights if self._area else _cubic_weights
+        first_row, rows = weigh(top, bottom, self.shape[0], self._image.shape[0])
+        first_column, columns = weigh(left, right, self.shape[1], self._image.shape[1])
+        part = self._image.read(first_row, first_column, first_row + rows.shape[1], first_column + columns.shape[1])
+        result = np.empty((bottom - top, right - left, 3), np.uint8)
+        for channel in range(3):
+            values = (columns @ (rows @ part[..., channel].astype(np.float32)).T).T
+            result[..., channel] = np.clip(np.rint(values), 0, 255)
+        return result
+
+    def close(self) -> None:
+        """Close the image."""
+        self._image.close()
+
+
+def _area_weights(start: int, stop: int, size: int, source: int) -> tuple[int, csr_array]:
+    """Return the first px of the source and, (stop - start, source px), its share of each px of the result."""
+    scale = source / size
+    low = np.arange(start, stop) * scale
+    taps = int(np.ceil(scale)) + 1
+    index = np.floor(low).astype(np.int64)[:, None] + np.arange(taps)
+    share = np.minimum(low[:, None] + scale, index + 1) - np.maximum(low[:, None], index)
+    return _matrix(index, np.clip(share, 0, None) / scale, source)
+
+
+def _cubic_weights(start: int, stop: int, size: int, source: int) -> tuple[int, csr_array]:
+    """Return likewise the weights of cubic interpolation (Keys 1981, a = -0.75 as in OpenCV); the border repeats."""
+    place = (np.arange(start, stop) + 0.5) * source / size - 0.5
+    index = np.floor(place).astype(np.int64)[:, None] + np.arange(-1, 3)
+    far = np.abs(place[:, None] - index)
+    near = (1.25 * far - 2.25) * far**2 + 1
+    away = ((-0.75 * far + 3.75) * far - 6) * far + 3
+    return _matrix(index, np.where(far <= 1, near, away), source)
+
+
+def _matrix(index: NDArray[np.int64], weights: NDArray[np.float64], source: int) -> tuple[int, csr_array]:
+    inside = np.clip(index, 0, source - 1)
+    first = int(inside.min())
+    rows = np.repeat(np.arange(len(index)), index.shape[1])
+    shape = (len(index), int(inside.max()) + 1 - first)
+    entries = (weights.astype(np.float32).ravel(), (rows, (inside - first).ravel()))
+    return first, csr_array(coo_array(entries, shape=shape))

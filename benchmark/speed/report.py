@@ -1,0 +1,161 @@
+"""The report of `nucbench speed`: a table on the terminal and a CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.allocator import keep_memory
+from benchmark.environment import hardware
+from benchmark.precision import resolve
+from benchmark.report import print_frame
+from benchmark.speed import peers
+from benchmark.speed.components import component_timings, make_scene, patch_timing
+from benchmark.speed.loader import loader_timings
+from benchmark.speed.methods import method_timings
+from benchmark.speed.tiling import tiling_timings
+from benchmark.speed.timing import Timing, single_thread
+from benchmark.store import write_scores
+from postproc.errors import ConfigError
+
+SMALL = 250
+"""Side in px of the scene on which peers warm up."""
+VERSIONS = ("nucbench", "torch", "numba", "numpy")
+"""Packages whose versions are in the name of the file."""
+
+
+def run_speed(
+    methods: list[str],
+    options: dict[str, Any],
+    sides: list[int],
+    repeats: int,
+    precision: str,
+    out: Path,
+    *,
+    train: bool = False,
+    tiling: bool = False,
+    tiles: int | None = None,
+    compare: bool = True,
+    workers: int | None = None,
+) -> Path:
+    """Time components (or methods, where some are named), print a table and write it as CSV.
+
+    Args:
+        methods: Methods to time; empty = the components.
+        options: Options of the methods.
+        sides: Sides of the images in px.
+        repeats: Counted runs.
+        precision: Lightning precision of networks.
+        out: Folder to write.
+        train: Time training steps too.
+        tiling: Compare HoVer-Net's published tiling with large tiles instead.
+        tiles: Published tiles to time; None = all.
+        compare: Time peers too.
+        workers: Processes of the loader; None = one per core.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ConfigError: If sizes or repeats are not positive, or `tiling` is asked of another method than HoVer-Net.
+    """
+    _check(sides, repeats, tiles)
+    if methods:
+        keep_memory()
+    kind = "-".join(methods) or "components"
+    if tiling:
+        if methods != ["hovernet"]:
+            raise ConfigError(
+                f"--tiling compares the tilings of hovernet, not of {kind}: nucbench speed hovernet --tiling"
+            )
+        timings = [timing for side in sides for timing in tiling_timings(options, side, precision, tiles)]
+        kind += "-tiling"
+    elif methods:
+        timings = [
+            timing
+            for name in methods
+            for side in sides
+            for timing in method_timings(name, options, side, repeats, precision, train=train and side == sides[0])
+        ]
+    else:
+        precision = "32-true"  # no network runs
+        cores = len(os.sched_getaffinity(0))
+        timings = _components(sides, repeats, compare=compare, workers=cores if workers is None else workers)
+    frame = to_frame(timings)
+    path = out / file_name(kind, precision)
+    write_scores(path, frame)
+    print_report(frame)
+    print(f"written to {path}")
+    return path
+
+
+def _check(sides: list[int], repeats: int, tiles: int | None) -> None:
+    for name, value in (("--repeats", repeats), ("--tiles", tiles), *(("--sizes", side) for side in sides)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}; expected 1 or more")
+
+
+def _components(sides: list[int], repeats: int, *, compare: bool, workers: int) -> list[Timing]:
+    with single_thread():
+        timings: list[Timing] = []
+        small = make_scene(SMALL)
+        for side in sides:
+            scene = make_scene(side)
+            ours = component_timings(scene, repeats)
+            timings += ours.values()
+            if compare:
+                timings += peers.peer_timings(scene, small, ours, repeats)
+                for what in peers.left_out(side):
+                    print(f"not timed at {side} px, since it would take minutes: {what}")
+        timings.append(patch_timing(repeats))
+        timings += loader_timings(repeats, workers)
+    if compare and peers.missing():
+        print(f"not timed, since not installed: {', '.join(peers.missing())}. To compare with them: {peers.EXTRA}")
+    return timings
+
+
+def to_frame(timings: Iterable[Timing]) -> pd.DataFrame:
+    """Return a row per timing, with two ratios: to what was to be reached, and of others' time to ours."""
+    frame = pd.DataFrame([dataclasses.asdict(timing) for timing in timings])
+    numbers = ["to_reach_ms", "samples_per_second", "share", "nucbench_ms", "agreement"]
+    frame[numbers] = frame[numbers].astype(float)
+    after = list(frame.columns).index("to_reach_ms") + 1
+    frame.insert(after, "of_to_reach", frame["median_ms"] / frame["to_reach_ms"])
+    after = list(frame.columns).index("nucbench_ms") + 1
+    frame.insert(after, "times_nucbench", frame["median_ms"] / frame["nucbench_ms"])
+    return frame
+
+
+def file_name(kind: str, precision: str) -> str:
+    """Name a report by what was timed, hardware, precision and versions, so that those of machines lie side by side."""
+    versions = " ".join(f"{name}-{version(name)}" for name in VERSIONS)
+    parts = (kind, hardware(), resolve(precision), versions)
+    return "_".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts) + ".csv"
+
+
+SHOWN = {
+    "times": ["job", "by", "size", "nuclei", "median_ms", "fastest_ms", "runs", "to_reach_ms", "of_to_reach"],
+    "training samples": ["job", "size", "median_ms", "samples_per_second", "note"],
+    "others": ["job", "by", "size", "median_ms", "nucbench_ms", "times_nucbench", "agreement", "agreement_in", "note"],
+}
+"""Table -> its columns."""
+
+
+def print_report(frame: pd.DataFrame) -> None:
+    """Print our times, the training samples, and what others take, a table each; the CSV holds more."""
+    compared, drawn = frame["nucbench_ms"].notna(), frame["samples_per_second"].notna()
+    rows = {
+        "times": frame[~compared & ~drawn & frame["share"].isna()],
+        "training samples": frame[drawn],
+        "others": frame[compared],
+    }
+    for name, part in rows.items():
+        if len(part):
+            print_frame(part[SHOWN[name]])

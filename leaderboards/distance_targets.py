@@ -1,0 +1,41 @@
+"""Section V of the DIST paper: which form of the distance map a network learns best."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
+from leaderboards.records import option
+
+ROWS = {
+    "raw": "Raw distance",
+    "normalised": "Normalised distance",
+    "softmax": "Normalised distance, softmax",
+}
+"""Option ``target`` of the method -> row."""
+
+
+class DistanceTargets(Comparison):
+    """Three regression targets on the synthetic set of the paper (Naylor 2018, section V)."""
+
+    name = "distance_targets"
+    title = "Targets of DIST"
+    caption = (
+        "DIST trained and scored on the synthetic images of its paper, regressing the distance in px, the distance "
+        "divided by its maximum in each nucleus, or the latter as the second of two softmax channels: "
+        "`nucbench run dist synthetic-dist --options.target TARGET` with raw, normalised or softmax. The paper shows "
+        "example maps (Naylor 2018, figure 4) and no scores; it finds that the raw distance alone is learnt well."
+    )
+    published_table = "distance_targets"
+    blocks = (
+        Block("Synthetic", (("synthetic-dist", "test"),), ("synthetic-dist.train",), SEGMENTATION_METRICS),
+    )  # fmt: skip
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Return the lines of DIST."""
+        chosen = super().select(scores, block)
+        return chosen[chosen["method"] == "dist"]
+
+    def label(self, scores: pd.DataFrame) -> pd.Series:
+        """Return the target."""
+        return scores["options"].map(lambda text: ROWS.get(option(text, "target", "raw"), text))

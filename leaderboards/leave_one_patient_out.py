@@ -1,0 +1,78 @@
+"""Table 1 of the 2017 paper: trained without one patient of TNBC, scored on that patient, for each patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from leaderboards.base import Block, Comparison, Metric
+from leaderboards.images import image_facts
+
+METRICS = (
+    Metric("Accuracy", "pixel_accuracy", "accuracy"),
+    Metric("IU", "pixel_iu"),
+    Metric("Recall", "pixel_recall", "recall"),
+    Metric("Precision", "pixel_precision", "precision"),
+    Metric("F1", "dice"),
+    Metric("Performance", "pixel_performance", "performance"),
+)
+"""Columns of table 1; all of them count px."""
+
+
+def patients(*, first_release: bool) -> tuple[str, ...]:
+    """Return the patients of TNBC: the 7 of its first release (33 images), or all 11 (50 images)."""
+    facts = image_facts("tnbc")
+    return tuple(sorted(set(facts.loc[(facts["release"] == "1") | (not first_release), "group"])))
+
+
+def _block(title: str, chosen: Sequence[str]) -> Block:
+    return Block(title, tuple(("tnbc", f"group:{patient}") for patient in chosen), (), METRICS)
+
+
+class LeaveOnePatientOut(Comparison):
+    """Folds by patient; the folds of a seed make one repetition (Naylor 2017, table 1)."""
+
+    name = "leave_one_patient_out"
+    title = "Leave one patient out"
+    caption = (
+        "Each patient of TNBC is predicted by a network trained on the others; a figure is the mean over the images "
+        "of a patient, then over patients, then over seeds. All metrics count px; IU is the mean over nuclei and "
+        "background, performance that of true positive and true negative rate. The 33 images are the 7 patients of "
+        "the first release, which the paper had: `nucbench run METHOD tnbc --train-split group:02,03,04,05,06,07 "
+        "--evaluate tnbc.group:01` and so on for each. All 50 images: `nucbench run METHOD tnbc --train-split "
+        "except-group:01 --evaluate tnbc.group:01` and so on for each of 11 patients. Published figures: Naylor 2017, "
+        "table 1."
+    )
+    published_table = "leave_one_patient_out"
+    repetition = "seed"
+    blocks = (
+        _block("TNBC (33 images)", patients(first_release=True)),
+        _block("TNBC (50 images)", patients(first_release=False)),
+    )
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Return the lines of runs that saw every patient of the block but the one they are scored on."""
+        chosen = [split.removeprefix("group:") for _, split in block.evaluations]
+        tested = scores["split"].str.removeprefix("group:")
+        here = (scores["dataset"] == "tnbc") & scores["split"].isin([split for _, split in block.evaluations])
+        trained = [_patients(text) for text in scores["trained_on"]]
+        wanted = [set(chosen) - {patient} for patient in tested]
+        fair = [not text or ids == rest for text, ids, rest in zip(scores["trained_on"], trained, wanted, strict=True)]
+        return scores[here & pd.Series(fair, index=scores.index, dtype=bool)]
+
+    def summary(self, scores: pd.DataFrame) -> dict[str, float]:
+        """Return the figures averaged over the images of a patient first."""
+        means = [super(LeaveOnePatientOut, self).summary(part) for _, part in scores.groupby("split", sort=True)]
+        return {str(name): float(value) for name, value in pd.DataFrame(means).mean().items()}
+
+
+def _patients(trained_on: str) -> set[str]:
+    """Return the patients of TNBC in a training set; none where it holds anything else."""
+    dataset, _, split = trained_on.partition(".")
+    kind, _, names = split.partition(":")
+    everyone = set(patients(first_release=False))
+    named = set(names.split(",")) if names and "+" not in names else set()
+    if dataset != "tnbc" or kind not in ("group", "except-group") or not named <= everyone or not named:
+        return set()
+    return named if kind == "group" else everyone - named

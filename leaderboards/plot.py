@@ -1,0 +1,70 @@
+"""Draw the pictures of the papers from stored results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from leaderboards.entries import fields, published_field
+from leaderboards.literature import load_facts, load_names
+from leaderboards.plot_boxes import draw_boxes
+from leaderboards.plot_images import draw_images
+from leaderboards.plot_overlays import draw_overlays
+from leaderboards.plot_sizes import draw_sizes
+from leaderboards.plotting import Drawn, Stored, save, style
+from leaderboards.records import load_scores
+from postproc.errors import unknown_name
+
+PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {
+    "boxes": draw_boxes,
+    "images": draw_images,
+    "overlays": draw_overlays,
+    "sizes": draw_sizes,
+}
+"""Plot name -> function that yields its pictures, one per dataset and protocol."""
+
+
+def draw_plots(
+    names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path
+) -> Iterator[tuple[list[Path], str]]:
+    """Write pictures as PNG and SVG; equal results give equal bytes.
+
+    Args:
+        names: Plots to draw; none = all.
+        roots: Folders of stored results.
+        runs: Folder of all runs; pictures of nuclei need the predictions in it.
+        data: Folder with one folder per dataset; pictures of nuclei need images and annotations.
+        out: Folder to write.
+
+    Yields:
+        The files of each picture, and a line about what is left out of it (empty where nothing is); no files where
+        the whole picture is.
+
+    Raises:
+        ConfigError: If there is no plot of a name.
+        DataError: If a stored or published file is missing or broken; the message names it.
+    """
+    chosen = list(dict.fromkeys(names)) or sorted(PLOTS)
+    for name in chosen:
+        if name not in PLOTS:
+            raise unknown_name("plot", name, PLOTS)
+    known = load_names()
+    published = load_facts(known)
+    found = (*fields(load_scores(roots, known)), *published_field(published))
+    stored = Stored(found, published, Path(runs), Path(data))
+    with style():
+        for name in chosen:
+            for drawn in PLOTS[name](stored):
+                yield save(drawn, Path(out)), f"{drawn.name}: {drawn.note}" if drawn.note else ""
+
+
+def print_plots(names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path) -> None:
+    """Draw pictures as `draw_plots` does and print each file, and what is left out, as it comes."""
+    for paths, note in draw_plots(names, roots, runs, data, out):
+        for path in paths:
+            print(path)
+        if note:
+            print(f"{'left out of' if paths else 'not drawn:'} {note}", flush=True)
+
+
+__all__ = ["PLOTS", "draw_plots", "print_plots"]

@@ -1,0 +1,251 @@
+"""Decode images of any size by region, with the result of decoding them at once.
+
+A codec's `support` marks the px that decide about each other. Its 8-connected parts, each with everything it encloses,
+are the clusters of an image: nuclei of different clusters do not depend on each other, so that each cluster may be
+decoded in any region that holds it whole. To find the clusters of an image that nobody sees at once,
+
+- each block of the image numbers its own parts, of the support over 8 neighbours and of the background over 4
+  (`label_block`),
+- parts that meet at the seams of blocks are joined, and so are all that border on one hole: background that no path
+  leads from to the border of the image (`ClusterMap.finish`).
+
+Neither step keeps a px: what it needs per block are its border lines, and a row per part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components as graph_components
+
+from postproc.compiled import compiled
+from postproc.components import connected_components, fill_holes
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in px of the image, half open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The parts of one block.
+
+    Attributes:
+        boxes: int64 (P, 4), box of each part of the support, in the image's px.
+        first: int64 (P,), first px of each part in raster order, as a flat position in the image.
+        outer: bool (Q,), which parts of the background touch the border of the image.
+        contacts: int64 (K, 2), parts of background and support that are 4-neighbours, numbered from 0.
+        lines: Top and bottom row, left and right column: part p of the support as p + 1, q of the background as
+            -q - 1.
+    """
+
+    boxes: Ints
+    first: Ints
+    outer: Mask
+    contacts: Ints
+    lines: tuple[Ints, Ints, Ints, Ints]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """The clusters of an image.
+
+    Attributes:
+        boxes: int64 (N, 4), box of each.
+        first: int64 (N,), first px of each in raster order, as a flat position in the image; names the cluster.
+        of_part: (row, column) of each block -> int64 (P,), cluster of its parts.
+    """
+
+    boxes: Ints
+    first: Ints
+    of_part: dict[tuple[int, int], Ints]
+
+
+def label_block(support: Mask, top: int, left: int, shape: tuple[int, int]) -> Block:
+    """Number the parts of one block.
+
+    Args:
+        support: bool (h, w), of the block alone.
+        top: First row of the block in the image.
+        left: First column.
+        shape: (H, W) of the image.
+    """
+    height, width = support.shape
+    inside, parts = connected_components(support, 8)
+    outside, gaps = connected_components(~support, 4)
+    signed = inside.astype(np.int64) - outside
+    boxes, first = extents(inside, parts, top, left, shape[1])
+    outer = np.zeros(gaps + 1, np.bool_)
+    sides = (top == 0, top + height == shape[0], left == 0, left + width == shape[1])
+    lines = (signed[0].copy(), signed[-1].copy(), signed[:, 0].copy(), signed[:, -1].copy())
+    for line, at_border in zip(lines, sides, strict=True):
+        if at_border:
+            outer[-line[line < 0]] = True
+    pairs = [_contacts(signed[:, :-1], signed[:, 1:]), _contacts(signed[:-1], signed[1:])]
+    return Block(boxes, first, outer[1:], np.unique(np.concatenate(pairs), axis=0), lines)
+
+
+def extents(labels: NDArray[Any], count: int, top: int, left: int, width: int) -> tuple[Ints, Ints]:
+    """Return the box, int64 (count, 4), and the first px, int64 (count,), of each id 1..count of a block.
+
+    Args:
+        labels: int (h, w), 0 = background.
+        count: Largest id.
+        top: First row of the block in the image.
+        left: First column.
+        width: Of the image, for the flat positions of the first px; -1 for ids that do not occur.
+    """
+    return _extents(np.ascontiguousarray(labels), count, top, left, width)
+
+
+@compiled
+def _extents(labels: NDArray[Any], count: int, top: int, left: int, width: int) -> tuple[Ints, Ints]:
+    boxes = np.zeros((count, 4), np.int64)
+    first = np.full(count, -1, np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            k = labels[y, x] - 1
+            if k < 0:
+                continue
+            row, column = top + y, left + x
+            if first[k] < 0:
+                first[k] = row * width + column
+                boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = row, column, row + 1, column + 1
+            else:
+                boxes[k, 1] = min(boxes[k, 1], column)
+                boxes[k, 2] = row + 1
+                boxes[k, 3] = max(boxes[k, 3], column + 1)
+    return boxes, first
+
+
+def _contacts(one: Ints, other: Ints) -> Ints:
+    """Return the different pairs (background, support), from 0, of neighbours in two signed maps, int64 (K, 2)."""
+    differ = (one > 0) != (other > 0)
+    pairs = np.stack([np.minimum(one[differ], other[differ]), np.maximum(one[differ], other[differ])], axis=1)
+    return np.unique(pairs * [-1, 1] - 1, axis=0)
+
+
+class ClusterMap:
+    """Collects the blocks of an image, in any order.
+
+    Args:
+        rows: Number of rows of blocks.
+        columns: Number of blocks in each.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._shape = rows, columns
+        self._blocks: dict[tuple[int, int], Block] = {}
+
+    def add(self, row: int, column: int, block: Block) -> None:
+        """Take the parts of one block."""
+        self._blocks[row, column] = block
+
+    def finish(self) -> Clusters:
+        """Join the parts over the seams and around the holes.
+
+        Raises:
+            ValueError: If a block is missing.
+        """
+        places = [(r, c) for r in range(self._shape[0]) for c in range(self._shape[1])]
+        if set(places) != set(self._blocks):
+            raise ValueError(f"{len(self._blocks)} of {len(places)} blocks were added")
+        blocks = [self._blocks[place] for place in places]
+        starts = dict(zip(places, _offsets([len(b.first) for b in blocks]), strict=False))
+        gap_starts = dict(zip(places, _offsets([len(b.outer) for b in blocks]), strict=False))
+        parts, gaps = sum(len(b.first) for b in blocks), sum(len(b.outer) for b in blocks)
+        joins: list[Ints] = [np.zeros((0, 2), np.int64)]
+        gap_joins = joins.copy()
+        contacts = [b.contacts + np.array([gap_starts[place], starts[place]]) for place, b in self._blocks.items()]
+        for before, after in self._seams(starts, gap_starts):
+            joins += [_both(before, after), _both(before[1:], after[:-1]), _both(before[:-1], after[1:])]
+            gap_joins.append(_both(-before, -after))
+            contacts.append(_contacts(before, after))
+        group, groups = _join(parts, joins)
+        gap_group, gap_groups = _join(gaps, gap_joins)
+        hole = np.ones(gap_groups, np.bool_)
+        hole[gap_group[np.concatenate([b.outer for b in blocks])]] = False
+        touching = np.concatenate(contacts)
+        gap, part = gap_group[touching[:, 0]], group[touching[:, 1]]
+        around = np.stack([part, groups + gap], axis=1)[hole[gap]]
+        cluster, _ = _join(groups + gap_groups, [around])
+        return self._clusters(cluster[group], starts)
+
+    def _clusters(self, of_part: Ints, starts: dict[tuple[int, int], int]) -> Clusters:
+        """Put the boxes and first px of the parts together."""
+        ids, of_part = np.unique(of_part, return_inverse=True)
+        blocks = {place: self._blocks[place] for place in starts}
+        part_boxes = np.concatenate([b.boxes for b in blocks.values()])
+        far = np.iinfo(np.int64).max
+        boxes = np.tile(np.array([far, far, 0, 0]), (ids.size, 1))
+        first = np.full(ids.size, far)
+        np.minimum.at(boxes[:, :2], of_part, part_boxes[:, :2])
+        np.maximum.at(boxes[:, 2:], of_part, part_boxes[:, 2:])
+        np.minimum.at(first, of_part, np.concatenate([b.first for b in blocks.values()]))
+        own = {place: of_part[start : start + len(blocks[place].first)] for place, start in starts.items()}
+        return Clusters(boxes, first, own)
+
+    def _seams(self, starts: dict[tuple[int, int], int], gap_starts: dict[tuple[int, int], int]) -> list[Any]:
+        """Return the pairs of lines on both sides of every seam, each across the whole image, in global numbers."""
+
+        def line(place: tuple[int, int], side: int) -> Ints:
+            own = self._blocks[place].lines[side]
+            return np.where(own > 0, own + starts[place], own - gap_starts[place])
+
+        rows, columns = range(self._shape[0]), range(self._shape[1])
+        seams = [
+            tuple(np.concatenate([line((r + below, c), 1 - below) for c in columns]) for below in (0, 1))
+            for r in rows[:-1]
+        ]
+        seams += [
+            tuple(np.concatenate([line((r, c + right), 3 - right) for r in rows]) for right in (0, 1))
+            for c in columns[:-1]
+        ]
+        return seams
+
+
+def _offsets(sizes: list[int]) -> list[int]:
+    return [0, *np.cumsum(sizes, dtype=np.int64).tolist()]
+
+
+def _both(one: Ints, other: Ints) -> Ints:
+    """Return the pairs, from 0, where both lines are positive, int64 (K, 2)."""
+    chosen = (one > 0) & (other > 0)
+    return np.stack([one[chosen], other[chosen]], axis=1) - 1
+
+
+def _join(count: int, pairs: list[Ints]) -> tuple[Ints, int]:
+    """Return the connected component of each of `count` nodes, and their number."""
+    edges = np.concatenate(pairs)
+    graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    number, component = graph_components(graph, directed=False)
+    return component.astype(np.int64), int(number)
+
+
+def keep_clusters(support: Mask, owned: Ints, top: int, left: int, width: int) -> Mask:
+    """Mark the px of whole clusters in a region.
+
+    Args:
+        support: bool (h, w), of the region.
+        owned: First px of the clusters, flat positions in the image; all lie whole in the region.
+        top: First row of the region in the image.
+        left: First column.
+        width: Of the image in px.
+
+    Returns:
+        bool (h, w), what they enclose included.
+
+    Raises:
+        ValueError: If a cluster is not there.
+    """
+    parts, count = connected_components(fill_holes(support), 8)
+    _, first = extents(parts, count, top, left, width)
+    chosen = np.isin(first, owned)
+    if chosen.sum() != len(owned):
+        raise ValueError(f"{len(owned) - int(chosen.sum())} of {len(owned)} clusters are not in the region")
+    return np.asarray(np.concatenate([[False], chosen])[parts], np.bool_)

@@ -1,0 +1,234 @@
+"""Images that are worked on by region give what working on them at once gives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from benchmark.decoding import decoders
+from benchmark.disk import DiskArray
+from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.large import Analysis, decode_by_region, predict_large
+from benchmark.region_decoding import Work
+from benchmark.region_output import LabelView, Numbers
+from benchmark.scaling import ScaledRegions, rescale
+from datamodules.regions import ArrayRegions, image_regions
+from datamodules.synthetic import generate
+from models.base import Task
+from models.dist import DIST
+from models.kinet import KiNet
+from models.unet import UNet
+from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.clusters import extents
+from postproc.codec import Codec, Maps
+from postproc.distance import DistanceCodec
+from postproc.errors import ConfigError
+from postproc.hover import HoverCodec
+
+CODECS: dict[str, Codec[Any]] = {
+    "hover": HoverCodec(),
+    "hover-typed": HoverCodec(4),
+    "hover-pseudo-distance": HoverCodec(energy="pseudo-distance", markers="threshold"),
+    "distance": DistanceCodec(),
+    "distance-normalised": DistanceCodec("normalised"),
+    "distance-line": DistanceCodec(line=True),
+    "binary": BinaryCodec(split=True),
+    "binary-plain": BinaryCodec(split=False),
+    "binary-dynamics": BinaryDynamicsCodec(split=True),
+}
+
+
+def network_like(codec: Codec[Any], side: int, seed: int = 0) -> Maps:
+    """Maps as a network gives them: smooth, and wrong here and there."""
+    rng = np.random.default_rng(seed)
+    _, truth = generate((side, side), rng, density=9e-4)
+    maps = {}
+    for name, value in codec.perfect(codec.encode(truth)).items():
+        noise = rng.normal(0, 2, value.shape).astype(np.float32)
+        maps[name] = np.stack(
+            [
+                cv2.GaussianBlur(v.astype(np.float32), (0, 0), 1.0) + cv2.GaussianBlur(n, (0, 0), 4.0)
+                for v, n in zip(value, noise, strict=True)
+            ]
+        )
+    return maps
+
+
+def raster_order(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number a map in the order of first px; also the former ids in that order."""
+    _, first = extents(labels, int(labels.max()), 0, 0, labels.shape[1])
+    order = np.argsort(first)
+    new = np.zeros(len(order) + 1, np.int32)
+    new[order + 1] = np.arange(1, len(order) + 1)
+    return new[labels], order
+
+
+def by_region(codec: Codec[Any], maps: Maps, folder: Path, **sizes: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
+    shape = next(iter(maps.values())).shape[1:]
+    stored = {name: DiskArray(folder / name, value.shape, value.dtype) for name, value in maps.items()}
+    for name, value in maps.items():
+        stored[name].write(0, 0, value)
+    types = tuple("abcd") if getattr(codec, "types", 0) else ()
+    analysis = Analysis(None, Work(codec, codec.defaults(), {}, (shape[0], shape[1]), types, **sizes))
+    for rows in range(0, shape[0], 100):
+        analysis.advance(stored, rows)
+    analysis.advance(stored, shape[0])
+    labels, outlines = decode_by_region(analysis, folder, None)
+    view = LabelView(labels, (shape[0], shape[1]))
+    numbers = Numbers.of(view, outlines.count)
+    outlines.close()
+    types_found = None if outlines.types is None else outlines.types[numbers.order]
+    return numbers.new[view.rows(0, shape[0])], types_found, numbers
+
+
+@pytest.mark.parametrize("name", list(CODECS))
+def test_decoding_by_region_is_decoding_at_once(name: str, tmp_path: Path) -> None:
+    codec = CODECS[name]
+    maps = network_like(codec, 500)
+    found = codec.decode(maps, codec.defaults())
+    expected, order = raster_order(found.labels)
+    labels, types, numbers = by_region(codec, maps, tmp_path, side=128)
+    np.testing.assert_array_equal(labels, expected)
+    assert labels.max() > 80
+    assert numbers.count == found.count
+    np.testing.assert_array_equal(numbers.area, np.bincount(expected.ravel())[1:])
+    assert (types is None) == (found.types is None)
+    if types is not None:
+        np.testing.assert_array_equal(types, found.types[order])
+
+
+def test_the_gradients_are_scaled_as_in_the_whole_image(tmp_path: Path) -> None:
+    codec = HoverCodec()
+    maps = network_like(codec, 400)
+    maps["hv"][:, 5, 5] = 40  # the steepest fall is far from most regions
+    expected, _ = raster_order(codec.decode(maps, codec.defaults()).labels)
+    labels, _, _ = by_region(codec, maps, tmp_path, side=128)
+    np.testing.assert_array_equal(labels, expected)
+    part = {key: value[:, 200:, 200:] for key, value in maps.items()}
+    alone = codec.decode(part, codec.defaults()).count
+    assert alone > 1.2 * codec.decode_region(part, codec.defaults(), codec.survey(maps, (slice(None),) * 2, None)).count
+
+
+def test_a_cluster_across_the_image_is_decoded_in_blocks_without_cuts(tmp_path: Path) -> None:
+    codec = DistanceCodec()
+    maps = network_like(codec, 600)
+    maps["distance"] += 0.3 + 0.4 * (maps["distance"] > 0.3)  # one web of touching nuclei
+    maps["distance"][:, ::30] = np.maximum(maps["distance"][:, ::30], 0.8)
+    expected, _ = raster_order(codec.decode(maps, codec.defaults()).labels)
+    with pytest.warns(UserWarning, match="touch each other"):
+        labels, _, _ = by_region(codec, maps, tmp_path, side=256, beyond=64, largest=300**2)
+    assert (labels > 0).mean() == pytest.approx((expected > 0).mean(), abs=0.01)
+    same = sum(np.array_equal(labels == k, expected == expected[labels == k][0]) for k in range(1, labels.max() + 1))
+    assert same > 0.9 * labels.max()
+
+
+def test_codecs_that_need_the_whole_image_say_so(tmp_path: Path) -> None:
+    method = KiNet(Task(), **KiNet.small).eval()
+    image = ArrayRegions(np.zeros((64, 64, 3), np.uint8))
+    params = method.codec.defaults()
+    with pytest.raises(ConfigError, match="cut the image"):
+        predict_large(method, "kinet", params, image, InferenceSettings(), tmp_path, "a", workers=0)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slide") / "slide.tif"
+    image, _ = generate((500, 620), np.random.default_rng(4), density=8e-4)
+    tifffile.imwrite(path, image, tile=(128, 128), photometric="rgb", compression="zlib")
+    return path
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, factor: float) -> None:
+    torch.manual_seed(1)
+    method = DIST(Task(), features=4).eval()
+    params = method.codec.defaults()
+    settings = InferenceSettings(precision="32-true", tile=256)
+    pixels = tifffile.imread(slide)
+    maps = predict_maps(method, rescale(pixels, 40.0 * factor, 40.0), settings)
+    with torch.no_grad():  # make the untrained network find a nucleus here and there
+        gain = 3 / float(maps["distance"].std())
+        method.head.weight *= gain
+        method.head.bias.mul_(gain).add_(0.5 - gain * float(np.quantile(maps["distance"], 0.8)))
+    image = image_regions(slide)
+    count = predict_large(method, "dist", params, image, settings, tmp_path, "slide", factor=factor, workers=0)
+    labels = tifffile.imread(tmp_path / "slide.tif")
+    assert labels.dtype == np.int32
+    assert labels.shape == pixels.shape[:2]
+    assert labels.max() == count > 30
+    if factor == 1:
+        whole = method.codec.decode(predict_maps(method, pixels, settings), params).labels
+        np.testing.assert_array_equal(labels, raster_order(whole)[0])
+    with (tmp_path / "slide.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["id"]) for row in rows] == list(range(1, count + 1))
+    ys, xs = np.nonzero(labels == 7)
+    assert float(rows[6]["x"]) == pytest.approx(xs.mean(), abs=0.01)
+    assert float(rows[6]["y"]) == pytest.approx(ys.mean(), abs=0.01)
+    assert int(rows[6]["area"]) == len(ys)
+    features = json.loads((tmp_path / "slide.geojson").read_text())["features"]
+    assert [int(f["properties"]["name"]) for f in features] == list(range(1, count + 1))
+    for k in (0, count // 2, count - 1):
+        ring = np.array(features[k]["geometry"]["coordinates"][0])
+        ys, xs = np.nonzero(labels == k + 1)
+        assert np.abs(ring.mean(axis=0) - (xs.mean(), ys.mean())).max() < 6
+    assert cv2.imread(str(tmp_path / "slide.png")).shape == pixels.shape
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["slide.csv", "slide.geojson", "slide.png", "slide.tif"]
+
+
+def test_workers_decode_as_this_process_does(slide: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    method = UNet(Task(), features=4).eval()
+    with torch.no_grad():
+        method.network.head.bias += torch.tensor([0.0, 0.3])
+    settings = InferenceSettings(precision="32-true", tile=212)
+    for workers in (0, 1):
+        image = image_regions(slide)
+        predict_large(
+            method, "unet-pp", method.codecs["unet-pp"].defaults(), image, settings, tmp_path / str(workers), "a",
+            workers=workers,
+        )  # fmt: skip
+    one, other = (tifffile.imread(tmp_path / f"{workers}/a.tif") for workers in (0, 1))
+    np.testing.assert_array_equal(one, other)
+    assert one.max() > 5
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 0.6, 1.37])
+def test_regions_are_scaled_like_whole_images(factor: float) -> None:
+    image, _ = generate((150, 190), np.random.default_rng(0))
+    whole = rescale(image, 40 * factor, 40.0)
+    scaled = ScaledRegions(ArrayRegions(image), factor)
+    assert scaled.shape == whole.shape[:2]
+    height, width = scaled.shape
+    rows = [scaled.read(y, 0, min(y + 37, height), width) for y in range(0, height, 37)]
+    difference = np.abs(np.concatenate(rows).astype(int) - whole)
+    assert difference.max() <= 1  # OpenCV rounds its weights
+    np.testing.assert_array_equal(scaled.read(20, 30, 50, 61), np.concatenate(rows)[20:50, 30:61])
+
+
+def test_arrays_on_disk_survive_pickling_and_partial_writes(tmp_path: Path) -> None:
+    import pickle
+
+    array = DiskArray(tmp_path / "a.raw", (2, 9, 7), np.float32)
+    values = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 4, 3)
+    array.write(3, 2, values)
+    other = pickle.loads(pickle.dumps(array))
+    np.testing.assert_array_equal(other.read((3, 2, 7, 5)), values)
+    assert other.read((0, 0, 9, 7)).sum() == values.sum()
+    assert os.path.getsize(array.path) == array.nbytes == 2 * 9 * 7 * 4
+    array.close()
+    other.close()
+
+
+def test_a_pool_is_spawned_only_where_workers_are_wanted() -> None:
+    with decoders(0) as pool:
+        assert pool is None

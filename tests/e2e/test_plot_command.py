@@ -1,0 +1,52 @@
+"""`nucbench plot` in subprocesses, on scored predictions of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def nucbench(*arguments: str, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would, with `folder` as the working directory."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("NUCBENCH_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *arguments],
+        cwd=folder,
+        env={**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "MPLBACKEND": "qtagg"},  # a window would fail
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def test_plots_of_a_run(tmp_path: Path) -> None:
+    nucbench("prepare", "kumar", "--synthetic", "--size", "128", folder=tmp_path)
+    (tmp_path / "theirs").mkdir()
+    for path in (tmp_path / "data/kumar").glob("test_*/Labels/*"):  # the annotation itself as prediction
+        (tmp_path / "theirs" / path.name).symlink_to(path)
+    nucbench("evaluate", "--predictions", "theirs", "--dataset", "kumar", "--method", "Copy", folder=tmp_path)
+    done = nucbench("plot", "boxes", "overlays", "sizes", "--out", "pictures", folder=tmp_path)
+    written = [tmp_path / line for line in done.stdout.splitlines()]
+    stems = {"boxes-kumar-paper", "boxes-kumar-published", "overlays-kumar-paper", "sizes-kumar-paper"}
+    assert {path.name for path in written} == {stem + end for stem in stems for end in (".png", ".svg")}
+    overlay = np.asarray(Image.open(tmp_path / "pictures/overlays-kumar-paper.png").convert("RGB"))
+    assert overlay.shape[1] > 1400
+    assert "Copy, PQ 1.000" in (tmp_path / "pictures/overlays-kumar-paper.svg").read_text()
+
+    (run,) = tmp_path.glob("runs/copy/kumar/*")
+    (run / "predictions").rename(run / "elsewhere")
+    done = nucbench("plot", "overlays", "--out", "none", folder=tmp_path)
+    assert "not drawn: overlays-kumar-paper: Copy: " in done.stdout
+    assert not (tmp_path / "none").exists()
+
+    done = nucbench("plot", "overlay", folder=tmp_path, status=2)
+    assert "unknown plot 'overlay'. Did you mean 'overlays'?" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
