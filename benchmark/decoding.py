@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.scaling import restore
-from benchmark.store import write_instances
+from benchmark.store import candidates_file, write_instances
 from datamodules.files import write_mat
 from postproc.codec import Codec, Maps, Params
 from postproc.instances import Instances
@@ -29,8 +29,14 @@ def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]
 
 
 def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]) -> None:
-    """Decode one image for several variants and write each result; runs in a worker process."""
+    """Decode one image for several variants and write each result; runs in a worker process.
+
+    Candidates are written before the nuclei, so that a prediction that exists is complete.
+    """
     for codec, params, path in codecs.values():
+        every = codec.candidates(maps, params)
+        if every is not None:
+            write_instances(candidates_file(path), restore(every, shape))
         write_instances(path, decode(codec, maps, params, shape))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,9 +12,10 @@ from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from benchmark.progress import track
 from benchmark.spec import Target
-from benchmark.store import RunStore, read_instances, write_json, write_scores
+from benchmark.store import RunStore, candidates_file, read_instances, write_json, write_scores
 from datamodules.base import NucleiDataModule
 from postproc.codec import Params
+from postproc.instances import Instances
 
 
 def evaluate(
@@ -56,9 +58,15 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for record in track(data.select(target.split), f"scoring {target} ({title})", progress):
         sample = data.read(record)
-        prediction = read_instances(store.prediction_file(card.name, variant, record.image_id))
-        radius = card.radius
-        rows.append({"image": record.image_id, **score_image(sample.truth, prediction, radius=radius, types=types)})
+        path = store.prediction_file(card.name, variant, record.image_id)
+        found = score_image(
+            sample.truth,
+            read_instances(path),
+            radius=card.radius,
+            types=types,
+            candidates=_candidates(candidates_file(path), sample.truth),
+        )
+        rows.append({"image": record.image_id, **found})
     scores = pd.DataFrame(rows)
     write_scores(file, scores)
     write_json(
@@ -76,3 +84,11 @@ def evaluate(
         },
     )
     return summarise(scores)
+
+
+def _candidates(path: Path, truth: Instances) -> Instances | None:
+    """Read the candidates of an image, where there are some and the annotation is such that they can be scored."""
+    if truth.labels is not None or not path.exists():
+        return None
+    found = read_instances(path)
+    return found if truth.types is None or found.types is not None else None

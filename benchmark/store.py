@@ -165,6 +165,11 @@ class RunStore:
             lock.release()
 
 
+def candidates_file(prediction: Path) -> Path:
+    """Return where the candidates of a prediction lie, for methods that have some (`Codec.candidates`)."""
+    return prediction.with_name(f"{prediction.stem}.candidates.npz")
+
+
 def write_instances(path: Path, instances: Instances) -> None:
     """Write nuclei as a compressed .npz."""
     arrays: dict[str, Any] = {"shape": np.array(instances.shape)}

@@ -73,6 +73,13 @@ class Codec(ABC, Generic[P]):
     def decode(self, maps: Mapping[str, Array], params: P) -> Instances:
         """Return the nuclei of one image from the maps of its network (after `NucleiMethod.activate`)."""
 
+    def candidates(self, maps: Mapping[str, Array], params: P) -> Instances | None:
+        """Return every detection of an image with its score, the weak ones too; None where no score is a threshold.
+
+        From these follow precision and recall at every threshold; `decode` gives those of one.
+        """
+        return None
+
     @abstractmethod
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the maps of a network that learnt `targets` without error; `decode` of them is the round trip."""

@@ -23,6 +23,9 @@ from postproc.instances import Instances
 IGNORED = -100
 """Class of a pixel whose region is not annotated; the value that cross-entropy ignores."""
 
+WEAKEST = 0.01
+"""Share of the highest response from which on a peak is a candidate: without it, every bump of the background were one."""
+
 Floats = NDArray[np.float32]
 
 
@@ -126,12 +129,25 @@ class PointsCodec(Codec[PointsParams]):
             1..T.
         """
         responses = np.asarray(maps["proximity"], np.float32)
+        threshold = max(params.xi * float(responses.max(initial=0)), params.floor)
+        return self._detections(responses, threshold, params.distance, 1.0)
+
+    def _detections(self, responses: Floats, threshold: float, distance: int, unit: float) -> Instances:
+        """Return the peaks of at least `threshold`; scores are responses divided by `unit`, cut to [0, 1]."""
         best = responses.max(axis=0)
-        threshold = max(params.xi * float(best.max(initial=0)), params.floor)
-        points, rows, columns = find_peaks(best, params.distance, threshold)
+        points, rows, columns = find_peaks(best, distance, threshold)
         types = responses[:, rows, columns].argmax(axis=0).astype(np.int64) + 1 if self.types else None
-        scores = np.clip(best[rows, columns], 0, 1)
+        scores = np.clip(best[rows, columns] / unit, 0, 1)
         return Instances(best.shape, points=points, types=types, scores=scores)
+
+    def candidates(self, maps: Mapping[str, Array], params: PointsParams) -> Instances:
+        """Return the peaks of an image from `WEAKEST` on, with their share of the highest response as score.
+
+        Those of at least xi are the detections at that xi (section III-C), as far as `floor` allows.
+        """
+        responses = np.asarray(maps["proximity"], np.float32)
+        highest = max(float(responses.max(initial=0)), float(np.finfo(np.float32).tiny))
+        return self._detections(responses, WEAKEST * highest, params.distance, highest)
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the proximity maps themselves."""

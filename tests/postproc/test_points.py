@@ -170,6 +170,18 @@ def test_outlines_serve_by_their_centroids():
     assert target["proximity"].max(axis=(1, 2)).tolist() == [0, 1]  # a nucleus without type is in no map
 
 
+def test_candidates_are_the_detections_of_every_threshold():
+    rng = np.random.default_rng(0)
+    maps = {"proximity": cv2.GaussianBlur(rng.random((120, 90)).astype(np.float32), (0, 0), 3.0)[None] * 2}
+    codec = PointsCodec(0)
+    every = codec.candidates(maps, PARAMS)
+    assert every.scores.max() == 1
+    for xi in (0.2, 0.5, 0.8, 0.95):
+        found = codec.decode(maps, PointsParams(xi=xi, floor=0.0))
+        np.testing.assert_array_equal(every.points[every.scores >= np.float32(xi)], found.points)
+    assert codec.candidates({"proximity": np.zeros((1, 20, 20), np.float32)}, PARAMS).count <= 1
+
+
 def test_missing_types_are_an_error():
     truth = Instances((5, 5), points=np.ones((1, 2), np.float32))
     with pytest.raises(DataError, match="types"):

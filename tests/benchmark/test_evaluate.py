@@ -1,0 +1,26 @@
+"""Scoring of stored predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.run import Machine, execute
+from benchmark.spec import Overrides, RunSpec, Target
+from datamodules.ki67 import Ki67
+
+
+def test_detectors_get_the_area_under_their_curve(tmp_path: Path) -> None:
+    Ki67.write_synthetic(tmp_path / "data/ki67", size=96)
+    short = Overrides(crop=64, steps=2, batch_size=2, crops_per_image=1)
+    spec = RunSpec("kinet", "ki67", options={"width": 4}, overrides=short)
+    machine = Machine(tmp_path / "data", tmp_path / "runs", workers=0, progress=False)
+    result = execute(spec, [Target("ki67", "test")], machine)
+    (scores,) = result.scores.values()
+    assert 0 <= scores["auc_pooled"] <= 1
+    assert 0 <= scores["auc_c_pooled"] <= 1
+    (file,) = result.store.path.glob("evaluations/*/*/scores.csv")
+    table = pd.read_csv(file)
+    lowest, highest = table["n_pred@0.05"].sum(), table["n_pred@0.95"].sum()
+    assert lowest > highest >= 1  # every image has a peak as high as its highest
