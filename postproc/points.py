@@ -24,7 +24,7 @@ IGNORED = -100
 """Class of a pixel whose region is not annotated; the value that cross-entropy ignores."""
 
 WEAKEST = 0.01
-"""Share of the highest response from which on a peak is a candidate: without it, every bump of the background were one."""
+"""Share of the highest response from which on a peak is a candidate: without it, every bump of the ground were one."""
 
 Floats = NDArray[np.float32]
 
