@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CUT = 2000.0
 """The curves end there, px, as in the paper."""
 
+TALLEST = 2.5
+"""Height of the picture over that of the annotation's curve; fragments of a few px would flatten all others."""
+
 MOST_LINES = 7
 DASHES = ("-", "--", "-.", ":")
 
@@ -96,8 +99,9 @@ def _figure(field: Field, sizes: Mapping[str, NDArray[np.float64]]) -> Any:
         panel.plot(at, density(each, at) * 1000, color=color, label=text, zorder=3 if k == 0 else 2, **line)
     panel.set_title(f"{heading(field)}: sizes of nuclei")
     panel.set_xlabel(f"area, px (cut at {end:,.0f})")
-    panel.set_ylabel("density per 1,000 px")
+    highest, shown = panel.dataLim.y1 * 1.05, TALLEST * float(density(next(iter(sizes.values())), at).max()) * 1000
+    panel.set_ylabel("density per 1,000 px" + (" (taller peaks cut)" if highest > shown else ""))
     panel.set_xlim(0, end)
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, min(highest, shown))
     panel.legend(frameon=False, loc="upper right")
     return figure
