@@ -14,24 +14,24 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
-from benchmark import commands
+from benchmark.commands import predicting, reporting, setting_up, training
 from benchmark.registry import DATASETS, METHODS, TABLES
 from postproc.errors import ConfigError, NucbenchError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
-    "run": commands.run,
-    "sweep": commands.sweep,
-    "search": commands.search,
-    "predict": commands.predict,
-    "score": commands.score,
-    "evaluate": commands.evaluate,
-    "leaderboard": commands.leaderboard,
-    "plot": commands.plot,
-    "publish": commands.publish,
-    "list": commands.list_,
-    "prepare": commands.prepare,
-    "speed": commands.speed,
-    "demo": commands.demo,
+    "run": training.run,
+    "sweep": training.sweep,
+    "search": training.search,
+    "predict": predicting.predict,
+    "score": predicting.score,
+    "evaluate": predicting.evaluate,
+    "leaderboard": reporting.leaderboard,
+    "plot": reporting.plot,
+    "publish": reporting.publish,
+    "list": reporting.list_,
+    "prepare": setting_up.prepare,
+    "speed": setting_up.speed,
+    "demo": setting_up.demo,
 }
 """Subcommand -> function; the function's signature and docstring are its options and help."""
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.allocator import keep_memory
 from benchmark.memory import PROBES, largest_tile
 from benchmark.precision import autocast_dtype
 from benchmark.scaling import rescale, restore
@@ -78,8 +79,9 @@ def windows(
 def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int, int, int]]:
     """Cover one axis: (start, size, first kept, last kept) of each tile; all tiles have one size.
 
-    Starts are multiples of `Geometry.multiple`, so that every tile pools the same px together as one pass over the
-    whole image would; the last tile may reach beyond the image.
+    As few tiles as the largest size allows, and these as small as that number allows. Starts are multiples of
+    `Geometry.multiple`, so that every tile pools the same px together as one pass over the whole image would; the last
+    tile may reach beyond the image.
     """
 
     def output(size: int) -> int:
@@ -88,12 +90,19 @@ def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int
     size = output(largest)
     if size > largest:  # the next smaller valid output, if there is one
         size = output(max(largest - geometry.multiple + 1, 1))
-    if size <= 2 * geometry.context:  # nothing would be kept
-        size = output(4 * geometry.context)
+    least = 2 * geometry.context + geometry.multiple  # what lets the next tile begin where this one may end
+    if size < least:
+        size = output(max(least, 4 * geometry.context))
     if extent <= size:
         return [(0, output(extent), 0, extent)]
-    step = max((size - 2 * geometry.context) // geometry.multiple, 1) * geometry.multiple
-    count = -(-(extent - size) // step) + 1
+
+    def longest_step(size: int) -> int:
+        return (size - 2 * geometry.context) // geometry.multiple * geometry.multiple
+
+    count = -(-(extent - size) // longest_step(size)) + 1
+    smaller = size - geometry.multiple
+    while smaller >= least and output(smaller) == smaller and (count - 1) * longest_step(smaller) + smaller >= extent:
+        size, smaller = smaller, smaller - geometry.multiple
     step = -(-(extent - size) // ((count - 1) * geometry.multiple)) * geometry.multiple
     starts = [i * step for i in range(count)]
     seams = [(before + size + after) // 2 for before, after in itertools.pairwise(starts)]
@@ -143,6 +152,8 @@ def run_tiles(method: NucleiMethod, image: Regions, settings: InferenceSettings,
     """
     dtype = autocast_dtype(settings.precision)
     method.to(memory_format=torch.channels_last)
+    if method.device.type == "cpu":
+        keep_memory()
     if settings.compile:
         _compile(method)
     largest = _tile_side(method, image.shape, settings, dtype)

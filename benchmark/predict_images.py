@@ -55,7 +55,7 @@ def predict_images(
     key = variant or next(iter(params))
     if key not in params:
         raise unknown_name("variant", key, params)
-    trained = record["train"]["magnification"]
+    trained = record["magnification"]
     factor = scale_factor(trained, magnification)
     settings = InferenceSettings(precision=store.spec().precision, compile=compile)
     beside = len(images) >= (FEW_IMAGES if method.device.type == "cpu" else 2)

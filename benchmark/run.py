@@ -225,6 +225,12 @@ def training_magnification(data: NucleiDataModule, split: str) -> float | None:
     return known.most_common(1)[0][0]
 
 
+def _training_set(spec: RunSpec) -> dict[str, Any]:
+    """Return what the record says of the training images."""
+    also = {"also": [str(target) for target in spec.training_sets[1:]]} if spec.also else {}
+    return {"dataset": spec.dataset, "split": spec.split, **also}
+
+
 def _write_record(
     spec: RunSpec,
     store: RunStore,
@@ -242,12 +248,8 @@ def _write_record(
             "method": spec.method,
             "protocol": spec.protocol,
             "seed": spec.seed,
-            "train": {
-                "dataset": spec.dataset,
-                "split": spec.split,
-                "magnification": magnification,
-                **({"also": [str(t) for t in spec.training_sets[1:]]} if spec.also else {}),
-            },
+            "train": _training_set(spec) if method.card.trained else None,
+            "magnification": magnification,
             "variants": {variant.key: variant.title for variant in method.card.variants},
             "options": dict(spec.options),
             "overrides": spec.overrides.given(),

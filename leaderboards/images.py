@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from datamodules.splits import SplitRow, belongs
 from leaderboards.literature import read_table
 from postproc.errors import DataError
+
+COLUMNS = ("image_id", "group", "split", "validation")
 
 
 def expected_images(dataset: str, split: str) -> int:
@@ -17,23 +20,17 @@ def expected_images(dataset: str, split: str) -> int:
 
     Args:
         dataset: Registry name.
-        split: Split as in `NucleiDataModule.select`: ``all``, a split of the file or the common beginning of
-            several, ``validation``, ``fit``, ``group:A,B`` or ``except-group:A,B``.
+        split: As for `datamodules.splits.belongs`.
 
     Raises:
         DataError: If the dataset has no split file, or the file no such split.
     """
     frame = _splits(dataset)
-    kind, _, names = split.partition(":")
-    if kind in ("group", "except-group"):
-        chosen = frame["group"].isin(names.split(",")) == (kind == "group")
-    elif split == "all":
-        return len(frame)
-    elif split in ("validation", "fit"):
-        chosen = (frame["split"] == "train") & ((frame["validation"] == "1") == (split == "validation"))
-    else:
-        chosen = (frame["split"] == split) | frame["split"].str.startswith(f"{split}_")
-    count = int(chosen.sum())
+    rows = [
+        SplitRow(image, group, own, validation == "1")
+        for image, group, own, validation in frame[list(COLUMNS)].itertuples(index=False)
+    ]
+    count = sum(belongs(row, split) for row in rows)
     if not count:
         raise DataError(f"{_path(dataset)} has no image in split {split!r}: {sorted(set(frame['split']))}.")
     return count
@@ -54,7 +51,7 @@ def _path(dataset: str) -> Path:
 
 @cache
 def _splits(dataset: str) -> pd.DataFrame:
-    return read_table(_path(dataset), ("image_id", "group", "split", "validation"), text=True)
+    return read_table(_path(dataset), COLUMNS, text=True)
 
 
 __all__ = ["expected_images", "image_facts"]

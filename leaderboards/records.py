@@ -34,7 +34,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
 
     A root holds ``<method>/<train>/<run>/record.json`` with the run's
     ``evaluations/<dataset>.<split>/<variant>`` beside it. Runs without a record and evaluations without
-    scores are unfinished and left out. What stands under several roots counts once; the first root wins.
+    scores are unfinished and left out, as are evaluations on images that were trained on. What stands under several
+    roots counts once; the first root wins.
 
     Args:
         roots: Run directories and folders of collected scores.
@@ -63,6 +64,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
             facts = runs.setdefault(facts["run_id"], facts)
             for folder in _evaluations(path.parent):
                 about = _read_evaluation(folder, facts, known)
+                if about.pop("seen"):
+                    continue
                 key = (facts["run_id"], about["dataset"], about["split"], about["variant"])
                 if key not in found:
                     found[key] = {**facts, **about}, _read_scores(folder, about["images"])
@@ -163,7 +166,12 @@ def _read_evaluation(folder: Path, run: Mapping[str, Any], names: Names) -> dict
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
         raise DataError(f"{path}: 'types' is {types!r}, expected a list of names. Evaluate the run again.")
     about["title"] = names.title(about["title"], run["method"], about["variant"])
-    return {**about, "types": "|".join(types), "images": _get(content, "images", int, path)}
+    return {
+        **about,
+        "types": "|".join(types),
+        "images": _get(content, "images", int, path),
+        "seen": content.get("seen"),
+    }
 
 
 def _read_scores(folder: Path, images: int) -> pd.DataFrame:

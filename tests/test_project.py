@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "postproc": {"postproc"},
     "datamodules": {"datamodules", "postproc"},
     "models": {"models", "datamodules", "postproc"},
-    "leaderboards": {"leaderboards", "postproc", "benchmark"},
+    "leaderboards": {"leaderboards", "datamodules", "postproc", "benchmark"},
     "benchmark": set(PACKAGES),
 }
 

@@ -127,7 +127,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.checkpoints.mkdir(parents=True)
     torch.save(method.state_dict(), store.weights_file)
     store.params_file.write_text(json.dumps({"dist": {"params": {"p1": 0.0, "p2": 0.5}}}))
-    store.record_file.write_text(json.dumps({"train": {"magnification": 40.0}}))
+    store.record_file.write_text(json.dumps({"magnification": 40.0}))
     return store.path
 
 

@@ -60,9 +60,7 @@ def run(place: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command", ["", "run", "predict", "score", "evaluate", "sweep", "leaderboard", "speed", "list", "prepare"]
-)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
     code = (
         "import sys, benchmark.cli as cli\n"

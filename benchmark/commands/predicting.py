@@ -1,0 +1,100 @@
+"""Commands that predict and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.commands.common import filled
+
+
+def predict(
+    run: Path,
+    images: list[Path],
+    *,
+    out: Path = Path("predictions"),
+    variant: str | None = None,
+    magnification: float | None = None,
+    compile: bool = False,
+    progress: bool = True,
+) -> None:
+    """Find the nuclei in images with a finished run: label map, overlay and GeoJSON for QuPath.
+
+    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out. Images of
+    more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
+    they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk NAME.png.
+
+    Args:
+        run: Directory of the run, for example runs/dist/kumar/paper-s0-1234abcd.
+        images: Image files (PNG, TIFF, JPEG, BMP).
+        out: Folder to write.
+        variant: Post-processing of the run to use; default: its first.
+        magnification: Objective magnification of the images; they are rescaled to that of the training images and
+            the nuclei mapped back. Default: that of the training images.
+        compile: Compile the network with torch.compile; pays for many images of one size.
+        progress: Hide progress bars.
+    """
+    from benchmark.predict_images import predict_images
+
+    predict_images(run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile)
+
+
+def score(
+    *,
+    truth: Path,
+    predictions: Path,
+    out: Path | None = None,
+    radius: float = 12.0,
+) -> None:
+    """Score a folder of predicted label maps against a folder of annotated ones.
+
+    Files are matched by name without extension: .mat (inst_map, optional inst_type and inst_id), .npy, .png or .tif.
+    The last row, all, holds means over images; classification columns come from counts pooled over the images.
+
+    Args:
+        truth: Folder of annotated label maps.
+        predictions: Folder of predicted label maps.
+        out: CSV to write; default: print a table only.
+        radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
+    """
+    from benchmark.report import print_frame
+    from benchmark.scoring import score_folders
+    from benchmark.store import write_scores
+
+    scores = score_folders(truth, predictions, radius=radius)
+    if out is not None:
+        write_scores(out, scores)
+        print(f"{len(scores) - 1} images scored; written to {out}")
+    print_frame(scores)
+
+
+def evaluate(
+    *,
+    predictions: Path,
+    dataset: str,
+    method: str,
+    split: str = "test",
+    trained_on: str | None = None,
+    note: str = "",
+    data: Path | None = None,
+    runs: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Score somebody else's label maps on a dataset, so that they become a row of the tables.
+
+    Args:
+        predictions: Folder of label maps, one per image, named as the dataset's images.
+        dataset: Dataset the predictions belong to.
+        method: Row name, for example CellProfiler.
+        split: Split of the dataset.
+        trained_on: Dataset the method was trained on; default: the same dataset.
+        note: Where the predictions come from; shown below tables.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+        progress: Hide progress bars.
+    """
+    from benchmark.foreign import evaluate_foreign
+    from benchmark.report import print_result
+    from benchmark.run import Machine
+
+    machine = Machine(filled(data), filled(runs), progress=progress)
+    print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))

@@ -1,0 +1,94 @@
+"""Commands that show what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from benchmark.commands.common import filled
+
+
+def leaderboard(
+    tables: list[str] | None = None,
+    *,
+    runs: Path | None = None,
+    store: Path = Path("leaderboards/scores"),
+    out: Path = Path("leaderboards/tables"),
+) -> None:
+    """Rebuild the tables from stored scores, our figures beside the published ones, as CSV and Markdown.
+
+    Nothing is trained and torch is not needed. Cells nobody has run stay empty.
+
+    Args:
+        tables: Tables to build; default: all.
+        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        store: Folder of published scores (`nucbench publish`).
+        out: Folder to write.
+    """
+    from leaderboards.build import build_tables
+
+    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    for path in build_tables(tables or (), roots, out):
+        print(path)
+
+
+def plot(
+    plots: list[str] | None = None,
+    *,
+    data: Path | None = None,
+    runs: Path | None = None,
+    store: Path = Path("leaderboards/scores"),
+    out: Path = Path("plots"),
+) -> None:
+    """Draw pictures of stored scores as PNG and SVG: box plots, bars of each image, sizes of nuclei, overlays.
+
+    Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
+
+    Args:
+        plots: Plots to draw: boxes, images, overlays, sizes; default: all.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        store: Folder of published scores (`nucbench publish`).
+        out: Folder to write.
+    """
+    from leaderboards.plot import print_plots
+
+    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    print_plots(plots or [], roots, filled(runs), filled(data), out)
+
+
+def publish(
+    run: list[Path],
+    *,
+    store: Path = Path("leaderboards/scores"),
+) -> None:
+    """Copy the record and the per-image scores of finished runs (no images, no weights) to where tables keep them.
+
+    Args:
+        run: Directories of runs.
+        store: Folder of published scores.
+    """
+    from benchmark.publish import publish_run
+
+    for path in run:
+        print(publish_run(path, store))
+
+
+def list_(
+    what: Literal["methods", "datasets", "tables", "runs"],
+    *,
+    verbose: bool = False,
+    data: Path | None = None,
+    runs: Path | None = None,
+) -> None:
+    """List methods, datasets, tables or runs.
+
+    Args:
+        what: What to list.
+        verbose: Show the whole cards: recipe, options, deviations, layouts.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+    """
+    from benchmark.listing import print_list
+
+    print_list(what, verbose=verbose, data=filled(data), runs=filled(runs))

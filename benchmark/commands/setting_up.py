@@ -1,0 +1,96 @@
+"""Commands about data and this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmark.commands.common import Precision, filled
+
+
+def prepare(
+    dataset: str,
+    *,
+    synthetic: bool = False,
+    images: int | None = None,
+    size: int = 256,
+    seed: int = 0,
+    data: Path | None = None,
+) -> None:
+    """Check that a dataset is complete and readable, or write a synthetic stand-in in its layout.
+
+    Args:
+        dataset: Dataset to prepare.
+        synthetic: Write synthetic images in the dataset's own layout; never over existing files.
+        images: Number of synthetic images over all splits; default: the least that fills every split.
+        size: Side of the synthetic images, px.
+        seed: Seed of the synthetic images.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+    """
+    from benchmark.prepare import prepare_dataset
+
+    prepare_dataset(dataset, filled(data), synthetic=synthetic, images=images, size=size, seed=seed)
+
+
+def speed(
+    methods: list[str] | None = None,
+    *,
+    options: dict[str, Any] | None = None,
+    sizes: list[int] | None = None,
+    repeats: int = 5,
+    precision: Precision = "auto",
+    train: bool = False,
+    tiling: bool = False,
+    tiles: int | None = None,
+    peers: bool = True,
+    workers: int | None = None,
+    out: Path = Path("leaderboards/speed"),
+) -> None:
+    """Time metrics, targets, post-processing and loading in one thread, or methods, on synthetic images.
+
+    Components are timed beside what other packages take for the same jobs; those that are not installed are left out
+    (pip install 'nucbench[peers]'). Of a method, the network on a whole image, its post-processing and (with --train)
+    a training step are timed apart. `nucbench speed hovernet --tiling` compares HoVer-Net's published tiling of an
+    image with large tiles. The CSV is named by hardware, precision and versions.
+
+    Args:
+        methods: Methods to time; none = the components.
+        options: Options of the methods, for example --options.mode fast.
+        sizes: Sides of the square images, px; default: 1000.
+        repeats: Counted runs of each job, after one that is not counted; fewer of jobs that take seconds.
+        precision: Floating-point precision of networks.
+        train: Time training steps too, at the recipe's batch and crop size.
+        tiling: Compare tilings of hovernet, with the weights of --options.weights or weights trained for a minute.
+        tiles: With --tiling, small tiles to time, at most a row of them; the rest is reckoned from these. Default: all.
+        peers: Leave out other packages.
+        workers: Processes that draw training samples, beside a measurement in one; 0 = none. Default: one per core.
+        out: Folder to write.
+    """
+    from benchmark.speed.report import run_speed
+
+    run_speed(
+        methods or [],
+        options or {},
+        sizes or [1000],
+        repeats,
+        precision,
+        out,
+        train=train,
+        tiling=tiling,
+        tiles=tiles,
+        compare=peers,
+        workers=workers,
+    )
+
+
+def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:
+    """Try everything in a few minutes without a download: three methods on two synthetic datasets.
+
+    Args:
+        out: Folder to write: data, runs, tables and pictures.
+        steps: Optimiser steps of each training.
+        progress: Hide progress bars.
+    """
+    from benchmark.demo import run_demo
+
+    return run_demo(out, steps, progress=progress)

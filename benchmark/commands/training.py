@@ -1,0 +1,137 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmark.commands.common import Mirror, Precision, Protocol, filled
+
+
+def run(
+    method: str,
+    dataset: str,
+    *,
+    protocol: Protocol = "paper",
+    seed: int = 0,
+    train_split: str = "train",
+    also: list[str] | None = None,
+    evaluate: list[str] | None = None,
+    options: dict[str, Any] | None = None,
+    precision: Precision = "auto",
+    max_minutes: float | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    crop: int | None = None,
+    lr: float | None = None,
+    schedule: Literal["constant", "cosine"] | None = None,
+    augment: str | None = None,
+    crops_per_image: int | None = None,
+    devices: int = 1,
+    workers: int | None = None,
+    compile: bool = False,
+    wandb: Mirror = "off",
+    data: Path | None = None,
+    runs: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Train a method on a dataset, tune it, predict and score whole images, and store the run.
+
+    Whatever is already stored is not done again: the same command, started after it was killed, goes on; with other
+    sets under --evaluate it scores the trained run on those too. Settings left out are those of the method's paper.
+
+    Args:
+        method: Method to train (see `nucbench list methods`).
+        dataset: Dataset to train on (see `nucbench list datasets`).
+        protocol: strict: keep validation images out of training and choose checkpoint and post-processing parameters
+            on them. paper: train on all training images, last checkpoint, the paper's parameters.
+        seed: Seed of initialisation, crops and augmentation.
+        train_split: Split to train on: a split of the dataset, all, group:A,B or except-group:A,B.
+        also: Further training sets, each DATASET.SPLIT or DATASET, whose images are trained on too.
+        evaluate: Sets to score, each DATASET.SPLIT, or DATASET: its test split, or all its images where it has
+            none. Default: the training dataset.
+        options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
+        precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
+        max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.
+        steps: Optimiser steps in place of the recipe's length.
+        epochs: Epochs in place of the recipe's length.
+        batch_size: Crops per step and GPU.
+        crop: Side of the training crops, px.
+        lr: Learning rate at the start.
+        schedule: Learning-rate schedule in place of the recipe's.
+        augment: Augmentation policy in place of the recipe's.
+        crops_per_image: Crops drawn from each image in an epoch.
+        devices: GPUs that train together.
+        workers: Processes that draw training items and decode predictions; default: from the number of cores.
+        compile: Compile the network for inference with torch.compile; pays for many images of one size.
+        wandb: Mirror the run to Weights & Biases.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+        progress: Hide progress bars.
+    """
+    from benchmark.mirror import loggers
+    from benchmark.report import print_result
+    from benchmark.run import Machine, execute
+    from benchmark.spec import Overrides, RunSpec, Target
+
+    overrides = Overrides(crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes)
+    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, tuple(also or ()))
+    targets = [Target.parse(text) for text in evaluate or [dataset]]
+    machine = Machine(filled(data), filled(runs), devices, workers, progress, compile)
+    with loggers(wandb, spec, machine.runs) as mirrors:
+        print_result(execute(spec, targets, machine, mirrors))
+
+
+def sweep(
+    file: Path,
+    *,
+    dry_run: bool = False,
+    data: Path | None = None,
+    runs: Path | None = None,
+    progress: bool = True,
+) -> int:
+    """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
+
+    A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, settings as in
+    `nucbench run`, `folds: true` to leave out one patient after the other, and `cases`, each a set of changes with
+    which the sweep is repeated. Files that come with nucbench are named without a folder (demo.yaml).
+
+    Args:
+        file: Sweep file.
+        dry_run: Only print the runs, which of them are done, and how long the others may take.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+        progress: Hide progress bars.
+    """
+    from benchmark.run import Machine
+    from benchmark.sweep import run_sweep
+
+    return run_sweep(file, Machine(filled(data), filled(runs), progress=progress), dry_run=dry_run)
+
+
+def search(
+    file: Path,
+    *,
+    dry_run: bool = False,
+    data: Path | None = None,
+    runs: Path | None = None,
+    progress: bool = True,
+) -> int:
+    """Search hyper-parameters with Optuna; every trial is a run under protocol strict, judged on validation images.
+
+    A search file is YAML: method, dataset, space (setting -> values), number of trials, and settings as in `nucbench
+    run`. Given again, also after a kill, it goes on where it was. Files that come with nucbench are named without a
+    folder (dist-search.yaml).
+
+    Args:
+        file: Search file.
+        dry_run: Only print what would be searched.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+        progress: Hide progress bars.
+    """
+    from benchmark.run import Machine
+    from benchmark.search import run_search
+
+    return run_search(file, Machine(filled(data), filled(runs), progress=progress), dry_run=dry_run)

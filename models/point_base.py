@@ -1,0 +1,88 @@
+"""What the methods share that KiNet is compared with (Xing et al. 2019, section IV): input, training, losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs
+from models.losses import cross_entropy
+from models.recipe import Phase, Recipe
+
+RECIPE = Recipe(
+    crop=200,
+    phases=(Phase(batch_size=4, lr=0.01, steps=100_000),),
+    crops_per_image=4,
+    augment="kinet",
+    patience=444,
+    gradient_clip=1.0,
+)
+"""KiNet's training (section IV-B), which is used for all methods of its comparison."""
+
+TRAINING = (
+    "As KiNet, with which it is compared: SGD with Nesterov momentum 0.9, learning rate 0.01, weight decay 1e-6, "
+    "batch 4, 1e5 iterations, four crops of 200 px per image, each standardised per channel; rotation, shift and "
+    "mirroring; stops after 2e4 iterations without a better validation error."
+)
+"""The sentence for the cards."""
+
+SHARED_DEVIATIONS = (
+    "The comparison (Xing et al. 2019, section IV-D) does not say how its other methods were trained; all are trained "
+    "and decoded as KiNet is, the norm of the gradient limited to 1, patience 444 epochs (2e4 iterations for the 45 "
+    "training images of protocol strict).",
+)
+"""What the cards of all methods of the comparison say."""
+
+DISC_DEVIATIONS = (
+    "The comparison gives no target for the methods that classify pixels: here the pixels within 8 px of a centre, "
+    "half the mean radius of the nuclei, have its type. Probabilities are smoothed (standard deviation 4 px) before "
+    "maxima are sought; without it, the plateau of a disc has several.",
+)
+"""What the cards of the methods that classify pixels say besides."""
+
+
+class PointsMethod(NucleiMethod):
+    """A method trained on points as KiNet is.
+
+    Attributes:
+        recipe: KiNet's.
+    """
+
+    recipe = RECIPE
+
+    def statistics(self, images: Tensor) -> Tensor:
+        """Return mean and standard deviation per channel of each image (section IV-B), (B, 2, 3)."""
+        deviation, mean = torch.std_mean(images, dim=(2, 3), correction=0)
+        # a channel without any contrast is only centred
+        return torch.stack([mean, torch.where(deviation > 1e-4, deviation, 1.0)], dim=1)
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return SGD with Nesterov momentum (section IV-B)."""
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-6)
+
+
+class PointClassification(PointsMethod):
+    """A network that gives each pixel a class: background or a type.
+
+    A subclass sets, besides what `NucleiMethod` asks for, `network`: images (B, 3, H, W) -> logits (B, T + 1, h, w);
+    its codec is a `DiscCodec`.
+    """
+
+    network: nn.Module
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits ``classes``, (B, T + 1, h, w), of prepared images (B, 3, H, W); class 0 is background."""
+        return {"classes": self.network(images)}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy, averaged over all px; those that are not annotated count 0.
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``classes`` int64 (B, h, w).
+        """
+        return {"ce": cross_entropy(outputs["classes"], batch["classes"])}
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``probability`` (B, T, h, w) of each type."""
+        return {"probability": outputs["classes"].softmax(dim=1)[:, 1:]}

@@ -1,0 +1,53 @@
+"""U-Net as it is compared with KiNet: a class per pixel, learnt from points (Ronneberger 2015, Xing et al. 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from models.base import Task
+from models.card import MethodCard, Variant
+from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
+from models.unet import ValidUNet
+from postproc.point_targets import DiscCodec
+from postproc.tiles import Geometry
+
+CROP = 380
+"""Side of the crops in px, of which the network gives back 196: the valid size closest to KiNet's 200."""
+
+
+class UNetPoints(PointClassification):
+    """U-Net for points.
+
+    Args:
+        task: What the training data asks for: a class per type and background.
+        features: Channels of the first level; 64 in the paper.
+        dropout: Share dropped at the end of the contracting path.
+    """
+
+    card = MethodCard(
+        name="ki67-unet",
+        variants=(Variant("ki67-unet", "U-Net (points)"),),
+        summary="Encoder and decoder with skip connections; gives each pixel the type of its nucleus, from discs "
+        "around points.",
+        paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
+        url="https://doi.org/10.1007/978-3-319-24574-4_28",
+        recipe=TRAINING + " Cross-entropy.",
+        deviations=(
+            *SHARED_DEVIATIONS,
+            *DISC_DEVIATIONS,
+            "Crops of 380 px, of which the unpadded convolutions leave 196, in place of 200.",
+            "No border weight map: points have no borders.",
+            "Its row in the table of the paper is called U-Net, a title that the method unet has here.",
+        ),
+        tasks=("detection", "classification"),
+        needs="points",
+    )
+    small = {"features": 8}
+    recipe = dataclasses.replace(RECIPE, crop=CROP)
+
+    def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5) -> None:
+        super().__init__(task)
+        codec = DiscCodec(len(task.types))
+        self.codecs = {"ki67-unet": codec}
+        self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
+        self.network = ValidUNet(features, codec.channels + 1, dropout)
