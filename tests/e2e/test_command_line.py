@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat
 
+from benchmark.cli import COMMANDS
 from datamodules.files import read_instances, write_mat
 from datamodules.synthetic import generate
 
