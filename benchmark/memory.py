@@ -18,8 +18,8 @@ CPU_TILE = 2048
 GPU_TILE = 4096
 """Side of the largest output tile on a GPU, in px."""
 CPU_BYTES = 2 << 30
-"""Memory that a tile may take on a CPU: enough for an image of 1000 px in four tiles of HoVer-Net (4 KB a px), and little
-beside the 6 GiB within which images of any size are worked on."""
+"""Memory that a tile may take on a CPU: enough for an image of 1000 px in four tiles of HoVer-Net (4 KB a px), and
+little beside the 6 GiB within which images of any size are worked on."""
 DEFAULT_TILE = 1024
 """Side of the output tile of networks whose memory is not known beforehand (detectors), in px."""
 SHARE = 0.6

@@ -34,9 +34,9 @@ SHARED_DEVIATIONS = (
 """What the cards of all methods of the comparison say."""
 
 DISC_DEVIATIONS = (
-    "The comparison gives no target for the methods that classify pixels: here the pixels within 8 px of a centre, "
-    "half the mean radius of the nuclei, have its type. Probabilities are smoothed (standard deviation 4 px) before "
-    "maxima are sought; without it, the plateau of a disc has several.",
+    "The comparison gives no target for the methods that classify pixels: here the pixels within 6 px of a centre "
+    "have its type, which keeps the discs of most neighbours apart. Probabilities are smoothed (standard deviation "
+    "2 px) before maxima are sought; without it, each ripple on the plateau of a disc is one.",
 )
 """What the cards of the methods that classify pixels say besides."""
 

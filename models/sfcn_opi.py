@@ -105,7 +105,6 @@ class SFCNNetwork(nn.Module):
                 stage(4 * f, 4 * f, units),
                 nn.Conv2d(4 * f, types, 1),
                 doubling(types),
-                nn.ReLU(inplace=True),
                 doubling(types),
             )
 
@@ -142,7 +141,7 @@ class SFCNOPI(PointsMethod):
             *DISC_DEVIATIONS,
             "Layers, and the threshold 0.8 of the prior, are taken from public reimplementations of the paper "
             "(github.com/zhuyiche/sfcn-opi and its forks), whose authors are others; normalisation and ReLU of the "
-            "scores, which they have, are left out but for one ReLU.",
+            "scores, which they have, are left out: a ReLU on so few channels can silence a type for good.",
             "The types are conditional on nucleus, without a background of their own, and the probability of a type "
             "is the product of both; its negative logarithm, averaged over the annotated px that the detection "
             "gives at least the threshold, is the loss of the types and reaches both branches.",

@@ -12,7 +12,8 @@ from models.card import MethodCard, Variant
 from models.hovernet_network import centre_crop
 from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.binary import BinaryDynamicsCodec
+from postproc.binary_watershed import BorderedObjectCodec
 from postproc.tiles import Geometry
 
 LEVELS = 5
@@ -96,6 +97,8 @@ class UNet(NucleiMethod):
             "Initial weights are U-Net's own (He et al.); the comparison of HoVer-Net drew Glorot's.",
             "Crops are drawn at random, 144 of each image in an epoch, as many as the comparison of "
             "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",
+            "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components of "
+            "at least 10 px; U-Net's own paper takes components as they are.",
             "No elastic deformation: all methods are trained with the same augmentation.",
         ),
     )
@@ -109,7 +112,7 @@ class UNet(NucleiMethod):
 
     def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5) -> None:
         super().__init__(task)
-        self.codecs = {"unet": BinaryCodec(split=True), "unet-pp": BinaryDynamicsCodec(split=True)}
+        self.codecs = {"unet": BorderedObjectCodec(), "unet-pp": BinaryDynamicsCodec(split=True)}
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
         self.weight_decay = weight_decay
         self.network = ValidUNet(features, dropout=dropout)

@@ -48,7 +48,7 @@ class DynamicsParams(Params):
     p2: float = 0.5
 
 
-class _ForegroundCodec(Codec[P]):
+class ForegroundCodec(Codec[P]):
     """Targets of foreground methods, whatever their decoding."""
 
     surroundings: ClassVar[int | None] = 2
@@ -96,7 +96,7 @@ class _ForegroundCodec(Codec[P]):
         return cv2.dilate(support.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)  # type: ignore[no-any-return]
 
 
-class BinaryCodec(_ForegroundCodec[BinaryParams]):
+class BinaryCodec(ForegroundCodec[BinaryParams]):
     """Foreground maps whose 8-connected components are the nuclei.
 
     Targets: ``foreground`` int64 (H, W), 0 or 1, and ``weight`` float32 (H, W), the weight of each pixel in
@@ -122,7 +122,7 @@ class BinaryCodec(_ForegroundCodec[BinaryParams]):
         return self._with_seams(np.asarray(maps["foreground"][0]) > params.threshold)
 
 
-class BinaryDynamicsCodec(_ForegroundCodec[DynamicsParams]):
+class BinaryDynamicsCodec(ForegroundCodec[DynamicsParams]):
     """Foreground maps that are split between maxima of high dynamics (the rows "+ PP").
 
     Targets: ``foreground`` int64 (H, W), 0 or 1, and ``weight`` float32 (H, W), the weight of each pixel in

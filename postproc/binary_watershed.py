@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import BinaryDynamicsCodec, DynamicsParams
+from postproc.binary import BinaryDynamicsCodec, DynamicsParams, ForegroundCodec
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.components import connected_components, fill_holes, remove_small
 from postproc.distance import largest
@@ -101,6 +101,28 @@ class ObjectCodec(_PlainCodec[ObjectParams]):
         nuclear = fill_holes(np.asarray(maps["foreground"][0]) > params.threshold)
         labels = remove_small(connected_components(nuclear, 4)[0], round(params.minimum))
         return Instances(labels.shape, labels=labels)
+
+
+class BorderedObjectCodec(ForegroundCodec[ObjectParams]):
+    """Foreground maps in which a border parts touching nuclei, decoded as `ObjectCodec` does (the row U-Net).
+
+    Targets: ``foreground`` int64 (H, W), 0 or 1, and ``weight`` float32 (H, W), with a border of 1 px between touching
+    nuclei, which decoding gives back. Maps: ``foreground`` float (1, H, W), probability of nucleus.
+    """
+
+    params_type: ClassVar[type[Params]] = ObjectParams
+
+    def __init__(self) -> None:
+        super().__init__(split=True)
+
+    def decode(self, maps: Mapping[str, Array], params: ObjectParams) -> Instances:
+        """Return the components of the thresholded ``foreground`` that are large enough, with the borders."""
+        nuclear = fill_holes(np.asarray(maps["foreground"][0]) > params.threshold)
+        return self._instances(remove_small(connected_components(nuclear, 4)[0], round(params.minimum)))
+
+    def support(self, maps: Mapping[str, Array], params: ObjectParams) -> NDArray[np.bool_]:
+        """Mark the nuclear px and those around them."""
+        return self._with_seams(np.asarray(maps["foreground"][0]) > params.threshold)
 
 
 class BinaryWatershedCodec(_PlainCodec[WatershedParams]):

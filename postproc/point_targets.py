@@ -34,8 +34,8 @@ class DiscCodec(PointsCodec):
         sigma: Standard deviation of the smoothing in px.
     """
 
-    radius: float = 8.0
-    sigma: float = 4.0
+    radius: float = 6.0
+    sigma: float = 2.0
 
     def encode(self, truth: Instances) -> Targets:
         """Return ``classes`` int64 (H, W): 0 = background, 1..T = type (1 without types), -100 = not annotated.

@@ -1,1 +1,1 @@
-"""The subcommands of `nucbench`, one function each: signatures and docstrings make the help, heavy imports stay inside."""
+"""The subcommands of `nucbench`: signatures and docstrings make the help, heavy imports stay inside the functions."""

@@ -28,6 +28,7 @@ from models.dist import DIST
 from models.kinet import KiNet
 from models.unet import UNet
 from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.binary_watershed import BorderedObjectCodec
 from postproc.clusters import extents
 from postproc.codec import Codec, Maps
 from postproc.distance import DistanceCodec
@@ -44,6 +45,7 @@ CODECS: dict[str, Codec[Any]] = {
     "binary": BinaryCodec(split=True),
     "binary-plain": BinaryCodec(split=False),
     "binary-dynamics": BinaryDynamicsCodec(split=True),
+    "bordered-objects": BorderedObjectCodec(),
 }
 
 

@@ -140,12 +140,13 @@ def test_the_recipe_of_the_comparison(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_it_learns_a_tile_and_finds_its_nuclei(kind):
-    method = small(kind, **({"dropout": 0.0} if kind is FRCN else {})).train()
+    options = {FRCN: {"dropout": 0.0}, FCRNB: {"features": 4}}
+    method = small(kind, **options.get(kind, {})).train()
     samples = [crop(seed) for seed in (0, 1)]
     batch = batch_of(method, *samples)
-    optimiser = torch.optim.Adam(method.parameters(), 0.01)
+    optimiser = torch.optim.Adam(method.parameters(), 0.003)
     first = None
-    for _ in range(120):
+    for _ in range(100):
         loss = sum(method.losses(batch).values())
         first = first or loss.item()
         optimiser.zero_grad()

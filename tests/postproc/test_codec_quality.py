@@ -10,6 +10,7 @@ import pytest
 from scipy.io import loadmat
 
 from postproc.binary import BinaryCodec, BinaryDynamicsCodec, BinaryParams
+from postproc.binary_watershed import BorderedObjectCodec
 from postproc.codec import search_space
 from postproc.distance import DistanceCodec, DistanceParams
 from postproc.dynamics import dynamics_watershed
@@ -26,6 +27,7 @@ CODECS = {
     "hover pseudo-distance threshold": HoverCodec(energy="pseudo-distance", markers="threshold"),
     "binary": BinaryCodec(split=True),
     "binary dynamics": BinaryDynamicsCodec(split=True),
+    "bordered objects": BorderedObjectCodec(),
 }
 # What the method itself loses on true maps, lowest image of the sets below. HoVer-Net's own decoding opens
 # markers by a disk of 5 px and drops those under 10 px, which costs the small nuclei of CoNSeP; thresholds
