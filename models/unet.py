@@ -97,8 +97,8 @@ class UNet(NucleiMethod):
             "Initial weights are U-Net's own (He et al.); the comparison of HoVer-Net drew Glorot's.",
             "Crops are drawn at random, 144 of each image in an epoch, as many as the comparison of "
             "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",
-            "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components of "
-            "at least 10 px; U-Net's own paper takes components as they are.",
+            "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components "
+            "of at least 10 px; U-Net's own paper takes components as they are.",
             "No elastic deformation: all methods are trained with the same augmentation.",
         ),
     )
