@@ -14,6 +14,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
+from benchmark.allocator import use_huge_pages
 from benchmark.commands import predicting, reporting, setting_up, training
 from benchmark.registry import DATASETS, METHODS, TABLES
 from postproc.errors import ConfigError, NucbenchError
@@ -120,6 +121,7 @@ def _item_type(hint: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    use_huge_pages()
     parser = build_parser()
     parsed = parser.parse_args(arguments)
     function = COMMANDS[parsed.subcommand]

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.allocator import keep_memory
 from benchmark.memory import PROBES, largest_tile
 from benchmark.precision import autocast_dtype
 from benchmark.scaling import rescale, restore
@@ -152,8 +151,6 @@ def run_tiles(method: NucleiMethod, image: Regions, settings: InferenceSettings,
     """
     dtype = autocast_dtype(settings.precision)
     method.to(memory_format=torch.channels_last)
-    if method.device.type == "cpu":
-        keep_memory()
     if settings.compile:
         _compile(method)
     largest = _tile_side(method, image.shape, settings, dtype)

@@ -28,6 +28,7 @@ METHODS = {
     "frcn": "models.frcn:FRCN",
     "hovernet": "models.hovernet:HoVerNet",
     "ki67-fcn8s": "models.fcn8_points:FCN8Points",
+    "ki67-unet": "models.unet_points:UNetPoints",
     "kinet": "models.kinet:KiNet",
     "mask-rcnn": "models.mask_rcnn:MaskRCNN",
     "micronet": "models.micronet:MicroNet",

@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from benchmark.allocator import keep_memory
 from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
@@ -87,8 +86,6 @@ def train(
     if done_file.exists() and store.weights_file.exists():
         load_weights(method, store.weights_file)
         return read_json(done_file)
-    if not torch.cuda.is_available():
-        keep_memory()
     recipe = run_recipe(spec, method)
     budget = spec.overrides.max_minutes
     lengths = [float(phase.epochs or phase.steps or 0) for phase in recipe.phases]

@@ -136,7 +136,7 @@ class FRCN(PointsMethod):
         tasks=("detection", "classification"),
         needs="points",
     )
-    small = {"features": 4}
+    small = {"features": 8, "dropout": 0.0}
 
     def __init__(
         self,

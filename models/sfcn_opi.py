@@ -40,12 +40,13 @@ class ResidualUnit(nn.Module):
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        same = inputs == outputs and stride == 1
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride > 1:
+            # A convolution of 1 x 1 px after taking every second px is one of stride 2, whose gradient some builds of
+            # PyTorch for processors compute beyond the bounds of their memory when channels come last.
+            self.shortcut = nn.Sequential(
+                nn.MaxPool2d(1, stride), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (B, outputs, H / stride, W / stride)."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.allocator import keep_memory
 from benchmark.environment import hardware
 from benchmark.precision import resolve
 from benchmark.report import print_frame
@@ -67,8 +66,6 @@ def run_speed(
         ConfigError: If sizes or repeats are not positive, or `tiling` is asked of another method than HoVer-Net.
     """
     _check(sides, repeats, tiles)
-    if methods:
-        keep_memory()
     kind = "-".join(methods) or "components"
     if tiling:
         if methods != ["hovernet"]:

@@ -81,7 +81,7 @@ def test_stages_of_sfcn():
     # the first unit of the second and third stage comes from half the channels, and has a shortcut
     narrower = sum(9 * c * c // 2 - c * c // 2 for c in (64, 128))
     kernels = sum(
-        p.numel() for n, p in network.named_parameters() if (p.ndim == 4 and ".units." in n) or "shortcut.0" in n
+        p.numel() for n, p in network.named_parameters() if (p.ndim == 4 and ".units." in n) or "shortcut.1" in n
     )
     assert kernels == same - narrower
     assert SFCNOPI(Task(), features=2, units=1).network.classification is None
@@ -175,3 +175,13 @@ def test_sfcn_learns_a_tile_and_finds_its_nuclei():
         distance = np.linalg.norm(truth.points[:, None] - nuclei.points[None], axis=2)
         assert distance.min(axis=1).max() <= 3
         np.testing.assert_array_equal(nuclei.types[distance.argmin(axis=1)], truth.types)
+
+
+def test_the_shortcut_is_a_convolution_of_stride_2():
+    torch.manual_seed(0)
+    unit = ResidualUnit(4, 8, stride=2)
+    x = torch.randn(2, 4, 9, 12)
+    _, convolution, norm = unit.shortcut
+    expected = norm(F.conv2d(x, convolution.weight, stride=2))
+    torch.testing.assert_close(unit.shortcut(x), expected)
+    assert unit(x).shape == (2, 8, 5, 6)
