@@ -69,8 +69,9 @@ def test_published_tiles_are_compared_with_large_ones() -> None:
     large, small, first = tiling_timings({"mode": "fast", "features": 8}, 172, "32-true", tiles=1, steps=1)
     assert [timing.by for timing in (large, small, first)] == ["nucbench", "published tile size", "published tiling"]
     assert large.note.startswith("1 inputs of 264 x 264 px")
+    assert small.note.startswith("4 inputs of 184 x 184 px")  # no larger than four of them must be
+    assert first.note.startswith("4 inputs of 256 x 256 px")
     for timing in (small, first):
-        assert timing.note.startswith("4 inputs of 256 x 256 px")
         assert "; 1 timed; " in timing.note
         assert timing.nucbench_ms == large.median_ms
         assert timing.agreement_in == MAPS
