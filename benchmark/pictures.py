@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.store import atomic
 from postproc.instances import Instances
+from postproc.outlines import outlines
 
 PALETTE = np.array(
     [
@@ -39,26 +40,9 @@ def color(kind: int) -> tuple[int, int, int]:
 
 def contours(instances: Instances) -> list[NDArray[np.int32]]:
     """Return the outer contour of each nucleus, int32 (M, 2) as (x, y) px; empty for ids that are not in the map."""
-    found: list[NDArray[np.int32]] = [np.zeros((0, 2), np.int32) for _ in range(instances.count)]
     if instances.labels is None:
-        return found
-    for i, (top, left, bottom, right) in enumerate(boxes(instances)):
-        if bottom <= top:
-            continue
-        mask = (instances.labels[top:bottom, left:right] == i + 1).astype(np.uint8)
-        parts, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left, top))
-        found[i] = np.asarray(max(parts, key=len)).reshape(-1, 2).astype(np.int32)
-    return found
-
-
-def boxes(instances: Instances) -> list[tuple[int, int, int, int]]:
-    """Return (top, left, bottom, right) in px of each nucleus, half open; (0, 0, 0, 0) for ids that are missing."""
-    from scipy.ndimage import find_objects
-
-    if instances.labels is None:
-        return [(0, 0, 0, 0)] * instances.count
-    slices = find_objects(instances.labels, max_label=instances.count)
-    return [(0, 0, 0, 0) if s is None else (s[0].start, s[1].start, s[0].stop, s[1].stop) for s in slices]
+        return [np.zeros((0, 2), np.int32)] * instances.count
+    return outlines(instances.labels, instances.count)
 
 
 def overlay(image: NDArray[np.uint8], instances: Instances, thickness: int = 1) -> NDArray[np.uint8]:

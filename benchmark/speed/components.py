@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from benchmark.metrics.centroids import label_centroids
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores, score_image
-from benchmark.pictures import boxes, contours
 from benchmark.speed.reach import (
     ALL_SCORES,
     CENTROIDS,
@@ -33,6 +32,7 @@ from postproc.distance import DistanceCodec, chessboard
 from postproc.hover import HoverCodec, HoverParams, find_markers, gradient_measure
 from postproc.instances import Instances, LabelMap
 from postproc.morphology import h_maxima_transform
+from postproc.outlines import bounding_boxes, outlines
 from postproc.watershed import watershed
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
@@ -131,7 +131,8 @@ def everything(scene: Scene) -> tuple[Instances, Any, Any, Any]:
     codec = HoverCodec(len(TYPES))
     nuclei = codec.decode(scene.hover, codec.defaults())
     assert nuclei.labels is not None
-    return nuclei, label_centroids(nuclei.labels), boxes(nuclei), contours(nuclei)
+    labels, count = nuclei.labels, nuclei.count
+    return nuclei, label_centroids(labels), bounding_boxes(labels, count), outlines(labels, count)
 
 
 def component_jobs(scene: Scene) -> dict[str, Callable[[], Any]]:
