@@ -90,7 +90,7 @@ def field(name):
 torch.set_num_threads(1)
 method = DIST(Task(), features=16).eval()
 _, per_pixel = network_bytes(method, None)
-side = 448
+side = 1024  # a few hundred MB, beside which the pages of libraries that come and go count little
 image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
 with torch.inference_mode():
     method.predict_batch(method.prepare(image[..., :32, :32]))
