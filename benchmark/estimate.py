@@ -31,7 +31,8 @@ def estimated_minutes(spec: RunSpec, runs: Path) -> float | None:
     if not kind.card.trained:
         return 0.0
     limit = spec.overrides.max_minutes
-    steps = planned_steps(spec, _recipe(spec))
+    # options that change the recipe are not seen: the method is not built
+    steps = planned_steps(spec, spec.overrides.applied_to(kind.recipe))
     rates: list[float] = [
         record["training"]["minutes"] / record["training"]["steps"]
         for record in map(read_json, sorted((runs / spec.method).glob("*/*/record.json")))
@@ -51,14 +52,6 @@ def planned_steps(spec: RunSpec, recipe: Recipe) -> int:
         per_epoch = max(1, images * recipe.crops_per_image // phase.batch_size)
         total += phase.total_steps(per_epoch)
     return total
-
-
-def _recipe(spec: RunSpec) -> Recipe:
-    """Return the class's recipe with the overrides of a run; options that change the recipe are not seen."""
-    given = spec.overrides.given()
-    given.pop("max_minutes", None)
-    recipe: Recipe = method_class(spec.method).recipe
-    return recipe.override(**given)
 
 
 def _images(dataset: str, split: str, protocol: str) -> int:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore, read_json
-from benchmark.sweep_spec import find_sweep
+from benchmark.sweep_spec import read_mapping
 from postproc.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -76,20 +74,11 @@ class SearchSpec:
         Raises:
             ConfigError: If the file is missing, no YAML mapping, or has an unknown or missing key.
         """
-        path = find_sweep(file)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path} must hold a mapping with method, dataset and space")
+        path, content = read_mapping(file, ("method", "dataset", "space"))
         fields = {f.name for f in dataclasses.fields(cls)}
         for key in content:
             if key not in fields:
                 raise unknown_name(f"key of {path.name}", str(key), fields)
-        for key in ("method", "dataset", "space"):
-            if key not in content:
-                raise ConfigError(f"{path} names no {key}")
         return cls(**content)
 
     def run(self, chosen: Mapping[str, Any]) -> RunSpec:

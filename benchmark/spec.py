@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
+from models.recipe import Recipe
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
@@ -66,6 +67,12 @@ class Overrides:
             if name not in known:
                 raise unknown_name("override", name, known)
         return cls(**content)
+
+    def applied_to(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with the overrides that are set; `max_minutes` is no part of a recipe."""
+        given = self.given()
+        given.pop("max_minutes", None)
+        return recipe.override(**given)
 
     def given(self) -> dict[str, Any]:
         """Return the overrides that are set."""

@@ -63,16 +63,7 @@ class SweepSpec:
         Raises:
             ConfigError: If the file is missing, no YAML mapping, or has an unknown key or a value of another kind.
         """
-        path = find_sweep(file)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path} must hold a mapping with methods and datasets")
-        for key in ("methods", "datasets"):
-            if not content.get(key):
-                raise ConfigError(f"{path} names no {key}")
+        path, content = read_mapping(file, ("methods", "datasets"))
         for case in content.get("cases") or ():
             if not isinstance(case, dict):
                 raise ConfigError(f"{path}: the case {case!r} must be a mapping, for example {{seeds: [1]}}")
@@ -148,6 +139,32 @@ def find_sweep(file: Path) -> Path:
     return path
 
 
+def read_mapping(file: Path, needed: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
+    """Find and read a YAML file that holds a mapping.
+
+    Args:
+        file: As for `find_sweep`.
+        needed: Keys that must be there and not be empty.
+
+    Returns:
+        Its path and its content.
+
+    Raises:
+        ConfigError: If the file is missing, no YAML mapping, or lacks a key.
+    """
+    path = find_sweep(file)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping with {', '.join(needed)}")
+    for key in needed:
+        if not content.get(key):
+            raise ConfigError(f"{path} names no {key}")
+    return path, content
+
+
 def _checked(content: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Return a mapping with lists as tuples, after checking its keys and the kinds of its values.
 
@@ -170,4 +187,4 @@ def _checked(content: Mapping[str, Any], place: str) -> dict[str, Any]:
     return checked
 
 
-__all__ = ["Run", "SweepSpec", "find_sweep"]
+__all__ = ["Run", "SweepSpec", "find_sweep", "read_mapping"]

@@ -46,13 +46,6 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
     return method.to(memory_format=torch.channels_last)
 
 
-def run_recipe(spec: RunSpec, method: NucleiMethod) -> Recipe:
-    """Return the method's recipe with the overrides of the run."""
-    given = spec.overrides.given()
-    given.pop("max_minutes", None)
-    return method.recipe.override(**given)
-
-
 def train(
     spec: RunSpec,
     store: RunStore,
@@ -86,7 +79,7 @@ def train(
     if done_file.exists() and store.weights_file.exists():
         load_weights(method, store.weights_file)
         return read_json(done_file)
-    recipe = run_recipe(spec, method)
+    recipe = spec.overrides.applied_to(method.recipe)
     budget = spec.overrides.max_minutes
     lengths = [float(phase.epochs or phase.steps or 0) for phase in recipe.phases]
     totals: dict[str, Any] = {"steps": 0, "minutes": 0.0, "epochs": 0}

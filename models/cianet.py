@@ -12,7 +12,7 @@ from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
 from models.cianet_network import FEATURES, HEADS, CIANetwork, load_pretrained
 from models.recipe import Phase, Recipe, Step
-from models.weights import IMAGENET, NONE
+from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
 from postproc.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
@@ -89,7 +89,7 @@ class CIANet(NucleiMethod):
         self.network = CIANetwork(features, stride)
         load_pretrained(self.network, weights, features)
         if weights != NONE:
-            self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the logits of prepared images: ``object``, ``contour``, then those of coarser levels.

@@ -10,8 +10,19 @@ from torchvision.models.vgg import make_layers
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
 from models.losses import cross_entropy
+from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
-from models.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.weights import (
+    IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NONE,
+    from_torchvision,
+    load_exactly,
+    read_state,
+    rename,
+    weights_file,
+)
 from postproc.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
@@ -155,7 +166,7 @@ class DCAN(NucleiMethod):
             path = weights_file(weights)
             state, origin = read_state(path), str(path)
         load_exactly(self.network.encoder, rename(state, ((r"^features\.", ""),), drop=("classifier.",)), origin)
-        self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the logits of the three depths, as `DCANetwork`."""
@@ -185,18 +196,9 @@ class DCAN(NucleiMethod):
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam, with weight decay on kernels alone."""
-        return kernel_decaying_adam(parameters, lr, self.weight_decay)
+        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)
 
 
 def fuse(outputs: Outputs) -> Outputs:
     """Return the sum of the logits over depths, by head."""
     return {head: torch.stack([outputs[f"{head}_{stride}"] for stride in STRIDES]).sum(dim=0) for head in HEADS}
-
-
-def kernel_decaying_adam(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Adam:
-    """Return Adam, with weight decay on kernels and none on biases and batch normalisation."""
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.Adam(groups, lr=lr)

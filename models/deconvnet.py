@@ -14,15 +14,13 @@ from models.vgg import (
     CELLS,
     FEATURES,
     HIDDEN,
-    MEAN,
-    STD,
     STRIDE,
     UnpoolingDecoder,
     VGGEncoder,
     initialise,
     load_pretrained,
 )
-from models.weights import IMAGENET
+from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.binary import BinaryCodec
 from postproc.binary_watershed import Dynamics2017Codec
 from postproc.tiles import Geometry
@@ -125,8 +123,8 @@ class DeconvNet(ForegroundMethod):
         crops_per_image=16,
         augment="paper",
     )
-    mean = MEAN
-    std = STD
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(
         self,

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
-from models.dcan import kernel_decaying_adam
 from models.dran_network import DRANetwork, load_pretrained
 from models.hovernet_network import FEATURES
 from models.losses import cross_entropy
+from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
 from models.weights import IMAGENET, NONE
 from postproc.contour import ContourCodec
@@ -149,7 +149,7 @@ class DRAN(NucleiMethod):
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam, with weight decay on kernels alone."""
-        return kernel_decaying_adam(parameters, lr, WEIGHT_DECAY)
+        return torch.optim.Adam(kernels_decay(parameters, WEIGHT_DECAY), lr=lr)
 
 
 @torch.no_grad()

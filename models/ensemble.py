@@ -12,8 +12,8 @@ from models.fcn8 import FCN8Network
 from models.foreground import sgd_or_adam
 from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
-from models.vgg import FEATURES, MEAN, STD, load_pretrained
-from models.weights import IMAGENET
+from models.vgg import FEATURES, load_pretrained
+from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.binary import BinaryCodec
 from postproc.binary_watershed import Dynamics2017Codec
 
@@ -63,8 +63,8 @@ class Ensemble(NucleiMethod):
         crops_per_image=16,
         augment="paper",
     )
-    mean = MEAN
-    std = STD
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ from models.base import Task
 from models.card import MethodCard, Variant
 from models.foreground import ForegroundMethod
 from models.recipe import Phase, Recipe, Step
-from models.vgg import CELLS, FEATURES, HIDDEN, MEAN, STD, STRIDE, VGGEncoder, initialise, load_pretrained
-from models.weights import IMAGENET
+from models.vgg import CELLS, FEATURES, HIDDEN, STRIDE, VGGEncoder, initialise, load_pretrained
+from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.binary import BinaryCodec, BinaryDynamicsCodec
 from postproc.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
@@ -139,8 +139,8 @@ class FCN8(ForegroundMethod):
         crops_per_image=9,
         augment="paper",
     )
-    mean = MEAN
-    std = STD
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.base import Batch, NucleiMethod, Outputs
 from models.losses import cross_entropy
+from models.optimizers import kernels_decay
 
 
 class ForegroundMethod(NucleiMethod):
@@ -41,14 +42,6 @@ class ForegroundMethod(NucleiMethod):
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam, with weight decay on kernels alone."""
         return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)
-
-
-def kernels_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Group parameters for an optimiser: kernels decay; biases and batch normalisation do not."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def sgd_or_adam(parameters: list[nn.Parameter], lr: float, weight_decay: float, *, adam: bool) -> torch.optim.Optimizer:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base import Batch, Outputs, Task
 from models.card import MethodCard, Variant
 from models.kinet_network import KiNetNetwork
-from models.recipe import Phase, Recipe
+from models.point_base import PointsMethod
+from models.recipe import Phase
 from postproc.errors import ConfigError
 from postproc.points import IGNORED, PointsCodec
 from postproc.tiles import Geometry
@@ -21,7 +21,7 @@ AMPLITUDE = 5.0
 which sets the size of the gradient together with the learning rate."""
 
 
-class KiNet(NucleiMethod):
+class KiNet(PointsMethod):
     """Residual U-Net that regresses one proximity map per type, with a sibling branch for regions.
 
     Datasets without types give one map, images without regions contribute no region loss, and images with
@@ -72,14 +72,6 @@ class KiNet(NucleiMethod):
         needs="points",
     )
     small = {"width": 4}
-    recipe = Recipe(
-        crop=200,
-        phases=(Phase(batch_size=4, lr=0.01, steps=100_000),),
-        crops_per_image=4,
-        augment="kinet",
-        patience=444,
-        gradient_clip=1.0,
-    )
 
     def __init__(
         self,
@@ -110,12 +102,6 @@ class KiNet(NucleiMethod):
         outputs: Outputs = self.network(images)
         return outputs
 
-    def statistics(self, images: Tensor) -> Tensor:
-        """Return mean and standard deviation per channel of each image (section IV-B), (B, 2, 3)."""
-        deviation, mean = torch.std_mean(images, dim=(2, 3), correction=0)
-        # a channel without any contrast is only centred
-        return torch.stack([mean, torch.where(deviation > 1e-4, deviation, 1.0)], dim=1)
-
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return ``nuclei``, ``correlation`` and ``regions`` (equations 2 to 5), as far as they apply."""
         frozen = self.phase.frozen if self.phase is not None else ()
@@ -134,10 +120,6 @@ class KiNet(NucleiMethod):
     def activate(self, outputs: Outputs) -> Outputs:
         """Return the proximity maps, 1 at centres."""
         return {"proximity": outputs["proximity"] / AMPLITUDE}
-
-    def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return SGD with Nesterov momentum."""
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-6)
 
 
 def _stages(whole: Phase) -> tuple[Phase, Phase]:

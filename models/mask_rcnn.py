@@ -19,9 +19,12 @@ from torchvision.ops.poolers import initLevelMapper
 
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
+from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
 from models.weights import (
     IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     NONE,
     State,
     from_torchvision,
@@ -113,8 +116,8 @@ class MaskRCNN(NucleiMethod):
         patience=10,
         gradient_clip=5.0,
     )
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     detector: Any  # torchvision has no types
 
@@ -259,11 +262,7 @@ class MaskRCNN(NucleiMethod):
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return SGD with momentum 0.9; biases and batch normalisation are not decayed."""
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+        return torch.optim.SGD(kernels_decay(parameters, self.weight_decay), lr=lr, momentum=0.9)
 
     @contextmanager
     def _heads(self, *, learning: bool) -> Iterator[None]:

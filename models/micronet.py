@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
-from models.dcan import kernel_decaying_adam
 from models.losses import cross_entropy
+from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
 from postproc.contour import ErodedCodec
 from postproc.errors import ConfigError
@@ -249,7 +249,7 @@ class MicroNet(NucleiMethod):
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam, with weight decay on kernels alone."""
-        return kernel_decaying_adam(parameters, lr, self.weight_decay)
+        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)
 
 
 def _spans(extent: int) -> list[tuple[int, int, int]]:

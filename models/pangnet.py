@@ -9,7 +9,8 @@ from models.base import Task
 from models.card import MethodCard, Variant
 from models.foreground import ForegroundMethod, sgd_or_adam
 from models.recipe import Phase, Recipe, Step
-from models.vgg import MEAN, STD, initialise, stage
+from models.vgg import initialise, stage
+from models.weights import IMAGENET_MEAN, IMAGENET_STD
 from postproc.binary import BinaryCodec
 from postproc.binary_watershed import Dynamics2017Codec
 from postproc.errors import ConfigError
@@ -71,8 +72,8 @@ class PangNet(ForegroundMethod):
         crops_per_image=16,
         augment="paper",
     )
-    mean = MEAN
-    std = STD
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(self, task: Task, *, features: int = 8, adam: bool = False, weight_decay: float = 5e-5) -> None:
         super().__init__(task)

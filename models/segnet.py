@@ -8,8 +8,8 @@ from models.base import Task
 from models.card import MethodCard, Variant
 from models.foreground import ForegroundMethod
 from models.recipe import Phase, Recipe, Step
-from models.vgg import FEATURES, MEAN, STD, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
-from models.weights import IMAGENET
+from models.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
+from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
 
@@ -77,8 +77,8 @@ class SegNet(ForegroundMethod):
         crops_per_image=9,
         augment="paper",
     )
-    mean = MEAN
-    std = STD
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
 
     def __init__(
         self, task: Task, *, features: int = FEATURES, weights: str = IMAGENET, weight_decay: float = 1e-5

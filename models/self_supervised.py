@@ -15,7 +15,17 @@ from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe
 from models.stain import lab_statistics, transfer_colour
-from models.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.weights import (
+    IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NONE,
+    from_torchvision,
+    load_exactly,
+    read_state,
+    rename,
+    weights_file,
+)
 from postproc.attention import AttentionCodec
 from postproc.tiles import Geometry
 
@@ -94,8 +104,8 @@ class SelfSupervised(NucleiMethod):
         crops_per_image=169,  # 100 batches of 32 from the paper's 19 training images
         augment="none",  # turning and mirroring belong to the drawer
     )
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
     tau: Tensor
     batches: Tensor
 

@@ -11,6 +11,7 @@ from models.blocks import ConvBlock
 from models.card import MethodCard, Variant
 from models.hovernet_network import centre_crop
 from models.losses import cross_entropy
+from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
 from postproc.binary import BinaryDynamicsCodec
 from postproc.binary_watershed import BorderedObjectCodec
@@ -136,10 +137,4 @@ class UNet(NucleiMethod):
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam, with weight decay on kernels alone."""
-        kernels = [p for p in parameters if p.ndim > 1]
-        biases = [p for p in parameters if p.ndim == 1]
-        groups = [
-            {"params": kernels, "weight_decay": self.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        return torch.optim.Adam(groups, lr=lr)
+        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)

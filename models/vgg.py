@@ -24,10 +24,6 @@ HIDDEN = 64
 """Channels of the two hidden layers of the classifier, in those of the first stage."""
 CELLS = 7
 """Side in cells of what the classifier of VGG16 sees: an image of 224 px."""
-MEAN = (0.485, 0.456, 0.406)
-"""Mean of the images that the pretrained weights were learnt from."""
-STD = (0.229, 0.224, 0.225)
-"""Standard deviation of those images."""
 
 
 def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Sequential:

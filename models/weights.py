@@ -23,6 +23,10 @@ State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
 """Regular expressions and what replaces them, applied in turn to every name."""
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean, by channel, of the images that ImageNet weights were learnt from, in [0, 1]."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of those images."""
 IMAGENET = "imagenet"
 NONE = "none"
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")

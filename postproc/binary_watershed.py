@@ -15,7 +15,7 @@ from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.components import connected_components, fill_holes, remove_small
 from postproc.distance import largest
 from postproc.errors import DataError
-from postproc.instances import Instances
+from postproc.instances import Instances, LabelMap
 from postproc.watershed import Ties, watershed
 
 GREY = 255
@@ -88,6 +88,12 @@ class _PlainCodec(Codec[P]):
         return {"foreground": targets["foreground"][None].astype(np.float32)}
 
 
+def filled_objects(maps: Mapping[str, Array], params: ObjectParams) -> LabelMap:
+    """Number the 4-connected components of the thresholded ``foreground``, holes filled, that are large enough."""
+    nuclear = fill_holes(np.asarray(maps["foreground"][0]) > params.threshold)
+    return remove_small(connected_components(nuclear, 4)[0], round(params.minimum))
+
+
 class ObjectCodec(_PlainCodec[ObjectParams]):
     """Foreground maps whose 4-connected components, with their holes filled, are the nuclei.
 
@@ -98,8 +104,7 @@ class ObjectCodec(_PlainCodec[ObjectParams]):
 
     def decode(self, maps: Mapping[str, Array], params: ObjectParams) -> Instances:
         """Return the components of the thresholded ``foreground`` that are large enough."""
-        nuclear = fill_holes(np.asarray(maps["foreground"][0]) > params.threshold)
-        labels = remove_small(connected_components(nuclear, 4)[0], round(params.minimum))
+        labels = filled_objects(maps, params)
         return Instances(labels.shape, labels=labels)
 
 
@@ -117,8 +122,7 @@ class BorderedObjectCodec(ForegroundCodec[ObjectParams]):
 
     def decode(self, maps: Mapping[str, Array], params: ObjectParams) -> Instances:
         """Return the components of the thresholded ``foreground`` that are large enough, with the borders."""
-        nuclear = fill_holes(np.asarray(maps["foreground"][0]) > params.threshold)
-        return self._instances(remove_small(connected_components(nuclear, 4)[0], round(params.minimum)))
+        return self._instances(filled_objects(maps, params))
 
     def support(self, maps: Mapping[str, Array], params: ObjectParams) -> NDArray[np.bool_]:
         """Mark the nuclear px and those around them."""

@@ -19,7 +19,7 @@ from skimage.segmentation import watershed
 from postproc.classical import ClassicalCodec, Grey, Image, Mask, areas, keep, rgb
 from postproc.codec import Array, Params, tunable
 from postproc.compiled import compiled
-from postproc.components import connected_components
+from postproc.components import connected_components, fill_object_holes
 from postproc.errors import unknown_name
 from postproc.instances import Instances, LabelMap
 
@@ -79,7 +79,7 @@ class CellProfilerCodec(ClassicalCodec[CellProfilerParams]):
         labels = declump(dark, _fill(self._foreground(dark, params), most**2), least)
         size = areas(labels)
         labels = keep(labels, (size >= math.pi * least**2 / 4) & (size <= math.pi * most**2 / 4))
-        labels = _fill_objects(labels)
+        labels = fill_object_holes(labels)
         return Instances(labels.shape, labels=labels)
 
     def _foreground(self, dark: Grey, params: CellProfilerParams) -> Mask:
@@ -187,24 +187,3 @@ def _local_maxima(values: Grey, components: LabelMap, offsets: Array) -> Mask:
                     break
             maxima[y, x] = highest
     return maxima
-
-
-def _fill_objects(labels: LabelMap) -> LabelMap:
-    """Give each hole that touches one object alone to that object."""
-    holes, count = connected_components(labels == 0, 4)
-    owner = np.full(count + 1, -1, np.int64)
-    shared = np.zeros(count + 1, np.bool_)
-    shared[np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))] = True
-    for one, other in (
-        (np.s_[1:, :], np.s_[:-1, :]),
-        (np.s_[:-1, :], np.s_[1:, :]),
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[:, :-1], np.s_[:, 1:]),
-    ):
-        beside = (holes[one] > 0) & (labels[other] > 0)
-        pairs = np.unique(np.stack([holes[one][beside], labels[other][beside]], axis=1), axis=0)
-        for hole, label in pairs:
-            shared[hole] |= owner[hole] not in (-1, label)
-            owner[hole] = label
-    owner[shared | (owner < 0)] = 0
-    return np.where(labels > 0, labels, owner[holes]).astype(np.int32)

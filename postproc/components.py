@@ -140,3 +140,40 @@ def separate(labels: NDArray[Any]) -> NDArray[np.bool_]:
                     touching |= labels[ny, nx] != 0 and labels[ny, nx] != label
             alone[y, x] = not touching
     return alone
+
+
+def fill_object_holes(labels: LabelMap) -> LabelMap:
+    """Fill the holes of each object.
+
+    A hole is a 4-connected piece of background that does not touch the border of the image and whose 4 neighbours are
+    all of one object. What lies between several objects is no hole, and objects inside of others stay.
+
+    Args:
+        labels: int32 (H, W), 0 = background.
+    """
+    pieces, count = connected_components(labels == 0, 4)
+    return _fill_objects(np.ascontiguousarray(labels), pieces, count)
+
+
+@compiled
+def _fill_objects(labels: LabelMap, pieces: LabelMap, count: int) -> LabelMap:
+    height, width = labels.shape
+    owner = np.zeros(count + 1, np.int32)  # 0 = none yet, -1 = no hole
+    for y in range(height):
+        for x in range(width):
+            piece = pieces[y, x]
+            if piece == 0:
+                continue
+            if y == 0 or x == 0 or y == height - 1 or x == width - 1:
+                owner[piece] = -1
+                continue
+            for ny, nx in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                near = labels[ny, nx]
+                if near != 0 and owner[piece] != near:
+                    owner[piece] = near if owner[piece] == 0 else -1
+    filled = labels.copy()
+    for y in range(height):
+        for x in range(width):
+            if owner[pieces[y, x]] > 0:
+                filled[y, x] = owner[pieces[y, x]]
+    return filled

@@ -17,13 +17,13 @@ from postproc.classical_cellprofiler import (
     CellProfilerParams,
     _blur,
     _fill,
-    _fill_objects,
     darkness,
     global_threshold,
     local_maxima,
 )
 from postproc.classical_fiji import FijiCodec, FijiParams, default_threshold, haematoxylin_channel
 from postproc.classical_qupath import EOSIN, HAEMATOXYLIN, QuPathCodec, QuPathParams, enlarge, haematoxylin
+from postproc.components import fill_object_holes
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances, relabel
 
@@ -218,7 +218,7 @@ def test_a_hole_between_two_objects_belongs_to_neither() -> None:
     labels[6, 4:6] = 0
     expected = labels.copy()
     expected[2, 2] = 1
-    np.testing.assert_array_equal(_fill_objects(labels), expected)
+    np.testing.assert_array_equal(fill_object_holes(labels), expected)
 
 
 def test_thresholds_are_ordered_as_documented() -> None:

@@ -12,13 +12,13 @@ from scipy.io import loadmat
 
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.instance import panoptic_counts, panoptic_scores
+from postproc.components import fill_object_holes
 from postproc.contour import (
     ContourCodec,
     ContourParams,
     ErodedCodec,
     ErodedParams,
     contour_band,
-    fill_object_holes,
     grow,
 )
 from postproc.errors import ConfigError, DataError
