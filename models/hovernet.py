@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from models.card import MethodCard, Variant
 from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
 from models.losses import cross_entropy, dice_loss, gradient_mse, mse_loss
 from models.recipe import Phase, Recipe, Step
-from models.weights import IMAGENET
+from models.weights import IMAGENET, NONE
 from postproc.errors import ConfigError, unknown_name
 from postproc.hover import HoverCodec
 from postproc.tiles import Geometry
@@ -43,6 +44,14 @@ def _recipe(crop: int, crops_per_image: int) -> Recipe:
 # An epoch of the public code is one pass over patches cut with a step of the network's output, so that their
 # centres cover the mirrored image: 13 x 13 of them (step 80) or 7 x 7 (step 164) in an image of 1000 x 1000.
 RECIPES = {"original": _recipe(270, 169), "fast": _recipe(256, 49)}
+
+
+def _from_scratch(recipe: Recipe) -> Recipe:
+    """Return a recipe as long with nothing frozen: an encoder of random weights must learn throughout."""
+    last = recipe.phases[-1]
+    epochs = sum(phase.epochs or 0 for phase in recipe.phases)
+    whole = dataclasses.replace(last, epochs=epochs, schedule=Step(every=epochs // 2, factor=0.1))
+    return dataclasses.replace(recipe, phases=(whole,))
 
 
 class HoVerNet(NucleiMethod):
@@ -90,6 +99,8 @@ class HoVerNet(NucleiMethod):
             "vertically, as in eq. 3; the public code swaps the directions. It is divided by twice the "
             "number of nuclear px, as in the public code, not by their number, and weighted by 2, as in the "
             "paper.",
+            "With weights=none there is one phase of 100 epochs with nothing frozen, since the first would train the "
+            "decoders on random features.",
             "Crops are drawn at random, 169 (mode fast: 49) of each image in an epoch, as many as the "
             "public code cuts from an image of 1000 x 1000 px on a grid.",
         ),
@@ -122,7 +133,7 @@ class HoVerNet(NucleiMethod):
         self.types = len(task.types) if classify is None or classify else 0
         self.type_branch = type_branch
         self.proposed = loss_terms == "proposed"
-        self.recipe = RECIPES[mode]
+        self.recipe = RECIPES[mode] if weights != NONE else _from_scratch(RECIPES[mode])
         self.geometry = GEOMETRIES[mode]
         self.codecs = self._codecs()
         self.network = HoVerNetwork(self._branches(), fast=mode == "fast", features=features)

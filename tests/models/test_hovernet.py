@@ -90,6 +90,11 @@ def test_two_phases_and_the_learning_rate() -> None:
         assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
 
 
+def test_without_pretrained_weights_nothing_is_frozen() -> None:
+    (phase,) = build(mode="fast").recipe.phases
+    assert (phase.epochs, phase.batch_size, phase.frozen) == (100, 4, ())
+
+
 @pytest.mark.parametrize(
     ("task", "options", "channels"),
     [
@@ -141,7 +146,7 @@ def test_options_that_cannot_work_are_errors(options: dict[str, Any], message: s
 def test_phases_train_what_they_say() -> None:
     method = build(TYPES, mode="fast").train()
     batch = batch_of(method, discs(112))
-    for phase in method.recipe.phases:
+    for phase in HoVerNet.recipe.phases:
         method.zero_grad()
         method.phase = phase
         optimizer = method.configure_optimizers()
