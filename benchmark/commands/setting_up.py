@@ -60,7 +60,7 @@ def speed(
         repeats: Counted runs of each job, after one that is not counted; fewer of jobs that take seconds.
         precision: Floating-point precision of networks.
         train: Time training steps too, at the recipe's batch and crop size.
-        tiling: Compare tilings of hovernet, with the weights of --options.weights or weights trained for a minute.
+        tiling: Compare tilings of hovernet, with the weights of --options.weights or weights trained for minutes.
         tiles: With --tiling, small tiles to time, at most a row of them; the rest is reckoned from these. Default: all.
         peers: Leave out other packages.
         workers: Processes that draw training samples, beside a measurement in one; 0 = none. Default: one per core.
