@@ -1,0 +1,310 @@
+"""SC-CNN: spatially constrained detection and ensemble classification of nuclei (Sirinukunwattana et al. 2016)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task
+from models.card import MethodCard, Variant
+from models.recipe import Phase, Recipe
+from models.sc_cnn_network import (
+    PATCH,
+    PatchNetwork,
+    cut_patches,
+    mean_likelihood,
+    true_likelihood,
+    window_likelihood,
+)
+from postproc.errors import ConfigError
+from postproc.sc_cnn import WINDOW, SCCNNCodec, neighbours
+from postproc.tiles import Geometry
+
+MARGIN = PATCH // 2 + WINDOW // 2
+"""Cells around a cell that decide about its likelihood: the patches whose windows hold it."""
+CROP = 91
+"""Side of the training crops in cells: 65 x 65 patches lie in one."""
+MPP = 0.5
+"""Microns per px that the networks see: the paper's 20x. Cells are averages of px of finer images."""
+
+MEAN, STD = (0.828, 0.704, 0.848), (0.160, 0.199, 0.131)
+"""Of R, G and B over the 27 training images of CoNSeP."""
+HAEMATOXYLIN = (1.48907, -0.16265, 0.51246)
+"""Haematoxylin per optical density of R, G and B (natural logarithm): the first column of the inverse of the vectors
+of Ruifrok and Johnston (2001) for haematoxylin, eosin and the cross product of both."""
+HAEMATOXYLIN_MEAN, HAEMATOXYLIN_STD = 0.35, 0.45
+"""Of the same images."""
+
+Places = tuple[Tensor, Tensor, Tensor]
+"""Image, row and column of the upper left cell of each of K patches, int64 (K,) each."""
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """Divide the learning rate by 10 after each of some shares of the phase."""
+
+    at: tuple[float, ...]
+
+    def __call__(self, epoch: int, progress: float) -> float:
+        """Return the factor; `progress` is the share that is done."""
+        return float(0.1 ** sum(progress >= share for share in self.at))
+
+
+class SCCNN(NucleiMethod):
+    """A network that detects centres in patches, and one that classifies patches around them; they share nothing.
+
+    Args:
+        task: What the training data asks for; without types the detector alone is built.
+        centres: Centres that the spatially constrained layer estimates in a patch (M).
+        neighbourhood: Cells from a centre within which patches vote about its type.
+        mpp: Microns per px that the networks see; finer images are averaged over cells of 2 x 2, 3 x 3, ... px, as
+            close to it as these come.
+        balanced: Draw as many patches of each type, of those in a batch, for the classifier; else as many as there are,
+            as also in runs whose loss weighs the types.
+        patches: Patches drawn from each crop for each network.
+        hidden: Units of each hidden layer.
+        weight_decay: L2 penalty.
+
+    Raises:
+        ConfigError: If an option is out of range.
+    """
+
+    card = MethodCard(
+        name="sc-cnn",
+        variants=(Variant("sc-cnn", "SC-CNN", ("SCCNN",)),),
+        summary="Patch network with a spatially constrained layer finds centres; another votes on types around them.",
+        paper="Sirinukunwattana et al., Locality Sensitive Deep Learning for Detection and Classification of Nuclei in "
+        "Routine Colon Cancer Histology Images, IEEE TMI 35(5), 2016",
+        url="https://doi.org/10.1109/TMI.2016.2525803",
+        recipe="Patches of 27 px at 20x, rotated by right angles and mirrored; stochastic gradient descent, momentum "
+        "0.9, weight decay 5e-4, learning rate 1e-2, divided by 10 after 60 and 100 of 120 epochs, dropout 0.2.",
+        deviations=(
+            "The paper's text was not at hand. Layers, window of 11 px, reach of 4 px, weighted loss, dropout, "
+            "optimiser, rates and epochs are those of public reimplementations (github.com/AIMLab-UBC/SC-CNN for the "
+            "detector, a thesis' softmaxSCCNN for the classifier), which agree where both have them. M = 2, balanced "
+            "types and the ensemble of the patches within 4 px, all of one weight, could not be checked: the "
+            "detector's has M = 1, the thesis' an ensemble of 5 x 5 patches.",
+            "The authors' own weights, as AIMLab-UBC and TIAToolbox describe them, belong to another network (31 px, "
+            "three convolutions, haematoxylin beside RGB), which is not built here.",
+            "The networks see 0.5 microns per px, the paper's 20x, whatever the magnification of the training images: "
+            "those of CoNSeP (40x) are averaged over 2 x 2 px inside the method. Graham et al. 2019 do not say whether "
+            "they did so; with mpp=0.25 patches are 27 px of CoNSeP.",
+            "The detector sees haematoxylin as the paper's does, but by the fixed stain vectors of Ruifrok and "
+            "Johnston in place of vectors estimated from each image.",
+            "Weights start from He's distribution, since those from a standard deviation of 0.01 hardly learn on "
+            "images in units of 1; the norm of the gradient is limited to 5.",
+            "The weight of a window's empty px, the share of px with a likelihood to those without, is the batch's, "
+            "not that of the whole training set.",
+            "Both networks are trained side by side, each on 64 patches of each of 8 crops in a step: the detector's "
+            "lie anywhere, the classifier's within 4 px of a centre, the types of a batch alike often. An epoch is 16 "
+            "crops of each image. The paper's numbers of patches and its batch are not known.",
+            "Stains are perturbed in place of hue, saturation and value, and for both networks.",
+            "The threshold of the likelihood, and 3 px between maxima, are choices of this suite; the paper's "
+            "threshold is empirical.",
+        ),
+        tasks=("detection", "classification"),
+        needs="points",
+    )
+    small = {"hidden": 16, "patches": 24}
+    recipe = Recipe(
+        crop=CROP,
+        phases=(Phase(batch_size=8, lr=1e-2, epochs=120, schedule=Milestones((60 / 120, 100 / 120))),),
+        crops_per_image=16,
+        augment="stain",
+        gradient_clip=5.0,
+    )
+    mean = MEAN
+    std = STD
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        centres: int = 2,
+        neighbourhood: float = 4.0,
+        mpp: float = MPP,
+        balanced: bool = True,
+        patches: int = 64,
+        hidden: int = 512,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(task)
+        _check(centres=centres, neighbourhood=neighbourhood, mpp=mpp, patches=patches, hidden=hidden)
+        self.factor = 1 if task.mpp is None else max(1, round(mpp / task.mpp))
+        self.codecs = {"sc-cnn": SCCNNCodec(len(task.types), self.factor, neighbourhood)}
+        margin = self.factor * MARGIN
+        self.geometry = Geometry(margin=margin, multiple=self.factor, minimum=2 * margin + self.factor)
+        self.recipe = dataclasses.replace(self.recipe, crop=self.factor * CROP)
+        self.balanced, self.drawn, self.weight_decay = balanced, patches, weight_decay
+        self.weighs_types = bool(task.types)
+        self.detector = PatchNetwork(1, 3 * centres, hidden)
+        self.classifier = PatchNetwork(3, len(task.types), hidden) if task.types else None
+        self.register_buffer("disc", torch.from_numpy(neighbours(neighbourhood))[None, None], persistent=False)
+        self.disc: Tensor
+
+    # ---- whole images --------------------------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the outputs of both networks for every patch of prepared images (B, 3, H, W).
+
+        Returns:
+            ``centres`` (B, 3 M, h, w), logits of rows, columns and heights; with types, logits ``types`` (B, T, h, w).
+            There are h = H / factor - 26 patches.
+        """
+        cells = self._cells(images)
+        outputs: Outputs = {"centres": self.detector(haematoxylin(cells))}
+        if self.classifier is not None:
+            outputs["types"] = self.classifier(cells)
+        return outputs
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``likelihood`` (B, 1, H', W') and, with types, ``types`` (B, T, H', W'): the ensemble's prediction."""
+        maps = {"likelihood": mean_likelihood(outputs["centres"])}
+        if "types" in outputs:
+            maps["types"] = self._ensemble(outputs["types"].softmax(dim=1))
+        return {name: self._pixels(value) for name, value in maps.items()}
+
+    def _ensemble(self, types: Tensor) -> Tensor:
+        """Return the mean of the patches' (B, T, h, w) predictions in the neighbourhood, (B, T, h - 10, w - 10)."""
+        cut = WINDOW // 2 - self.disc.shape[-1] // 2
+        part = types[..., cut : types.shape[-2] - cut, cut : types.shape[-1] - cut].float()
+        with torch.autocast(self.device.type, enabled=False):
+            disc = (self.disc / self.disc.sum()).expand(part.shape[1], 1, -1, -1)
+            return F.conv2d(part, disc, groups=part.shape[1])
+
+    def _cells(self, images: Tensor) -> Tensor:
+        return images if self.factor == 1 else F.avg_pool2d(images, self.factor)
+
+    def _pixels(self, maps: Tensor) -> Tensor:
+        return maps.repeat_interleave(self.factor, dim=-2).repeat_interleave(self.factor, dim=-1)
+
+    # ---- training on patches -------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of patches drawn from a batch of crops; those of a validation batch are always the same.
+
+        Args:
+            batch: ``image`` uint8 (B, 3, H, W) and the targets of `SCCNNCodec.encode`.
+        """
+        cells = self._cells(self.prepare(batch["image"]))
+        size = (cells.shape[-2] - PATCH + 1, cells.shape[-1] - PATCH + 1)
+        classes = batch["classes"][:, :: self.factor, :: self.factor]
+        middle = PATCH // 2
+        classes = classes[:, middle : middle + size[0], middle : middle + size[1]]
+        with self._drawing():
+            anywhere = draw_anywhere(batch["known"], size, self.drawn * len(cells))
+            near = draw_near(classes, self.drawn * len(cells), balanced=self.balanced and self.type_weights is None)
+        outputs = {"centres": self.detector.patches(cut_patches(haematoxylin(cells), anywhere))}
+        centres = F.max_pool2d(batch["centres"][:, None], self.factor, ceil_mode=True)
+        border = (PATCH - WINDOW) // 2
+        targets: Batch = {"windows": cut_patches(centres[..., border:, border:], anywhere, WINDOW)[:, 0]}
+        if self.classifier is not None:
+            outputs["types"] = self.classifier.patches(cut_patches(cells, near))
+            targets["classes"] = classes[near] - 1
+        with torch.autocast(self.device.type, enabled=False):
+            return self.loss({name: value.float() for name, value in outputs.items()}, targets)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of ``detection`` and, with types, of ``types``.
+
+        Args:
+            outputs: ``centres`` (K, 3 M) and ``types`` (L, T), logits of patches.
+            batch: ``windows`` (K, 11, 11), 1 at the centres in the patches' windows; ``classes`` int64 (L,), 0..T-1.
+        """
+        truth = true_likelihood(batch["windows"])
+        terms = {"detection": detection_error(window_likelihood(outputs["centres"]), truth)}
+        if "types" in outputs:
+            weights = None if self.type_weights is None else self.type_weights[1:].to(outputs["types"])
+            each = F.cross_entropy(outputs["types"], batch["classes"], weight=weights, reduction="sum")
+            terms["types"] = each / max(len(outputs["types"]), 1)
+        return terms
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Draw the same patches every time in validation, whose loss chooses the checkpoint."""
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda, enabled=not self.training):
+            if not self.training:
+                torch.manual_seed(0)
+            yield
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return stochastic gradient descent with momentum."""
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=self.weight_decay)
+
+
+def haematoxylin(images: Tensor) -> Tensor:
+    """Return the standardised haematoxylin (B, 1, H, W) of prepared images (B, 3, H, W)."""
+    weights, mean, std = torch.tensor([HAEMATOXYLIN, MEAN, STD], device=images.device)[:, :, None, None]
+    density = -(images.float() * std + mean).clamp(1 / 255, 1).log()
+    amount = (density * weights).sum(dim=1, keepdim=True)
+    standardised: Tensor = (amount - HAEMATOXYLIN_MEAN) / HAEMATOXYLIN_STD
+    return standardised
+
+
+def draw_anywhere(known: Tensor, size: tuple[int, int], count: int) -> Places:
+    """Draw patches of the crops whose nuclei are annotated.
+
+    Args:
+        known: (B,), 1 where nuclei are annotated, else 0.
+        size: Rows and columns of patches in a crop.
+        count: Patches to draw; none are drawn where no crop is annotated.
+    """
+    annotated = known.nonzero()[:, 0]
+    count = count if len(annotated) else 0
+    drawn = [torch.randint(max(limit, 1), (count,)).to(known.device) for limit in (len(annotated), *size)]
+    return annotated[drawn[0]], drawn[1], drawn[2]
+
+
+def draw_near(classes: Tensor, count: int, *, balanced: bool) -> Places:
+    """Draw patches whose middle is close to a nucleus of known type, with replacement.
+
+    Args:
+        classes: int64 (B, h, w), type 1..T that the patch there is to tell, 0 = none.
+        count: Patches to draw; none are drawn where there are no types.
+        balanced: Each type that there is gets the same share.
+    """
+    image, row, column = classes.nonzero(as_tuple=True)
+    if not len(image):
+        return image, row, column
+    kinds = classes[image, row, column]
+    weights = 1 / torch.bincount(kinds)[kinds].float() if balanced else torch.ones_like(kinds, dtype=torch.float32)
+    # by the inverse of the distribution: torch.multinomial takes 2**24 entries at most, and draws on the device
+    bounds = weights.cpu().double().cumsum(0)
+    drawn = torch.searchsorted(bounds, torch.rand(count, dtype=torch.float64) * bounds[-1])
+    drawn = drawn.clamp(max=len(kinds) - 1).to(classes.device)
+    return image[drawn], row[drawn], column[drawn]
+
+
+def detection_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return the weighted cross-entropy of windows, summed over px and averaged over windows.
+
+    A px weighs its true likelihood plus epsilon, the number of px that have one divided by that of those without.
+
+    Args:
+        predicted: (K, 11, 11) in [0, 1].
+        truth: (K, 11, 11) in [0, 1].
+    """
+    nonzero = (truth > 0).sum()
+    epsilon = nonzero / (truth.numel() - nonzero).clamp(min=1)
+    # where no centre is near, the likelihood is exactly 0; its logarithm is cut off
+    each = F.binary_cross_entropy(predicted.clamp(1e-4, 1 - 1e-4), truth, reduction="none")
+    total: Tensor = ((truth + epsilon) * each).sum()
+    return total / max(len(truth), 1)
+
+
+def _check(*, centres: int, neighbourhood: float, mpp: float, patches: int, hidden: int) -> None:
+    """Refuse options that make no network."""
+    for name, value in (("centres", centres), ("patches", patches), ("hidden", hidden)):
+        if value < 1:
+            raise ConfigError(f"sc-cnn: {name}={value}; give at least 1")
+    if not 0 <= neighbourhood < WINDOW // 2 + 1:
+        raise ConfigError(f"sc-cnn: neighbourhood={neighbourhood:g}; give 0 (one patch) to {WINDOW // 2} px of 20x")
+    if mpp <= 0:
+        raise ConfigError(f"sc-cnn: mpp={mpp:g}; give microns per px above 0, such as 0.5 for 20x")
