@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.attempt import Job, State, attempt
 from benchmark.pictures import overlay, write_png
 from benchmark.prepare import write_stand_in
 from benchmark.registry import TABLES, dataset_class
 from benchmark.run import Machine
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
-from benchmark.sweep import attempt, is_done
 from benchmark.sweep_spec import SweepSpec
 from leaderboards.build import build_tables
 
@@ -44,7 +44,8 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
     runs = plan.runs()
     for i, (spec, targets) in enumerate(runs, start=1):
         print(f"[{i}/{len(runs)}] {spec.run_id}", flush=True)
-        good &= is_done(spec, targets, machine.runs) or attempt(spec, targets, machine)
+        job = Job(spec, tuple(targets), machine)
+        good &= job.state is State.DONE or attempt(job)
     tables = build_tables(list(TABLES), [machine.runs], out / "tables")
     pictures = [path for spec, _ in runs for path in _pictures(spec, machine, out / "pictures")]
     print("\nThese are synthetic images and a few steps of training: the scores show that everything works, no more.")

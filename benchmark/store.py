@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from benchmark.spec import FORMAT, RunSpec
-from postproc.errors import ConfigError, DataError
+from postproc.errors import BusyError, ConfigError, DataError
 from postproc.instances import Instances
 
 
@@ -151,14 +151,14 @@ class RunStore:
         """Hold the run, so that a second process cannot write it.
 
         Raises:
-            ConfigError: If another process holds it.
+            BusyError: If another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise ConfigError(f"another process is working on {self.path}; wait for it or stop it") from None
+            raise BusyError(f"another process is working on {self.path}; wait for it or stop it") from None
         try:
             yield
         finally:

@@ -1,87 +1,100 @@
-"""Do a sweep: every run that is not done, one after the other; a failure does not stop the others."""
+"""Do a sweep: every run that is not done; a failure does not stop the others."""
 
 from __future__ import annotations
 
-import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.attempt import Job, State
+from benchmark.commands.common import Executor
 from benchmark.estimate import estimated_minutes
-from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore, atomic
+from benchmark.executors import run_inline, run_local
+from benchmark.slurm import SlurmOptions, run_slurm
 from benchmark.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:  # the module imports torch
     from benchmark.run import Machine
 
 
-def is_done(spec: RunSpec, targets: list[Target], runs: Path) -> bool:
-    """Tell whether a run is stored with an evaluation on every target."""
-    store = RunStore(runs, spec.run_id)
-    return store.record_file.exists() and all(
-        any(store.path.glob(f"evaluations/{target}/*/evaluation.json")) for target in targets
-    )
+def run_sweep(
+    file: Path,
+    machine: Machine,
+    *,
+    executor: Executor = "inline",
+    processes: int | None = None,
+    slurm: SlurmOptions | None = None,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Do the runs of a sweep that are not done, and say what became of each.
 
+    A run that fails is noted with its traceback in ``failure.txt`` of its directory. It is not tried again until asked
+    for, since most failures come again.
 
-def run_sweep(file: Path, machine: Machine, *, dry_run: bool) -> int:
-    """Run a sweep in this process, one run after the other.
-
-    A run that fails is noted with its traceback in ``failure.txt`` of its directory, and the others go on.
+    Args:
+        file: Sweep file.
+        machine: Where things are.
+        executor: Where the runs are done.
+        processes: Runs beside each other, of executor ``local``.
+        slurm: What to ask for, of executor ``slurm``.
+        retry_failed: Do runs again that have failed.
+        dry_run: Only print the plan.
 
     Returns:
         0 if every run is done, 1 otherwise.
     """
-    plan = SweepSpec.load(file).runs()
+    jobs = [Job(spec, tuple(targets), machine) for spec, targets in SweepSpec.load(file).runs()]
     if dry_run:
-        print_plan(plan, machine.runs)
+        print_plan(jobs)
         return 0
-    failed: list[str] = []
-    for i, (spec, targets) in enumerate(plan, start=1):
-        done = is_done(spec, targets, machine.runs)
-        print(f"[{i}/{len(plan)}] {_line(spec, targets)}: {'done' if done else 'to do'}", flush=True)
-        if not done and not attempt(spec, targets, machine):
-            failed.append(spec.run_id)
-    if failed:
-        print(f"{len(failed)} of {len(plan)} runs failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    wanted = {State.TO_DO, State.FAILED} if retry_failed else {State.TO_DO}
+    chosen = [job for job in jobs if job.state in wanted]
+    print(f"{len(jobs)} runs, {len(chosen)} to do", flush=True)
+    if executor == "inline":
+        run_inline(chosen)
+    elif executor == "local":
+        run_local(chosen, processes)
+    else:
+        run_slurm(chosen, slurm or SlurmOptions())
+    return summarise(jobs)
 
 
-def print_plan(plan: list[tuple[RunSpec, list[Target]]], runs: Path) -> None:
-    """Print every run, whether it is done, and how long the others may train, as far as that is known."""
+def summarise(jobs: Sequence[Job]) -> int:
+    """Print how many runs are done and name the others; return 0 if all are done, 1 otherwise."""
+    states = [job.state for job in jobs]
+    done = states.count(State.DONE)
+    print(f"{done} of {len(jobs)} runs done")
+    for job, state in zip(jobs, states, strict=True):
+        if state is State.FAILED:
+            print(f"failed: {job.spec.run_id}\n  {_last_line(job.failure)}\n  traceback in {job.failure}")
+        elif state is State.TO_DO:
+            print(f"not done: {job.spec.run_id}")
+    if State.FAILED in states:
+        print("--retry-failed runs what has failed again")
+    return 0 if done == len(jobs) else 1
+
+
+def _last_line(failure: Path) -> str:
+    lines = failure.read_text(encoding="utf-8").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def print_plan(jobs: Sequence[Job]) -> None:
+    """Print every run, how it stands, and how long the others may train, as far as that is known."""
     known, unknown, done = 0.0, 0, 0
-    for i, (spec, targets) in enumerate(plan, start=1):
-        if is_done(spec, targets, runs):
+    for i, job in enumerate(jobs, start=1):
+        text = job.state.value
+        if job.state is State.DONE:
             done += 1
-            state = "done"
         else:
-            minutes = estimated_minutes(spec, runs)
-            state = "to do, training time unknown" if minutes is None else f"to do, about {minutes:.0f} min of training"
+            minutes = estimated_minutes(job.spec, job.machine.runs)
+            text += ", training time unknown" if minutes is None else f", about {minutes:.0f} min of training"
             unknown += minutes is None
             known += minutes or 0.0
-        print(f"[{i}/{len(plan)}] {_line(spec, targets)}: {state}")
-    print(f"{len(plan)} runs, {done} done; training left: about {known / 60:.1f} h" + _unknown(unknown))
+        print(f"[{i}/{len(jobs)}] {job.describe()}: {text}")
+    print(f"{len(jobs)} runs, {done} done; training left: about {known / 60:.1f} h" + _unknown(unknown))
 
 
 def _unknown(count: int) -> str:
     return f", and {count} runs of unknown length (no stored run of the same method and settings)" if count else ""
-
-
-def _line(spec: RunSpec, targets: list[Target]) -> str:
-    return f"{spec.run_id} -> {', '.join(map(str, targets))}"
-
-
-def attempt(spec: RunSpec, targets: list[Target], machine: Machine) -> bool:
-    """Execute a run; note its traceback in ``failure.txt`` and return False if it fails."""
-    from benchmark.report import print_result
-    from benchmark.run import execute
-
-    note = machine.runs / spec.run_id / "failure.txt"
-    try:
-        print_result(execute(spec, targets, machine))
-    except Exception as error:  # one failing run never stops the others
-        with atomic(note, "w") as stored:
-            stored.write(traceback.format_exc())
-        print(f"failed: {error}\n  traceback in {note}", flush=True)
-        return False
-    note.unlink(missing_ok=True)
-    return True

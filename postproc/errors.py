@@ -14,6 +14,10 @@ class ConfigError(NucbenchError):
     """A setting, name or combination that cannot work (exit status 2)."""
 
 
+class BusyError(ConfigError):
+    """A run that another process is working on."""
+
+
 class DataError(NucbenchError):
     """A file or folder that is missing, unreadable or inconsistent."""
 

@@ -1,0 +1,125 @@
+"""One run of a sweep: what it is, what became of it, and how a process does it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.spec import RunSpec, Target
+from benchmark.store import RunStore, atomic
+from postproc.errors import BusyError
+
+if TYPE_CHECKING:  # the module imports torch
+    from benchmark.run import Machine
+
+
+class State(Enum):
+    """What became of a run."""
+
+    DONE = "done"
+    FAILED = "failed"
+    TO_DO = "to do"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep, as it is handed to another process or machine.
+
+    Attributes:
+        spec: The run.
+        targets: What it is evaluated on.
+        machine: Where things are and how much of the machine to use.
+    """
+
+    spec: RunSpec
+    targets: tuple[Target, ...]
+    machine: Machine
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the run."""
+        return self.machine.runs / self.spec.run_id
+
+    @property
+    def failure(self) -> Path:
+        """Where the traceback lies if the run failed."""
+        return self.folder / "failure.txt"
+
+    @property
+    def state(self) -> State:
+        """What the run directory says."""
+        if is_done(self.spec, list(self.targets), self.machine.runs):
+            return State.DONE
+        return State.FAILED if self.failure.exists() else State.TO_DO
+
+    def to_json(self) -> str:
+        """Return the job as JSON, for the standard input of `benchmark.worker`."""
+        machine = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.machine).items()}
+        content = {"spec": self.spec.to_dict(), "targets": [str(t) for t in self.targets], "machine": machine}
+        return json.dumps(content)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what `to_json` gave."""
+        from benchmark.run import Machine
+
+        content: Mapping[str, Any] = json.loads(text)
+        machine = content["machine"] | {name: Path(content["machine"][name]) for name in ("data", "runs")}
+        targets = tuple(Target.parse(target) for target in content["targets"])
+        return cls(RunSpec.from_dict(content["spec"]), targets, Machine(**machine))
+
+    def describe(self) -> str:
+        """Return the line that names the run and its evaluations."""
+        return f"{self.spec.run_id} -> {', '.join(map(str, self.targets))}"
+
+    def note_failure(self, text: str) -> None:
+        """Store why the run failed."""
+        with atomic(self.failure, "w") as stored:
+            stored.write(text)
+
+
+def is_done(spec: RunSpec, targets: list[Target], runs: Path) -> bool:
+    """Tell whether a run is stored with an evaluation on every target."""
+    store = RunStore(runs, spec.run_id)
+    return store.record_file.exists() and all(
+        any(store.path.glob(f"evaluations/{target}/*/evaluation.json")) for target in targets
+    )
+
+
+def attempt(job: Job) -> bool:
+    """Do a run; note its traceback in ``failure.txt`` of its directory and return False if it fails.
+
+    A run that another process is working on is left to it: that is no failure.
+    """
+    from benchmark.report import print_result
+    from benchmark.run import execute
+
+    try:
+        print_result(execute(job.spec, list(job.targets), job.machine))
+    except BusyError as error:
+        print(f"left alone: {error}", flush=True)
+        return False
+    except Exception as error:  # one failing run never stops the others
+        job.note_failure(traceback.format_exc())
+        print(f"failed: {error}\n  traceback in {job.failure}", flush=True)
+        return False
+    job.failure.unlink(missing_ok=True)
+    return True
+
+
+def main() -> int:
+    """Do the job that standard input describes; return 0 if it is done and 1 otherwise."""
+    from benchmark.allocator import use_huge_pages
+
+    use_huge_pages()
+    return 0 if attempt(Job.from_json(sys.stdin.read())) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The runs of a sweep as one SLURM array (submitit)."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.attempt import Job, State, attempt
+from benchmark.store import read_json, write_json
+from postproc.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import submitit
+
+POLL_SECONDS = 5.0
+GRACE_SECONDS = 90
+"""Time between the signal that a job is about to end and its end: enough to write a checkpoint."""
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What SLURM is asked for, for each run.
+
+    Attributes:
+        partition: Partition; None = the cluster's default.
+        account: Account to charge; None = the user's default.
+        minutes: Time limit of a job; one that reaches it is checkpointed and queued again.
+        gpus: GPUs.
+        cpus: Cores.
+        memory: Memory in GB; None = the cluster's default.
+        parallel: Most runs at the same time; None = as many as the cluster gives.
+        wait: Stay until all jobs have ended. False returns after submitting; the same command later says how they are.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = 1440
+    gpus: int = 0
+    cpus: int = 2
+    memory: float | None = None
+    parallel: int | None = None
+    wait: bool = True
+
+    def parameters(self) -> dict[str, Any]:
+        """Return them as submitit names them."""
+        given = {
+            "slurm_partition": self.partition,
+            "slurm_account": self.account,
+            "slurm_time": self.minutes,
+            "slurm_gpus_per_node": self.gpus or None,
+            "slurm_cpus_per_task": self.cpus,
+            "slurm_mem": None if self.memory is None else f"{round(self.memory * 1024)}M",
+            "slurm_array_parallelism": self.parallel,
+            "slurm_signal_delay_s": GRACE_SECONDS,
+            "slurm_job_name": "nucbench",
+            "slurm_use_srun": False,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ArrayTask:
+    """One run as a task of an array: what submitit calls, and calls again after a preemption or the time limit."""
+
+    def __call__(self, text: str) -> bool:
+        """Do the run that `Job.to_json` describes; return whether it is done."""
+        return attempt(Job.from_json(text))
+
+    def checkpoint(self, text: str) -> submitit.helpers.DelayedSubmission:
+        """Queue the run again; it goes on from its last checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, text)
+
+
+def run_slurm(jobs: Sequence[Job], options: SlurmOptions) -> None:
+    """Submit the runs that are not in the queue yet as one array, and wait for all of them.
+
+    Interrupting leaves the jobs in the queue.
+
+    Args:
+        jobs: The runs.
+        options: What to ask SLURM for.
+
+    Raises:
+        ConfigError: If SLURM or submitit is missing, or SLURM refuses the options.
+    """
+    if not jobs:
+        return
+    queued = queue()
+    known = {job.spec.run_id: _submitted(job) for job in jobs}
+    fresh = [job for job in jobs if known[job.spec.run_id] not in queued]
+    for job in jobs:
+        if job not in fresh:
+            print(f"in the queue as {known[job.spec.run_id]}: {job.describe()}")
+    if fresh:
+        _submit(fresh, options)
+    if options.wait:
+        _wait(jobs)
+
+
+def _submit(jobs: Sequence[Job], options: SlurmOptions) -> None:
+    try:
+        import submitit
+    except ImportError:
+        raise ConfigError("--executor slurm needs submitit: pip install 'nucbench[slurm]'") from None
+    folder = jobs[0].machine.runs / "slurm"
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=100)
+    executor.update_parameters(**options.parameters())
+    try:
+        submitted = executor.map_array(ArrayTask(), [job.to_json() for job in jobs])
+    except submitit.core.utils.FailedJobError as error:
+        raise ConfigError(f"SLURM refused the sweep: {error}") from error
+    for job, task in zip(jobs, submitted, strict=True):
+        write_json(_ticket(job), {"job": task.job_id})
+        print(f"submitted as {task.job_id}: {job.describe()}")
+    print(f"output of the jobs: {folder}", flush=True)
+
+
+def _wait(jobs: Sequence[Job]) -> None:
+    """Wait until no job is in the queue, telling what becomes of each."""
+    waiting = list(jobs)
+    while waiting:
+        queued = queue()
+        for job in list(waiting):
+            if _submitted(job) in queued:
+                continue
+            waiting.remove(job)
+            if job.state is State.TO_DO:
+                print(f"ended before it was done, call the sweep again to go on: {job.describe()}", flush=True)
+            else:
+                print(f"{job.state.value}: {job.describe()}", flush=True)
+        if waiting:
+            time.sleep(POLL_SECONDS)
+
+
+def queue() -> set[str]:
+    """Return the ids of this user's jobs that wait or run, array tasks as ``<array>_<task>``.
+
+    Raises:
+        ConfigError: If SLURM's commands are missing or do not answer.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except FileNotFoundError:
+        raise ConfigError("--executor slurm: this machine has no command squeue; use --executor local") from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        raise ConfigError(f"SLURM does not answer: {detail.strip()}") from error
+    lines = (line.split() for line in answer.stdout.splitlines() if line.strip())
+    return {name for name, state, *_ in lines if state in ALIVE}
+
+
+ALIVE = {
+    "PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
+    "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT",
+}  # fmt: skip
+"""States of jobs that have not ended."""
+
+
+def _ticket(job: Job) -> Path:
+    return job.folder / "slurm.json"
+
+
+def _submitted(job: Job) -> str:
+    """Return the id under which a run was last submitted; empty = never."""
+    try:
+        return str(read_json(_ticket(job))["job"])
+    except (DataError, KeyError):
+        return ""
