@@ -17,6 +17,7 @@ from benchmark.progress import track
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_json, write_json
 from datamodules.base import NucleiDataModule
+from datamodules.labelled import has_nuclei
 from postproc.codec import Codec, Maps, Params, search_space
 from postproc.instances import Instances
 
@@ -49,13 +50,16 @@ def fit_parameters(
         return chosen
     method.eval()
     images: list[tuple[Maps, Instances]] = []
-    for record in track(data.select("validation"), "predicting validation images", progress):
-        sample = data.read(record)
+    source, split = data.validation_set or (data, "validation")
+    for record in track(source.select(split), "predicting validation images", progress):
+        sample = source.read(record)
+        if not has_nuclei(sample.truth):
+            continue  # regions alone
         image = rescale(sample.image, magnification, sample.magnification)
         images.append((predict_maps(method, image, settings), sample.truth))
     chosen, trials = {}, {}
     for variant, codec in method.codecs.items():
-        chosen[variant], trials[variant] = tune(codec, images, data.card.radius, workers, progress)
+        chosen[variant], trials[variant] = tune(codec, images, source.card.radius, workers, progress)
     _write(store, chosen, trials)
     return chosen
 

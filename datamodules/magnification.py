@@ -5,6 +5,7 @@ Sahasrabudhe et al., MICCAI 2020, sections 4.1 and 4.2. Nothing here reads an an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,16 @@ LEVELS = (10.0, 20.0, 40.0)
 """Magnifications that the classifier tells apart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tile(Sample):
+    """A tile of a whole slide, which is an example of its own magnification and of no other."""
+
+
 @dataclass(frozen=True)
 class MagnificationDrawer:
-    """Draws a crop at a magnification that is chosen uniformly, turned and mirrored at random.
+    """Says at which magnifications an image may be drawn; `draw_batch` chooses among them for a whole batch at once.
+
+    One image alone cannot be given a magnification: a batch is to hold each of them equally often (section 4.2).
 
     Attributes:
         crop: Side of the crop in px, whatever its magnification.
@@ -37,25 +45,77 @@ class MagnificationDrawer:
     native: float = 40.0
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Targets:
-        """Return ``image``, uint8 (3, crop, crop), and ``magnification``, int64 (), an index into `levels`.
+        """Return what `draw_batch` draws from.
+
+        Returns:
+            ``image``, uint8 (H, W, 3), the whole image, not copied; ``scales``, float64 (L,), px of the crop per px of
+            the image at each of `levels`, NaN at those that cannot be had; ``crop``, int64 (); ``seed``, int64 (), of
+            all that is random in this item.
 
         Raises:
-            DataError: If the image's magnification is below all levels.
+            DataError: If the image can be drawn at none of the levels.
         """
         native = sample.magnification or self.native
-        reachable = [i for i, level in enumerate(self.levels) if level <= native]
-        if not reachable:
+        levels = np.array(self.levels)
+        reachable = levels == native if isinstance(sample, Tile) else levels <= native
+        if not reachable.any():
             raise DataError(
                 f"{sample.image_id}: the image has magnification {native:g}, but tiles at "
-                f"{min(self.levels):g} or more are needed. Leave it out of the training set."
+                f"{', '.join(f'{level:g}' for level in self.levels)} are needed. Leave it out of the training set."
             )
-        chosen = reachable[int(rng.integers(len(reachable)))]
-        tile = draw_tile(sample.image, self.crop, self.levels[chosen] / native, rng)
-        tile = turn(tile, int(rng.integers(8)))
         return {
-            "image": np.ascontiguousarray(tile.transpose(2, 0, 1)),
-            "magnification": np.array(chosen, np.int64),
+            "image": sample.image,
+            "scales": np.where(reachable, levels / native, np.nan),
+            "crop": np.array(self.crop, np.int64),
+            "seed": np.array(rng.integers(2**63, dtype=np.int64)),
         }
+
+
+def draw_batch(drafts: Sequence[Targets]) -> list[Targets]:
+    """Draw the crops of a batch, each magnification as often as any other, turned and mirrored at random.
+
+    Args:
+        drafts: What `MagnificationDrawer` gave for each image of the batch.
+
+    Returns:
+        For each of them ``image``, uint8 (3, crop, crop), and ``magnification``, int64 (), an index into the levels.
+    """
+    rngs = [np.random.default_rng(int(draft["seed"])) for draft in drafts]
+    scales = np.array([draft["scales"] for draft in drafts])
+    levels = share_out(np.isfinite(scales), first=int(rngs[0].integers(scales.shape[1])))
+    items: list[Targets] = []
+    for draft, rng, level in zip(drafts, rngs, levels, strict=True):
+        tile = draw_tile(draft["image"], int(draft["crop"]), float(draft["scales"][level]), rng)
+        tile = turn(tile, int(rng.integers(8)))
+        items.append(
+            {"image": np.ascontiguousarray(tile.transpose(2, 0, 1)), "magnification": np.array(level, np.int64)}
+        )
+    return items
+
+
+def share_out(reachable: NDArray[np.bool_], first: int) -> list[int]:
+    """Give each image of a batch one of the levels that it can have, so that all levels are as frequent as possible.
+
+    The images with the least choice come first, and each takes the level that has been taken least. Where what an image
+    can have is part of what any image with more choice can have, as with magnifications up to an image's own, no other
+    choice makes the most frequent level rarer.
+
+    Args:
+        reachable: bool (B, L), at least one True in each row.
+        first: The level that is preferred among equals; those after it follow in turn.
+
+    Returns:
+        B levels; with all reachable, each is there B // L or B // L + 1 times.
+    """
+    count = reachable.shape[1]
+    taken = [0] * count
+    levels = [0] * len(reachable)
+    for image in np.argsort(reachable.sum(axis=1), kind="stable"):
+        choices = np.flatnonzero(reachable[image])
+        level = min((int(k) for k in choices), key=lambda k: (taken[k], (k - first) % count))
+        levels[image] = level
+        taken[level] += 1
+    return levels
 
 
 def draw_tile(image: Image, crop: int, scale: float, rng: np.random.Generator) -> Image:
@@ -89,4 +149,4 @@ def turn(image: Image, kind: int) -> Image:
     return turned[:, ::-1] if kind >= 4 else turned
 
 
-__all__ = ["LEVELS", "MagnificationDrawer", "draw_tile", "turn"]
+__all__ = ["LEVELS", "MagnificationDrawer", "Tile", "draw_batch", "draw_tile", "share_out", "turn"]

@@ -30,9 +30,8 @@ class MoNuSeg(NucleiDataModule):
     """44 images of 1000 x 1000 px at 40x from TCGA, one per patient: 30 train, 14 test.
 
     Annotations are polygons of Aperio ImageScope; `datamodules.aperio.rasterise` says which pixels are
-    theirs. For protocol ``strict`` and for the self-supervised method, which divides the 30 into 19 and 11
-    (Sahasrabudhe et al., 2020, section 4.1) without naming them, 11 training images are kept: two of each
-    organ with six images, one of each organ with two, the last ones by name.
+    theirs. Protocol ``strict`` keeps the 11 training images on which the self-supervised method is validated
+    (Sahasrabudhe et al., 2020, section 4.1), named by its authors' public code.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(

@@ -39,19 +39,20 @@ def lab_statistics(images: Tensor) -> Tensor:
     return torch.stack([mean, deviation], dim=1)
 
 
-def transfer_colour(images: Tensor, statistics: Tensor) -> Tensor:
-    """Bring images to the mean and standard deviation of `TARGET` in each channel of L*a*b*.
+def transfer_colour(images: Tensor, statistics: Tensor, target: Tensor | None = None) -> Tensor:
+    """Bring images to a target's mean and standard deviation in each channel of L*a*b*.
 
     Args:
         images: sRGB (B, 3, H, W) in [0, 1].
         statistics: (B, 2, 3), as from `lab_statistics` of the images they are part of. A channel without
             contrast is only shifted.
+        target: (2, 3), mean and standard deviation of L*, a* and b*; None = `TARGET`.
 
     Returns:
         sRGB of the same shape, in [0, 1].
     """
     mean, deviation = statistics.to(images)[..., None, None].unbind(1)
-    wanted = torch.tensor(TARGET, device=images.device, dtype=images.dtype)[:, None, :, None, None]
+    wanted = (torch.tensor(TARGET) if target is None else target).to(images)[:, None, :, None, None]
     scale = torch.where(deviation > 0.5, wanted[1] / deviation, 1.0)
     return lab_to_rgb((rgb_to_lab(images) - mean) * scale + wanted[0])
 

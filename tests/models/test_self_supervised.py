@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from skimage import color
 from torch import nn
 
 import models.self_supervised as module
-from datamodules.magnification import LEVELS, MagnificationDrawer, draw_tile, turn
+from datamodules.magnification import LEVELS, MagnificationDrawer, Tile, draw_batch, draw_tile, share_out, turn
 from datamodules.sample import Sample
 from models.base import Task
 from models.self_supervised import TRANSFORMS, SelfSupervised, dice, roughness, sparse_threshold
@@ -73,17 +75,60 @@ def test_training_never_reads_a_label(method):
     assert all(torch.isfinite(value) for value in method.train().losses(batch).values())
 
 
-def test_magnifications_are_uniform_and_bounded_by_the_image():
+def drawn_levels(samples, seed=0, crop=16):
+    rng = np.random.default_rng(seed)
+    return [int(item["magnification"]) for item in draw_batch([MagnificationDrawer(crop)(s, rng) for s in samples])]
+
+
+def test_every_batch_is_divided_equally_over_the_magnifications():
     image = np.zeros((64, 64, 3), np.uint8)
+    largest = set()
+    for seed in range(20):
+        counts = np.bincount(drawn_levels([Unlabelled(image)] * 32, seed), minlength=3)
+        assert sorted(counts) == [10, 11, 11]  # 32 is no multiple of 3
+        largest.add(int(counts.argmin()))
+        assert np.bincount(drawn_levels([Unlabelled(image, None)] * 30, seed), minlength=3).tolist() == [10, 10, 10]
+    assert largest == {0, 1, 2}  # no magnification is always the one that is short
+
+
+def test_magnifications_are_bounded_by_the_image():
+    image = np.zeros((64, 64, 3), np.uint8)
+    for magnification, counts in ((20.0, [16, 16, 0]), (10.0, [32, 0, 0])):
+        assert np.bincount(drawn_levels([Unlabelled(image, magnification)] * 32), minlength=3).tolist() == counts
+    mixed = [Unlabelled(image, 20.0)] * 16 + [Unlabelled(image, 40.0)] * 14
+    levels = drawn_levels(mixed)
+    assert np.bincount(levels).tolist() == [10, 10, 10]
+    assert 2 not in levels[:16]
+    assert sorted(np.bincount(drawn_levels(mixed[:16] + mixed[-2:]), minlength=3)) == [2, 8, 8]
+    with pytest.raises(DataError, match=r"unlabelled.*10, 20, 40"):
+        drawn_levels([Unlabelled(image, 5.0)])
+
+
+def test_tiles_of_slides_keep_their_magnification():
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    tiles = [Tile(image, Instances((20, 20)), "a", "a", level) for level in (40.0, 10.0, 20.0, 40.0)]
+    assert drawn_levels(tiles) == [2, 0, 1, 2]
+    for item in draw_batch([MagnificationDrawer(20)(tile, np.random.default_rng(0)) for tile in tiles]):
+        assert item["image"].tobytes() in {turn(image, kind).transpose(2, 0, 1).tobytes() for kind in range(8)}
+    with pytest.raises(DataError, match="magnification 30"):
+        drawn_levels([Tile(image, Instances((20, 20)), "a", "a", 30.0)])
+
+
+def test_sharing_out_is_the_best_there_is():
     rng = np.random.default_rng(0)
-    drawer = MagnificationDrawer(16)
-    for magnification, expected in ((40.0, 3), (None, 3), (20.0, 2), (10.0, 1)):
-        drawn = [int(drawer(Unlabelled(image, magnification), rng)["magnification"]) for _ in range(300)]
-        counts = np.bincount(drawn, minlength=3)
-        assert (counts[:expected] > 300 / expected * 0.75).all()
-        assert not counts[expected:].any()
-    with pytest.raises(DataError, match="unlabelled"):
-        drawer(Unlabelled(image, 5.0), rng)
+    for _ in range(200):
+        reachable = np.arange(3) < rng.integers(1, 4, rng.integers(1, 7))[:, None]
+        levels = share_out(reachable, int(rng.integers(3)))
+        assert all(row[level] for row, level in zip(reachable, levels, strict=True))
+        every = itertools.product(*[np.flatnonzero(row) for row in reachable])
+        best = min(sorted(np.bincount(choice, minlength=3), reverse=True) for choice in every)
+        assert sorted(np.bincount(levels, minlength=3), reverse=True) == best
+
+
+def test_a_batch_depends_on_its_seeds_alone(method):
+    batches = [training_batch(method) for _ in range(2)]
+    assert torch.equal(batches[0]["image"], batches[1]["image"])
+    assert torch.equal(batches[0]["magnification"], batches[1]["magnification"])
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -128,6 +173,9 @@ def test_colour_is_brought_to_the_target():
     images = lab_to_rgb(pale.permute(0, 3, 1, 2))
     moved = lab_statistics(transfer_colour(images, lab_statistics(images)))
     torch.testing.assert_close(moved, torch.tensor([TARGET] * 2), atol=0.5, rtol=0)  # colours outside sRGB are cut
+    other = torch.tensor([[60.0, 10.0, -10.0], [8.0, 4.0, 3.0]])
+    moved = lab_statistics(transfer_colour(images, lab_statistics(images), other))
+    torch.testing.assert_close(moved, other.expand(2, 2, 3), atol=0.5, rtol=0)
     flat = torch.full((1, 3, 8, 8), 0.5)
     assert torch.isfinite(transfer_colour(flat, lab_statistics(flat))).all()
 

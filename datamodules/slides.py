@@ -1,0 +1,253 @@
+"""Whole slides: their magnification, and square tiles of them at any magnification, read through tiffslide.
+
+Never more than the tiles of the file that a tile touches are in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.regions import MAX_SEGMENT, MAX_SIDE
+from postproc.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tiffslide import TiffSlide
+
+Image = NDArray[np.uint8]
+
+MPP_AT_1X = 10.0
+"""Microns per px at 1x: scanners give 0.25 at 40x and 0.5 at 20x."""
+PLAUSIBLE = (1.0, 100.0)
+"""Least and largest magnification that is believed."""
+MISMATCH = 1.5
+"""Factor by which the objective power and the microns per px may disagree. Scanners with another camera differ by up to
+a fifth; a factor of two is a mistake."""
+MAX_REGION = 8192
+"""Longest side in px of what is read for one tile."""
+SATURATION = 0.08
+"""Least saturation (HSV) of tissue: bare slide has 0.03 to 0.07 in H&E of several scanners, eosin 0.1 and more."""
+VALUE = 0.05
+"""Least value (HSV) of tissue: the saturation of what is nearly black means nothing."""
+
+_REMEDY = "State it: --magnification 40, or --mpp 0.25"
+
+
+class Slide:
+    """A whole slide.
+
+    Args:
+        path: File in any format that tiffslide reads (SVS, NDPI, SCN, generic pyramidal TIFF, ...).
+        magnification: Objective magnification in place of what the file states.
+        mpp: Microns per px in place of what the file states.
+
+    Attributes:
+        name: File name without its suffix.
+        magnification: Of the full resolution.
+        size: (width, height) of the full resolution in px.
+
+    Raises:
+        ConfigError: If tiffslide is not installed.
+        DataError: If the file is missing, damaged, truncated, no RGB slide or larger than any slide, or if it states no
+            magnification, an absurd one or two that contradict each other.
+    """
+
+    def __init__(self, path: Path, *, magnification: float | None = None, mpp: float | None = None) -> None:
+        self.path = Path(path)
+        self.name = self.path.stem
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: no such file")
+        self._slide = _open(self.path)
+        try:
+            properties = self._call(lambda slide: slide.properties)
+            self._downsamples = tuple(float(factor) for factor in self._call(lambda slide: slide.level_downsamples))
+            self._sizes = tuple(self._call(lambda slide: slide.level_dimensions))
+            self.size: tuple[int, int] = self._sizes[0]
+            self._call(self._check_levels)
+            self.magnification = self._magnification(properties, magnification, mpp)
+        except BaseException:
+            self.close()
+            raise
+
+    def grid(self, magnification: float, side: int) -> tuple[int, int]:
+        """Return how many whole tiles of `side` px lie side by side at a magnification, (columns, rows)."""
+        step = self._step(magnification, side)
+        return int(self.size[0] / step), int(self.size[1] / step)
+
+    def has(self, magnification: float) -> bool:
+        """Tell whether tiles of a magnification can be had: it is not above the slide's own, give or take a tenth."""
+        return magnification <= 1.1 * self.magnification
+
+    def corner(self, magnification: float, side: int, column: int, row: int) -> tuple[int, int]:
+        """Return the upper left corner (x, y) of a tile of the grid in px of the full resolution."""
+        step = self._step(magnification, side)
+        return round(column * step), round(row * step)
+
+    def level(self, magnification: float) -> int:
+        """Return the smallest level of the pyramid that has at least a magnification (the largest level, if none)."""
+        wanted = 1.01 * self.magnification / magnification
+        return max((k for k, factor in enumerate(self._downsamples) if factor <= wanted), default=0)
+
+    def tile(self, magnification: float, side: int, corner: tuple[int, int]) -> Image:
+        """Read a tile, averaged over the area that each px covers.
+
+        Args:
+            magnification: Of the tile.
+            side: Of the tile in px.
+            corner: Upper left corner (x, y) in px of the full resolution.
+
+        Returns:
+            uint8 (side, side, 3).
+
+        Raises:
+            DataError: If that part of the file is damaged, or the slide has no level near the magnification.
+        """
+        level = self.level(magnification)
+        extent = round(self._step(magnification, side) / self._downsamples[level])
+        if extent > MAX_REGION:
+            raise DataError(
+                f"{self.path}: a tile at {magnification:g}x takes {extent} px of its level {level}, and it has no "
+                "smaller one; convert it to a pyramidal TIFF"
+            )
+        width, height = self._sizes[level]
+        # the last column of a level may be a px short of what the full resolution suggests
+        x = min(int(corner[0] / self._downsamples[level]), max(width - extent, 0))
+        y = min(int(corner[1] / self._downsamples[level]), max(height - extent, 0))
+        at = (math.ceil(x * self._downsamples[level]), math.ceil(y * self._downsamples[level]))
+        region = self._call(lambda slide: slide.read_region(at, level, (extent, extent), as_array=True))
+        if region.shape[:2] != (side, side):
+            smaller = extent > side
+            region = cv2.resize(region, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        return np.ascontiguousarray(region[..., :3])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(Exception):  # of a file that was never read, the library cannot close everything
+            self._slide.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _step(self, magnification: float, side: int) -> float:
+        """Return the side of a tile in px of the full resolution."""
+        return side * self.magnification / magnification
+
+    def _call(self, call: Any) -> Any:
+        """Ask the library, which raises anything on damaged files."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about metadata of scanners that nothing here asks for
+                return call(self._slide)
+        except DataError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            raise DataError(
+                f"{self.path}: cannot be read, it may be damaged ({reason}); copy or download it again"
+            ) from error
+
+    def _check_levels(self, slide: TiffSlide) -> None:
+        """Refuse files that are truncated, claim absurd sizes, or cannot be read in parts."""
+        series = slide.ts_tifffile.series[slide.properties.get("tiffslide.series-index", 0)]
+        end = self.path.stat().st_size
+        for level, (width, height) in enumerate(self._sizes):
+            if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+                raise DataError(f"{self.path}: its level {level} claims {width} x {height} px; it is no slide")
+        for level in series.levels:
+            for page in level.pages:
+                self._check_page(page.aspage(), end)
+
+    def _check_page(self, page: Any, end: int) -> None:
+        channels = int(page.samplesperpixel)
+        if page.dtype != np.uint8 or channels not in (3, 4):
+            raise DataError(f"{self.path}: {page.dtype} px of {channels} channels; convert it to RGB of 8 bits each")
+        segment = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        if not 0 < int(segment[0]) * int(segment[1]) * channels <= MAX_SEGMENT:
+            raise DataError(
+                f"{self.path}: stored in parts of {segment[1]} x {segment[0]} px, too large to be read one by one; "
+                "convert it to a TIFF with tiles of 256 px or so"
+            )
+        across, down = -(-page.imagewidth // int(segment[1])), -(-page.imagelength // int(segment[0]))
+        planes = channels if page.planarconfig == 2 else 1
+        offsets, counts = np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)
+        if len(offsets) < across * down * planes or len(offsets) != len(counts) or (offsets + counts > end).any():
+            raise DataError(f"{self.path}: the file is truncated; copy or download it again")
+
+    def _magnification(self, properties: Any, magnification: float | None, mpp: float | None) -> float:
+        """Return the magnification: what the user states, else the objective, else what the px size implies."""
+        if magnification is not None or mpp is not None:
+            return self._plausible(magnification or MPP_AT_1X / (mpp or 1), "the magnification given")
+        power = _number(properties.get("tiffslide.objective-power"))
+        sides = [_number(properties.get(f"tiffslide.mpp-{axis}")) for axis in "xy"]
+        known = [side for side in sides if side]
+        implied = MPP_AT_1X / (sum(known) / len(known)) if known else None
+        if len(known) == 2 and max(known) > 1.05 * min(known) and power is None:
+            raise DataError(f"{self.path}: its px are {known[0]:g} x {known[1]:g} microns, not square. {_REMEDY}")
+        if power is None and implied is None:
+            raise DataError(f"{self.path}: it states neither objective power nor microns per px. {_REMEDY}")
+        if power is None:
+            assert implied is not None
+            return self._plausible(implied, f"its {MPP_AT_1X / implied:g} microns per px mean a magnification that")
+        if implied is not None and PLAUSIBLE[0] <= implied <= PLAUSIBLE[1]:
+            factor = max(power, implied) / min(power, implied)
+            if factor > MISMATCH:
+                raise DataError(
+                    f"{self.path}: it states {power:g}x and {MPP_AT_1X / implied:g} microns per px, which contradict "
+                    f"each other. {_REMEDY}"
+                )
+        return self._plausible(power, "its objective power")
+
+    def _plausible(self, value: float, what: str) -> float:
+        if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+            raise DataError(
+                f"{self.path}: {what} is {value:g}x, not between {PLAUSIBLE[0]:g}x and {PLAUSIBLE[1]:g}x. {_REMEDY}"
+            )
+        return value
+
+
+def tissue_share(image: Image) -> float:
+    """Return the share of px that are tissue by their saturation and value in HSV.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+    """
+    largest = image.max(axis=2).astype(np.float32)
+    spread = largest - image.min(axis=2)
+    return float(((spread >= SATURATION * largest) & (largest >= VALUE * 255)).mean())
+
+
+def _open(path: Path) -> TiffSlide:
+    try:
+        from tiffslide import TiffSlide
+    except ImportError as error:
+        raise ConfigError("whole slides are read through tiffslide: pip install 'nucbench[slides]'") from error
+    try:
+        return TiffSlide(path)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        raise DataError(f"{path}: no slide that can be read ({reason}); copy or download it again") from error
+
+
+def _number(value: Any) -> float | None:
+    """Return a positive number, None for anything else that metadata may hold."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+__all__ = ["SATURATION", "VALUE", "Slide", "tissue_share"]
