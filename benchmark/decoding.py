@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.pictures import geojson, overlay, write_geojson, write_png
+from benchmark.predict_summary import ImageSummary
 from benchmark.scaling import restore
 from benchmark.store import candidates_file, write_instances
 from datamodules.files import write_mat
@@ -48,14 +49,14 @@ def decode_to_pictures(
     params: Params,
     types: tuple[str, ...],
     path: Path,
-) -> str:
-    """Decode one image, write its results beside `path` and say what was found; runs in a worker process."""
+) -> ImageSummary:
+    """Decode one image, write its results beside `path` and return what was found; runs in a worker process."""
     found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
     if found.labels is not None:
         write_mat(path.parent / f"{path.name}.mat", found)
     write_png(path.parent / f"{path.name}.png", overlay(image, found))
     write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
-    return f"{name}: {found.count} nuclei"
+    return ImageSummary.of(name, found.count, found.types, types)
 
 
 @contextmanager

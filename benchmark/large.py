@@ -21,6 +21,7 @@ import numpy as np
 from benchmark.decoding import decoders, submit
 from benchmark.disk import DiskArray, DiskStitcher
 from benchmark.inference import InferenceSettings, run_tiles
+from benchmark.predict_summary import ImageSummary
 from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, plan
 from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
 from benchmark.scaling import ScaledRegions
@@ -49,7 +50,8 @@ def predict_large(
     *,
     factor: float = 1.0,
     workers: int = WORKERS,
-) -> int:
+    name: str = "",
+) -> ImageSummary:
     """Find the nuclei of an image by region and write STEM.tif, STEM.csv, STEM.geojson and STEM.png.
 
     Args:
@@ -62,9 +64,10 @@ def predict_large(
         stem: Name of the results.
         factor: Px of the network's image per px of `image`.
         workers: Processes that decode, at most `WORKERS`; 0 = decode in this one.
+        name: Of the image in the summary.
 
     Returns:
-        Number of nuclei.
+        How many nuclei were found, and of which types.
 
     Raises:
         ConfigError: If the method's codec decodes whole images only.
@@ -78,8 +81,8 @@ def predict_large(
         )
     out.mkdir(parents=True, exist_ok=True)
     scaled = image if factor == 1.0 else ScaledRegions(image, factor)
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{stem}-") as name, decoders(min(workers, WORKERS)) as pool:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=out, prefix=f".{stem}-") as temporary, decoders(min(workers, WORKERS)) as pool:
+        folder = Path(temporary)
         analysis = _network(method, codec, params, scaled, image.shape, settings, folder, pool)
         labels, outlines = decode_by_region(analysis, folder, pool, min(workers, WORKERS) + 1)
         for array in analysis.work.maps.values():
@@ -91,9 +94,10 @@ def predict_large(
         write_csv(out / f"{stem}.csv", numbers, outlines.types, method.task.types)
         write_geojson(out / f"{stem}.geojson", numbers, outlines)
         write_overlay(out / f"{stem}.png", image, view, outlines.types)
+        kinds = None if outlines.types is None else outlines.types[numbers.order]
         labels.close()
         outlines.close()
-    return numbers.count
+    return ImageSummary.of(name, numbers.count, kinds, method.task.types)
 
 
 def _network(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from benchmark.decoding import decode_to_pictures, decoders, submit
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.large import LARGE, WORKERS, predict_large
 from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
+from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
 from benchmark.progress import track
 from benchmark.run import load_run
 from benchmark.scaling import rescale, scale_factor
@@ -30,7 +32,7 @@ def predict_images(
     compile: bool = False,
     workers: int = WORKERS,
 ) -> None:
-    """Write label map, overlay and GeoJSON of each image, and print what was found.
+    """Write label map, overlay and GeoJSON of each image, and print and sum up what was found (`SUMMARY`).
 
     Images of more than `benchmark.large.LARGE` px are worked on by region (`benchmark.large`); the label map is then a
     TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the next ones.
@@ -59,31 +61,49 @@ def predict_images(
     factor = scale_factor(trained, magnification)
     settings = InferenceSettings(precision=store.spec().precision, compile=compile)
     beside = len(images) >= (FEW_IMAGES if method.device.type == "cpu" else 2)
-    with decoders(min(workers, len(images)) if beside else 0) as pool:
-        pending: list[Future[str]] = []
-        for path in track(images, "predicting", progress):
-            with closing(image_regions(path)) as image:
-                size = image.shape[0] * image.shape[1]
-                if size > MAX_PIXELS or (size > LARGE and method.codecs[key].surroundings is not None):
-                    count = predict_large(
-                        method, key, params[key], image, settings, out, path.stem, factor=factor, workers=workers
-                    )
-                    print(f"{path.name}: {count} nuclei")
-                    continue
-                pixels = image.read(0, 0, *image.shape)
-            maps = predict_maps(method, rescale(pixels, trained, magnification), settings)
-            work = method.codecs[key], params[key], method.task.types, out / path.stem
-            pending.append(submit(pool, decode_to_pictures, maps, pixels, path.name, *work))
-            while len(pending) > PENDING_PER_WORKER * workers:
-                print(pending.pop(0).result())
-        for future in pending:
-            print(future.result())
+    with decoders(min(workers, len(images)) if beside else 0) as pool, _summing(out) as note:
+        pending: list[Future[ImageSummary]] = []
+        try:
+            for path in track(images, "predicting", progress):
+                with closing(image_regions(path)) as image:
+                    size = image.shape[0] * image.shape[1]
+                    if size > MAX_PIXELS or (size > LARGE and method.codecs[key].surroundings is not None):
+                        while pending:  # results come in the order of the images
+                            note(pending.pop(0).result())
+                        work = method, key, params[key], image, settings, out, path.stem
+                        note(predict_large(*work, factor=factor, workers=workers, name=path.name))
+                        continue
+                    pixels = image.read(0, 0, *image.shape)
+                maps = predict_maps(method, rescale(pixels, trained, magnification), settings)
+                job = method.codecs[key], params[key], method.task.types, out / path.stem
+                pending.append(submit(pool, decode_to_pictures, maps, pixels, path.name, *job))
+                while len(pending) > PENDING_PER_WORKER * workers:
+                    note(pending.pop(0).result())
+        finally:  # of an error too: images before it are done
+            while pending:
+                note(pending.pop(0).result())
     print(f"written to {out}")
+
+
+@contextmanager
+def _summing(out: Path) -> Iterator[Callable[[ImageSummary], None]]:
+    """Give a function that prints what was found in an image; a file sums up all, those before an error too."""
+    found: list[ImageSummary] = []
+
+    def note(image: ImageSummary) -> None:
+        found.append(image)
+        print(image.line(), flush=True)
+
+    try:
+        yield note
+    finally:
+        if found:
+            write_summary(out / SUMMARY, found)
 
 
 def _check_images(images: list[Path]) -> None:
     """Refuse images that are missing or would overwrite each other's results."""
-    stems: dict[str, Path] = {}
+    stems: dict[str, Path] = {Path(SUMMARY).stem: Path(SUMMARY)}
     for path in images:
         if not path.is_file():
             raise DataError(f"there is no image {path}")

@@ -32,7 +32,7 @@ def prepare_dataset(
         nuclei += data.read(record).truth.count
         found[record.split] += 1
     print(f"{card.title} in {folder}: {sum(found.values())} images, {nuclei} nuclei")
-    for split, expected in card.images.items():
+    for split, expected in (card.images or found).items():  # a set of the user's own has no release
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
     if not synthetic and card.nuclei is not None and nuclei != card.nuclei:

@@ -21,6 +21,8 @@ from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
+TYPES = ("immunopositive tumour", "immunonegative tumour", "non-tumour")
+
 LABELS = ("labels_postm", "labels_negtm", "labels_other")
 """Folders of types 1 to 3."""
 
@@ -48,7 +50,7 @@ class Ki67(NucleiDataModule):
         summary=("Ki67 images of pancreatic neuroendocrine tumours with nucleus centres, types and tumour regions"),
         images={"train": 1, "test": 1},
         nuclei=1_762,
-        types=("immunopositive tumour", "immunonegative tumour", "non-tumour"),
+        types=TYPES,
         magnification=20.0,
         mpp=0.34,
         radius=16.0,
@@ -92,7 +94,7 @@ class Ki67(NucleiDataModule):
         """Read one image with its centres, types and regions, see `NucleiDataModule.read`."""
         image = read_rgb(record.image)
         shape = (image.shape[0], image.shape[1])
-        maps = {path.parent.parent.name: _grey(path, shape) for path in record.annotations}
+        maps = {path.parent.parent.name: read_grey(path, shape) for path in record.annotations}
         points = types = None
         if LABELS[0] in maps:
             centres = [centres_of(maps[name], path) for name, path in zip(LABELS, record.annotations, strict=False)]
@@ -175,8 +177,7 @@ def _row(part: str, stem: str, splits: Mapping[str, SplitRow]) -> SplitRow:
     if image_id in splits:
         return splits[image_id]
     split, validation = _PARTS[part]
-    case = _CASE.fullmatch(stem)
-    return SplitRow(image_id, case[1] if case else stem, split, validation)
+    return SplitRow(image_id, case_of(stem), split, validation)
 
 
 def _annotations(image: Path) -> tuple[Path, ...]:
@@ -193,7 +194,18 @@ def _annotations(image: Path) -> tuple[Path, ...]:
     return paths
 
 
-def _grey(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def case_of(stem: str) -> str:
+    """Return the case of an image ``CASE_1``; its whole name where it does not end in a number."""
+    case = _CASE.fullmatch(stem)
+    return case[1] if case else stem
+
+
+def read_grey(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read an annotation of one channel, uint8 (H, W).
+
+    Raises:
+        DataError: If it is unreadable, coloured, or not of (H, W) = `shape` px.
+    """
     image = read_rgb(path)
     if image.shape[:2] != shape:
         raise DataError(f"{path}: annotation of {image.shape[:2]} px (H, W) for an image of {shape} px")

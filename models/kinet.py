@@ -7,6 +7,7 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.sample import Sample
 from models.base import Batch, Outputs, Task
 from models.card import MethodCard, Variant
 from models.kinet_network import KiNetNetwork
@@ -92,10 +93,17 @@ class KiNet(PointsMethod):
         self.codecs = {"kinet": codec}
         # the theoretical reach of the nucleus branch is twice that; the outer half has hardly any weight
         self.geometry = Geometry(multiple=1, context=64, minimum=32)
+        self.roi = roi
         self.gamma, self.weighting, self.eta, self.eta_after = gamma, weighting, eta, eta_after
         self.network = KiNetNetwork(codec.channels, roi, width)
         if stagewise:
             self.recipe = dataclasses.replace(self.recipe, phases=_stages(self.recipe.phases[0]))
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Tell whether an image has nuclei or regions, as far as the current phase trains their branch."""
+        frozen = self.phase.frozen if self.phase is not None else ()
+        regions = self.roi and "network.regions" not in frozen and sample.truth.regions is not None
+        return regions or ("network.nuclei" not in frozen and super().learns_from(sample))
 
     def forward(self, images: Tensor) -> Outputs:
         """Return ``proximity`` (B, T, H, W), `AMPLITUDE` at centres, and logits ``regions`` (B, 2, H, W)."""

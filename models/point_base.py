@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs
+from models.base import Batch, NucleiMethod, Outputs, Task
 from models.losses import cross_entropy
 from models.recipe import Phase, Recipe
 
@@ -70,6 +70,10 @@ class PointClassification(PointsMethod):
 
     network: nn.Module
 
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.weighs_types = bool(task.types)
+
     def forward(self, images: Tensor) -> Outputs:
         """Return the logits ``classes``, (B, T + 1, h, w), of prepared images (B, 3, H, W); class 0 is background."""
         return {"classes": self.network(images)}
@@ -81,7 +85,7 @@ class PointClassification(PointsMethod):
             outputs: What `forward` gave.
             batch: ``classes`` int64 (B, h, w).
         """
-        return {"ce": cross_entropy(outputs["classes"], batch["classes"])}
+        return {"ce": cross_entropy(outputs["classes"], batch["classes"], classes=self.type_weights)}
 
     def activate(self, outputs: Outputs) -> Outputs:
         """Return ``probability`` (B, T, h, w) of each type."""

@@ -161,6 +161,7 @@ class SFCNOPI(PointsMethod):
         self.threshold = threshold
         self.network = SFCNNetwork(len(task.types), features, units)
         if task.types:
+            self.weighs_types = True
             self.recipe = dataclasses.replace(RECIPE, phases=_phases(RECIPE.phases[0]))
 
     def forward(self, images: Tensor) -> Outputs:
@@ -185,7 +186,7 @@ class SFCNOPI(PointsMethod):
             terms["detection"] = each / (classes != IGNORED).sum().clamp(min=1)
         if "types" in outputs and "network.classification" not in frozen:
             prior = outputs["detection"].log_softmax(dim=1)[:, 1] if detection else None
-            terms["types"] = type_error(outputs["types"], classes, prior, self.threshold)
+            terms["types"] = type_error(outputs["types"], classes, prior, self.threshold, self.type_weights)
         return terms
 
     def activate(self, outputs: Outputs) -> Outputs:
@@ -211,7 +212,9 @@ def _phases(whole: Phase) -> tuple[Phase, Phase, Phase]:
     return first, second, third
 
 
-def type_error(logits: Tensor, classes: Tensor, prior: Tensor | None, threshold: float) -> Tensor:
+def type_error(
+    logits: Tensor, classes: Tensor, prior: Tensor | None, threshold: float, weights: Tensor | None = None
+) -> Tensor:
     """Return the negative log-probability of the types, averaged over the px that count; 0 without any.
 
     Args:
@@ -219,10 +222,14 @@ def type_error(logits: Tensor, classes: Tensor, prior: Tensor | None, threshold:
         classes: int64 (B, H, W), 0 = background, 1..T = type, -100 = not annotated.
         prior: (B, H, W), log-probability of nucleus, which is added; None: all annotated nuclei count, without it.
         threshold: Probability of nucleus from which on a px counts.
+        weights: (T + 1,), weight of background, which has no part here, and of each type; None = all alike.
     """
-    each = F.cross_entropy(logits, (classes - 1).clamp(min=0), reduction="none")
+    types = (classes - 1).clamp(min=0)
+    each = F.cross_entropy(logits, types, reduction="none")
     counts = classes > 0
     if prior is not None:
         each = each - prior
         counts = counts & (prior.detach().exp() >= threshold)
+    if weights is not None:
+        each = each * weights.to(each)[1:][types]
     return torch.where(counts, each, 0.0).sum() / counts.sum().clamp(min=1)

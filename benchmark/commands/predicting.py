@@ -22,6 +22,8 @@ def predict(
     Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out. Images of
     more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
     they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk NAME.png.
+    summary.csv has a row per image: its nuclei, those of each type and, of a run trained on Ki67, the labelling index
+    (immunopositive tumour nuclei in % of all tumour nuclei).
 
     Args:
         run: Directory of the run, for example runs/dist/kumar/paper-s0-1234abcd.

@@ -1,0 +1,99 @@
+"""What was found in each image: number of nuclei, of each type, and the Ki67 labelling index."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.store import atomic
+from datamodules.ki67 import TYPES as KI67_TYPES
+
+SUMMARY = "summary.csv"
+"""Name of the file beside the results."""
+
+POSITIVE, NEGATIVE = KI67_TYPES[:2]
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """What was found in one image.
+
+    Attributes:
+        image: Its file name.
+        nuclei: Number of nuclei.
+        types: Name of each type -> its nuclei; empty where the run knows no types.
+    """
+
+    image: str
+    nuclei: int
+    types: Mapping[str, int]
+
+    @classmethod
+    def of(cls, image: str, nuclei: int, kinds: NDArray[np.int64] | None, names: Sequence[str]) -> ImageSummary:
+        """Count the nuclei of each type.
+
+        Args:
+            image: File name.
+            nuclei: Number of nuclei.
+            kinds: (N,), type 1..T of each, 0 = none; None where the method gives no types.
+            names: Names of the types 1..T.
+        """
+        if kinds is None:
+            return cls(image, nuclei, {})
+        sums = np.bincount(kinds, minlength=len(names) + 1)[1:].tolist()
+        return cls(image, nuclei, dict(zip(names, sums, strict=True)))
+
+    def line(self) -> str:
+        """Return what is printed."""
+        text = f"{self.image}: {self.nuclei} nuclei"
+        tumour = tumour_nuclei(self.types)
+        if tumour is None:
+            return text
+        positive, every = tumour
+        if not every:
+            return f"{text}; Ki67 labelling index undefined: no tumour nuclei"
+        return f"{text}; Ki67 labelling index {100 * positive / every:.1f} % ({positive} of {every} tumour nuclei)"
+
+
+def tumour_nuclei(types: Mapping[str, int]) -> tuple[int, int] | None:
+    """Return the immunopositive and all tumour nuclei; None where the types are not those of Ki67.
+
+    Their quotient is the labelling index (Xing et al. 2019, section I). Names count whatever their capitals, and in
+    British or American spelling.
+    """
+    counts = {name.casefold().replace("tumor", "tumour"): count for name, count in types.items()}
+    if POSITIVE not in counts or NEGATIVE not in counts:
+        return None
+    return counts[POSITIVE], counts[POSITIVE] + counts[NEGATIVE]
+
+
+def write_summary(path: Path, images: Sequence[ImageSummary]) -> None:
+    """Write a CSV with a row per image, atomically.
+
+    Columns ``image``, ``nuclei``, one per type, and for the types of Ki67 ``ki67_index`` in %, empty where there are
+    no tumour nuclei.
+
+    Args:
+        path: File to write.
+        images: At least one; all of one run.
+    """
+    # an image decoded by region in which nothing was found does not know the types
+    most = max((each.types for each in images), key=len)
+    names, graded = list(most), tumour_nuclei(most) is not None
+    with atomic(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "nuclei", *names, *["ki67_index"] * graded])
+        for each in images:
+            row: list[object] = [each.image, each.nuclei, *(each.types.get(name, 0) for name in names)]
+            positive, every = tumour_nuclei(each.types) or (0, 0)
+            if graded:
+                row.append(f"{100 * positive / every:.2f}" if every else "")
+            writer.writerow(row)
+
+
+__all__ = ["SUMMARY", "ImageSummary", "tumour_nuclei", "write_summary"]

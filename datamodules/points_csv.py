@@ -1,0 +1,214 @@
+"""A set of the user's own: images with nucleus centres in CSV files, described by a small dataset.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.base import Loading, NucleiDataModule, Record
+from datamodules.card import DatasetCard
+from datamodules.files import read_rgb, replacing, write_rgb
+from datamodules.ki67 import case_of, read_grey
+from datamodules.layout import build_sample, images_in, make_records, walk
+from datamodules.points_table import Description, read_description, read_points, write_points
+from datamodules.sample import Sample
+from datamodules.splits import SplitRow
+from datamodules.synthetic import generate
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
+
+DESCRIPTION = "dataset.yaml"
+REGIONS = "_regions.png"
+"""Ending of the files of weak regions."""
+
+REGION_VALUES = {0: 0, 128: 1, 255: 2}
+"""Grey level -> not annotated, other tissue, tumour."""
+
+_PARTS = {"train": ("train", False), "val": ("train", True), "test": ("test", False)}
+
+_EXAMPLE = """\
+# What nucbench must know of these images; README of nucbench, "A set of points of your own".
+types: [immunopositive tumour, immunonegative tumour, non-tumour]  # class names in the CSVs; [] for none
+radius: 16           # px within which a detection counts as found
+magnification: 20    # objective; leave out where unknown
+mpp: 0.34            # microns per px; leave out where unknown
+"""
+
+
+class PointsCSV(NucleiDataModule):
+    """Images of any number with centres (and types) of nuclei in one CSV each, weak regions, or both.
+
+    ``dataset.yaml`` states the types, the radius, and perhaps magnification and microns per px; they are on the
+    `card` of the opened dataset. The folder says the split (``val`` = training image kept for validation). The case is
+    the name without a last ``_<number>``: ``CASE_1``, ``CASE_2``; ``cases: {image: case}`` in dataset.yaml says
+    otherwise.
+
+    A CSV has the columns x, y (px, 0 = the first column and row, less than the width and height) and class; other
+    spellings are in `points_table`. A CSV without rows says that there are no nuclei; an image without a CSV has no
+    nucleus labels and needs regions (``X_regions.png``, grey: 255 = tumour, 128 = other tissue, 0 = not annotated).
+
+    Args:
+        root: The dataset's folder, or one above it.
+        loading: How to draw training items; needed for training only.
+
+    Raises:
+        DataError: If dataset.yaml cannot be used.
+    """
+
+    card: ClassVar[DatasetCard] = DatasetCard(
+        name="points-csv",
+        title="Points of your own (CSV)",
+        summary="Your own images with nucleus centres and types in CSV files, weak regions, or both.",
+        images={},
+        nuclei=None,
+        magnification=None,
+        radius=12.0,
+        annotation="points",
+        citation="none: your own images",
+        url="CONTRIBUTING.md#a-set-of-points-of-your-own",
+        licence="your own",
+        layout=(
+            "dataset.yaml                       types: [a, b]; radius: 16; magnification: 20; mpp: 0.34\n"
+            "{train,val,test}/X.png             (or .tif, .jpg, .bmp)\n"
+            "{train,val,test}/X.csv             x,y,class; may be missing where there is X_regions.png\n"
+            "{train,val,test}/X_regions.png     (optional; 255 = tumour, 128 = other tissue, 0 = not annotated)"
+        ),
+        notes=("Types, radius, magnification and microns per px are those of dataset.yaml.",),
+    )
+
+    def __init__(self, root: Path, loading: Loading | None = None) -> None:
+        super().__init__(root, loading)
+        file = _find(self.root) if self.root.is_dir() else None
+        if file is not None:
+            # what other datasets state on the card of their class stands in the folder of this one
+            self.card = _card(read_description(file))  # type: ignore[misc]
+
+    @classmethod
+    def index(cls, root: Path) -> list[Record]:
+        """List the images under `root`, see `NucleiDataModule.index`."""
+        file = _find(root)
+        if file is None:
+            raise DataError(f"{root}: no {DESCRIPTION} found; lay the images out as:\n{cls.card.layout}")
+        cases = read_description(file).cases
+        found: list[tuple[str, Path, tuple[Path, ...]]] = []
+        rows: dict[str, SplitRow] = {}
+        for part, (split, validation) in _PARTS.items():
+            folder = file.parent / part
+            for image in _images(folder):
+                group = cases.get(image.stem) or case_of(image.stem)
+                rows.setdefault(image.stem, SplitRow(image.stem, group, split, validation))
+                found.append((image.stem, image, (*_annotations(image), file)))
+        if not found:
+            raise DataError(f"{file.parent}: no image in {', '.join(_PARTS)}; lay them out as:\n{cls.card.layout}")
+        unknown = sorted(set(cases) - set(rows))
+        if unknown:
+            raise DataError(f"{file}: cases names {unknown[0]!r}, and there is no such image; remove it")
+        return make_records(found, cls.card, rows)
+
+    @classmethod
+    def read(cls, record: Record) -> Sample:
+        """Read one image with its centres, types and regions, see `NucleiDataModule.read`."""
+        image = read_rgb(record.image)
+        shape = (image.shape[0], image.shape[1])
+        about = read_description(record.annotations[-1])
+        points = types = regions = None
+        for path in record.annotations[:-1]:
+            if path.name.endswith(REGIONS):
+                regions = read_regions(path, shape)
+            else:
+                points, types = read_points(path, shape, about.types)
+        truth = Instances(shape, points=points, types=types, regions=regions)
+        return build_sample(record, truth, _card(about), image=image)
+
+    @classmethod
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
+        """Write a stand-in of made-up cases, in turn for training, validation and test; six by default.
+
+        Every other one has regions. See `NucleiDataModule.write_synthetic`.
+        """
+        images = 6 if images is None else images
+        if images < 1:
+            raise ConfigError(f"images = {images}; a stand-in has at least one image")
+        root = Path(root)
+        with replacing(root / DESCRIPTION) as temporary:
+            temporary.write_text(_EXAMPLE, encoding="utf-8")
+        names = read_description(root / DESCRIPTION).types
+        for number in range(images):
+            folder, stem = root / tuple(_PARTS)[number % len(_PARTS)], f"synthetic{number:03d}_1"
+            rng = np.random.default_rng((seed, number))
+            image, truth = generate((size, size), rng, density=2.4e-3, stain="ihc", scale=0.5)
+            assert truth.types is not None
+            assert truth.regions is not None
+            write_rgb(folder / f"{stem}.png", image)
+            write_points(folder / f"{stem}.csv", truth.centroids(), truth.types, names)
+            if number % 2 == 0:
+                grey = np.zeros(truth.shape, np.uint8)
+                for value, region in REGION_VALUES.items():
+                    grey[truth.regions == region] = value
+                write_rgb(folder / f"{stem}{REGIONS}", grey)
+
+
+def read_regions(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read weak regions, uint8 (H, W): 0 not annotated, 1 other tissue, 2 tumour.
+
+    Args:
+        path: Grey image.
+        shape: (H, W) that it must have.
+
+    Raises:
+        DataError: If it is unreadable, of another size, coloured, or has another grey level.
+    """
+    grey = read_grey(path, shape)
+    known = np.isin(grey, list(REGION_VALUES))
+    if not known.all():
+        y, x = np.argwhere(~known)[0].tolist()
+        raise DataError(
+            f"{path}: grey level {grey[y, x]} at ({x}, {y}); regions are 255 (tumour), 128 (other tissue) or 0 (not "
+            "annotated). Save it as PNG without smoothing."
+        )
+    regions = np.zeros(shape, np.uint8)
+    for value, region in REGION_VALUES.items():
+        regions[grey == value] = region
+    return regions
+
+
+def _find(root: Path) -> Path | None:
+    """Return dataset.yaml of `root` or of a folder below it."""
+    return next((folder / DESCRIPTION for folder in walk(root) if (folder / DESCRIPTION).is_file()), None)
+
+
+def _images(folder: Path) -> list[Path]:
+    """List the images of a folder, none if it is missing; an annotation without its image is an error."""
+    if not folder.is_dir():
+        return []
+    images = [path for path in images_in(folder) if not path.name.endswith(REGIONS)]
+    stems = {path.stem for path in images}
+    for ending in (".csv", REGIONS):
+        for path in sorted(folder.glob(f"[!.]*{ending}")):
+            if path.name.removesuffix(ending) not in stems:
+                raise DataError(f"{path}: no image {path.name.removesuffix(ending)!r} beside it; add or remove one")
+    return images
+
+
+def _card(about: Description) -> DatasetCard:
+    return dataclasses.replace(
+        PointsCSV.card, types=about.types, radius=about.radius, magnification=about.magnification, mpp=about.mpp
+    )
+
+
+def _annotations(image: Path) -> tuple[Path, ...]:
+    """Return the regions and the CSV of an image, those that there are."""
+    regions, table = image.with_name(f"{image.stem}{REGIONS}"), image.with_suffix(".csv")
+    paths = tuple(path for path in (regions, table) if path.is_file())
+    if not paths:
+        raise DataError(
+            f"{image}: no annotation; expected {table} (with the header alone if there are no nuclei) or {regions}"
+        )
+    return paths
+
+
+__all__ = ["DESCRIPTION", "REGIONS", "PointsCSV", "read_regions"]

@@ -1,0 +1,204 @@
+"""Nucleus centres in CSV files, and the dataset.yaml that describes a set of them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from datamodules.files import replacing
+from postproc.errors import DataError, unknown_name
+
+HEADERS = {
+    "x": ("x", "x_px", "centroid_x", "center_x", "centre_x"),
+    "y": ("y", "y_px", "centroid_y", "center_y", "centre_y"),
+    "class": ("class", "type", "label", "classification"),
+}
+"""Column -> its spellings; capitals do not matter, and a blank counts as an underscore."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.yaml says.
+
+    Attributes:
+        types: Names of the types 1..T; empty = nuclei have none.
+        radius: Px within which a detection counts as found.
+        magnification: Objective magnification, None where unknown.
+        mpp: Microns per px, None where unknown.
+        cases: Image -> case, where it does not follow from the name.
+    """
+
+    types: tuple[str, ...]
+    radius: float
+    magnification: float | None = None
+    mpp: float | None = None
+    cases: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_description(path: Path) -> Description:
+    """Read dataset.yaml.
+
+    Raises:
+        DataError: If it is no YAML mapping, lacks `types` or `radius`, or has an unknown key or a value that cannot
+            be; the message names the key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: no readable YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: must hold a mapping with types and radius, for example {{types: [], radius: 16}}")
+    keys = ("types", "radius", "magnification", "mpp", "cases")
+    for key in content:
+        if key not in keys:
+            raise DataError(f"{path}: {unknown_name('key', str(key), keys)}")
+    for key, example in (("types", "[tumour, other] or [] for none"), ("radius", "16")):
+        if content.get(key) is None:
+            raise DataError(f"{path}: no {key}; add a line, for example {key}: {example}")
+    radius = _positive(path, "radius", content["radius"])
+    optional = {
+        key: _positive(path, key, content[key]) for key in ("magnification", "mpp") if content.get(key) is not None
+    }
+    cases = content.get("cases") or {}
+    if not isinstance(cases, dict):
+        raise DataError(f"{path}: cases is {cases!r}; expected a mapping of image names to cases, {{a: patient1}}")
+    cases = {str(image): str(case) for image, case in cases.items()}
+    return Description(_names(path, content["types"]), radius, cases=cases, **optional)
+
+
+def _names(path: Path, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(f"{path}: types is {names!r}; expected a list of names, [tumour, other], or [] for none")
+    stripped = tuple(name.strip() for name in names)
+    if len({name.casefold() for name in stripped}) != len(stripped):
+        raise DataError(f"{path}: types names one type twice: {', '.join(stripped)}; capitals do not tell them apart")
+    return stripped
+
+
+def _positive(path: Path, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise DataError(f"{path}: {key} is {value!r}; expected a number above 0")
+    return float(value)
+
+
+def read_points(
+    path: Path, shape: tuple[int, int], types: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """Read centres and types.
+
+    Columns are separated by commas, semicolons or tabs; further columns are passed over. An empty class is a nucleus
+    whose type is unknown.
+
+    Args:
+        path: CSV with a header, see `HEADERS`.
+        shape: (H, W) of the image in px.
+        types: Names of the types 1..T, found whatever their capitals; empty = the class is not read.
+
+    Returns:
+        float32 (N, 2) as (x, y) px, and int64 (N,), 1..T or 0 = unknown; None without types.
+
+    Raises:
+        DataError: If the file is unreadable, or a column, number or class cannot be; the message names the line.
+    """
+    lines = _lines(path)
+    if not lines:
+        raise DataError(f"{path}: the file is empty; an image without nuclei has the header alone: x,y,class")
+    columns = _columns(path, lines[0], classes=bool(types))
+    known = {name.casefold(): kind for kind, name in enumerate(types, start=1)}
+    points, kinds = [], []
+    for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        where = f"{path}, line {number}"
+        if len(row) <= max(columns.values()):
+            raise DataError(f"{where}: {len(row)} columns, fewer than the header's; complete or remove the line")
+        points.append([_coordinate(where, axis, row[columns[axis]], shape) for axis in ("x", "y")])
+        if types:
+            kinds.append(_kind(where, row[columns["class"]].strip(), known, types))
+    return (
+        np.array(points, np.float32).reshape(-1, 2),
+        np.array(kinds, np.int64) if types else None,
+    )
+
+
+def write_points(
+    path: Path, points: NDArray[np.float32], types: NDArray[np.int64] | None, names: Sequence[str]
+) -> None:
+    """Write what `read_points` reads: columns x, y and, with types, class."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["x", "y"] if types is None else ["x", "y", "class"])
+        kinds: Iterable[list[str]] = [[]] * len(points)
+        if types is not None:
+            kinds = [[names[kind - 1] if kind else ""] for kind in types.tolist()]
+        for (x, y), kind in zip(points.tolist(), kinds, strict=True):
+            writer.writerow([f"{x:.2f}", f"{y:.2f}", *kind])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error}); save it as CSV UTF-8") from error
+
+
+def _delimiter(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _columns(path: Path, header: str, *, classes: bool) -> dict[str, int]:
+    """Return the position of each column that is needed."""
+    cells = next(csv.reader([header], delimiter=_delimiter(header)))
+    found = [cell.strip().casefold().replace(" ", "_") for cell in cells]
+    columns = {}
+    for name, spellings in HEADERS.items():
+        places = [k for k, cell in enumerate(found) if cell in spellings]
+        if len(places) > 1:
+            raise DataError(
+                f"{path}, line 1: {cells[places[0]]!r} and {cells[places[1]]!r} both stand for {name}; keep one"
+            )
+        if places:
+            columns[name] = places[0]
+        elif name != "class" or classes:
+            remedy = ", or types: [] in dataset.yaml" if name == "class" else " in px"
+            raise DataError(f"{path}, line 1: no column {name} among {header!r}; add one{remedy}")
+    return columns if classes else {name: columns[name] for name in ("x", "y")}
+
+
+def _coordinate(where: str, axis: str, text: str, shape: tuple[int, int]) -> float:
+    extent = shape[1] if axis == "x" else shape[0]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(
+            f"{where}: {axis} is {text.strip()!r}, expected a number with a decimal point; correct or remove the line"
+        )
+    if not 0 <= value < extent:
+        raise DataError(
+            f"{where}: {axis} = {value:g} lies outside the image of {shape[1]} x {shape[0]} px; coordinates are px of "
+            "this image, not microns and not those of a slide"
+        )
+    return min(value, extent - 1.0)
+
+
+def _kind(where: str, text: str, known: Mapping[str, int], types: Sequence[str]) -> int:
+    if not text:
+        return 0
+    if text.casefold() not in known:
+        raise DataError(
+            f"{where}: {unknown_name('class', text, types)} Correct it, or add it to types in dataset.yaml."
+        )
+    return known[text.casefold()]
+
+
+__all__ = ["HEADERS", "Description", "read_description", "read_points", "write_points"]

@@ -1,0 +1,72 @@
+"""Table I of the KiNet paper: nuclei detected and classified in Ki67 images."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from leaderboards.base import Block, Comparison, Metric
+from leaderboards.records import option
+
+METRICS = (
+    Metric("detection P", "precision_pooled", "detection_precision", pooled=True),
+    Metric("detection R", "recall_pooled", "detection_recall", pooled=True),
+    Metric("detection F1", "f1_pooled", "detection_F1", pooled=True),
+    Metric("distance, px", "distance_mean_pooled", "distance_mean", higher=False, pooled=True),
+    Metric("its deviation, px", "distance_std_pooled", "distance_std", higher=False, pooled=True),
+    Metric("classification P", "precision_c_pooled", "classification_precision", pooled=True),
+    Metric("classification R", "recall_c_pooled", "classification_recall", pooled=True),
+    Metric("classification F1", "f1_c_pooled", "classification_F1", pooled=True),
+    Metric("classification AUC", "auc_c_pooled", "classification_AUC", pooled=True),
+)
+"""The nine columns of the table, from counts summed over all test images."""
+
+BLOCK = Block("Pancreatic NET Ki67", (("ki67", "test"),), ("ki67.train",), METRICS)
+
+
+class Ki67(Comparison):
+    """KiNet and what it is compared with on Ki67 images (Xing 2019, table I)."""
+
+    name = "ki67"
+    title = "Nuclei in Ki67 images"
+    caption = (
+        "Each method is trained on the training set of Ki67 and scored on its test set: `nucbench run METHOD ki67`, or "
+        "all of them with `nucbench sweep ki67.yaml`. A detection counts within 16 px of a nucleus, one for each; "
+        "distance: mean of those pairs and its standard deviation; classification: precision, recall and F1 of each "
+        "type, weighted by its share of the nuclei; AUC: area under the precision-recall curve of the classification. "
+        "Counts are pooled over images. oKiNet: KiNet without its region branch (`--options.roi false`); sKiNet: "
+        "trained stage by stage (`--options.stagewise true`). Runs with a share of the labels are in the picture "
+        "`ki67-labels` instead. Published figures: Xing 2019 (KiNet), table I, from 57 training and 57 test images, of "
+        "which one of each is public."
+    )
+    published_table = "ki67"
+    blocks = (BLOCK,)
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Leave out runs without the labels of all training images."""
+        chosen = super().select(scores, block)
+        return chosen[[option(text, "label_share", "") == "" for text in chosen["options"]]]
+
+    def label(self, scores: pd.DataFrame) -> pd.Series:
+        """Return the method as the paper names it."""
+        rows = [row_name(*line) for line in zip(scores["title"], scores["method"], scores["options"], strict=True)]
+        return pd.Series(rows, index=scores.index, dtype=object)
+
+
+def row_name(title: str, method: str, options: str) -> str:
+    """Return the name that the paper gives to a method with its options.
+
+    Args:
+        title: Row name in our tables.
+        method: Registry name.
+        options: As of `leaderboards.records.describe`.
+    """
+    if method == "ki67-unet":
+        return "U-Net"  # other tables have another U-Net, trained on outlines
+    if method == "kinet" and option(options, "roi", "true") == "false":
+        return "oKiNet"
+    if method == "kinet" and option(options, "stagewise", "false") == "true":
+        return "sKiNet"
+    return title
+
+
+__all__ = ["BLOCK", "METRICS", "Ki67", "row_name"]
