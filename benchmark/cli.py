@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
 from benchmark.allocator import use_huge_pages
-from benchmark.commands import predicting, reporting, setting_up, training
+from benchmark.commands import predicting, reporting, setting_up, tiling, training
 from benchmark.registry import DATASETS, METHODS, TABLES
 from postproc.errors import ConfigError, NucbenchError
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "publish": reporting.publish,
     "list": reporting.list_,
     "prepare": setting_up.prepare,
+    "tiles": tiling.tiles,
     "speed": setting_up.speed,
     "demo": setting_up.demo,
 }
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     use_huge_pages()
     parser = build_parser()
-    parsed = parser.parse_args(arguments)
+    parsed = parser.instantiate_classes(parser.parse_args(arguments))
     function = COMMANDS[parsed.subcommand]
     given = parsed[parsed.subcommand]
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 from benchmark.environment import hardware
-from benchmark.registry import method_class
+from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.store import read_json
-from datamodules.splits import belongs, read_splits
+from datamodules.splits import belongs
 from models.recipe import Recipe
 
 
@@ -56,7 +56,8 @@ def planned_steps(spec: RunSpec, recipe: Recipe) -> int:
 
 def _images(dataset: str, split: str, protocol: str) -> int:
     strict = protocol == "strict"
-    return sum(belongs(row, split) and not (strict and row.validation) for row in read_splits(dataset).values())
+    rows = dataset_class(dataset).splits().values()
+    return sum(belongs(row, split) and not (strict and row.validation) for row in rows)
 
 
 def _alike(record: dict[str, Any], spec: RunSpec) -> bool:

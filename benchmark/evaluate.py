@@ -14,7 +14,9 @@ from benchmark.progress import track
 from benchmark.spec import Target
 from benchmark.store import RunStore, candidates_file, read_instances, write_json, write_scores
 from datamodules.base import NucleiDataModule
+from datamodules.labelled import has_nuclei
 from postproc.codec import Params
+from postproc.errors import DataError
 from postproc.instances import Instances
 
 
@@ -58,6 +60,8 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for record in track(data.select(target.split), f"scoring {target} ({title})", progress):
         sample = data.read(record)
+        if not has_nuclei(sample.truth):
+            continue  # regions alone: what is predicted there is neither right nor wrong
         path = store.prediction_file(card.name, variant, record.image_id)
         found = score_image(
             sample.truth,
@@ -67,6 +71,8 @@ def evaluate(
             candidates=_candidates(candidates_file(path), sample.truth),
         )
         rows.append({"image": record.image_id, **found})
+    if not rows:
+        raise DataError(f"no image of {target} has annotated nuclei to be scored against; choose another split")
     scores = pd.DataFrame(rows)
     write_scores(file, scores)
     write_json(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmark.balance import check_balance
 from benchmark.environment import environment
 from benchmark.evaluate import evaluate
 from benchmark.inference import InferenceSettings
@@ -20,6 +21,7 @@ from benchmark.spec import FORMAT, RunSpec, Target
 from benchmark.store import RunStore, read_json, write_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
+from models.base import Task
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
@@ -102,7 +104,32 @@ def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
                 "together must have one magnification"
             )
     data.also = tuple(others)
+    data.validation_set = _open_validation(spec, machine, data)
     return data
+
+
+def _open_validation(spec: RunSpec, machine: Machine, data: NucleiDataModule) -> tuple[NucleiDataModule, str] | None:
+    """Return the other dataset that is validated on, with its split; None where the training set has its own images.
+
+    Raises:
+        ConfigError: If it has no annotation, or a patient of it is trained on too.
+        DataError: If files are missing.
+    """
+    target = spec.validation_set
+    if target is None:
+        return None
+    source = open_dataset(target.dataset, machine)
+    if source.card.annotation == "none":
+        raise ConfigError(f"{target} cannot be validated on: it has no annotation")
+    sources = ((data, spec.split), *data.also)
+    trained = {r.group for each, split in sources for r in each.select(split) if not r.validation}
+    shared = sorted(trained & {record.group for record in source.select(target.split)})
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} groups (patients) of {target} are trained on too, for example {shared[0]!r}. Leave them "
+            f"out of {spec.dataset}, or validate on others."
+        )
+    return source, target.split
 
 
 @dataclass(frozen=True)
@@ -127,15 +154,19 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: lis
     """
     data = open_training(spec, machine)
     if spec.protocol == "strict":
-        data.select("validation")
+        source, split = data.validation_set or (data, "validation")
+        source.select(split)
     others = {t.dataset: open_dataset(t.dataset, machine) for t in targets}
     for target in targets:
         others[target.dataset].select(target.split)
+        if others[target.dataset].card.annotation == "none":
+            raise ConfigError(f"{target} has no annotation to score against; name other sets with --evaluate")
     if machine.devices > max(1, torch.cuda.device_count()):
         raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
-    method = build_method(spec, task_of(spec))
+    method = build_method(spec, task_of(spec, data.card))
     for each in (data, *(other for other, _ in data.also)):
         _check_pair(method, each)
+    check_balance(spec, method)
     store = RunStore.create(machine.runs, spec)
     if process_rank():  # started by Lightning beside the first process, to train with it and no more
         train_method(spec, store, method, data, machine)
@@ -202,14 +233,24 @@ def train_method(
     )
 
 
-def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path]:
-    """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with."""
-    return {record.image for source, split in ((data, spec.split), *data.also) for record in source.select(split)}
+def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
+    """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with.
+
+    Tiles of whole slides are parts of images that other datasets may hold: of these the patients are returned.
+    """
+    sources = [(data, spec.split), *data.also, *([data.validation_set] if data.validation_set else [])]
+    return {
+        record.group if source.card.annotation == "none" else record.image
+        for source, split in sources
+        for record in source.select(split)
+    }
 
 
 def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
     """Refuse a training set that lacks what the method learns from."""
     needs, has = method.card.needs, data.card.annotation
+    if needs != "none" and has == "none":
+        raise ConfigError(f"{method.card.name} learns from annotation, and {data.card.name} has none")
     if needs == "instances" and has == "points":
         raise ConfigError(
             f"{method.card.name} learns from outlines, but {data.card.name} has only points. Methods that learn from "
@@ -221,14 +262,27 @@ def training_magnification(data: NucleiDataModule, split: str) -> float | None:
     """Return the most frequent magnification of the training images, None where unknown."""
     if data.card.magnification is not None:
         return data.card.magnification
-    known = Counter(sample.magnification for sample in data.samples(split))
+    known = Counter(data.read_image(record).magnification for record in data.select(split))
     return known.most_common(1)[0][0]
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:
     """Return what the record says of the training images."""
     also = {"also": [str(target) for target in spec.training_sets[1:]]} if spec.also else {}
-    return {"dataset": spec.dataset, "split": spec.split, **also}
+    validate = {"validate": str(spec.validation_set)} if spec.validation_set else {}
+    return {"dataset": spec.dataset, "split": spec.split, **also, **validate}
+
+
+def _fingerprints(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:
+    """Return what the record says of the contents of all images; annotation that is not learnt from is not read."""
+    annotated = method.card.needs != "none"
+    found: dict[str, Any] = {"data": data.fingerprint(spec.split, annotated=annotated)}
+    if data.also:
+        found["also"] = [other.fingerprint(split, annotated=annotated) for other, split in data.also]
+    if data.validation_set is not None:
+        source, split = data.validation_set
+        found["validation"] = source.fingerprint(split)
+    return found
 
 
 def _write_record(
@@ -250,6 +304,7 @@ def _write_record(
             "seed": spec.seed,
             "train": _training_set(spec) if method.card.trained else None,
             "magnification": magnification,
+            "task": dataclasses.asdict(method.task),
             "variants": {variant.key: variant.title for variant in method.card.variants},
             "options": dict(spec.options),
             "overrides": spec.overrides.given(),
@@ -260,8 +315,7 @@ def _write_record(
                 "precision": resolve(spec.precision),
             },
             "environment": machine,
-            "data": data.fingerprint(spec.split),
-            **({"also": [other.fingerprint(split) for other, split in data.also]} if data.also else {}),
+            **_fingerprints(spec, method, data),
             "source": "run",
             "note": "",
         },
@@ -277,7 +331,7 @@ def _evaluate(
     magnification: float | None,
     machine: Machine,
     spec: RunSpec,
-    trained_images: set[Path],
+    trained_images: set[Path | str],
 ) -> dict[tuple[str, str], dict[str, float]]:
     settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
     predict_dataset(
@@ -291,7 +345,7 @@ def _evaluate(
         workers=machine.decoders(),
         progress=machine.progress,
     )
-    seen = len(trained_images & {record.image for record in data.select(target.split)})
+    seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in data.select(target.split))
     if seen:
         print(f"note: {seen} images of {target} were trained on; its scores say nothing about new images", flush=True)
     titles = {variant.key: variant.title for variant in method.card.variants}
@@ -314,14 +368,17 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
         raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to go on")
     spec = store.spec()
     spec = dataclasses.replace(spec, options={**spec.options, **_no_download(spec)})
-    method = build_method(spec, task_of(spec))
+    record = read_json(store.record_file)
+    stored_task = record.get("task")  # runs of earlier versions lack it
+    task = Task(tuple(stored_task["types"]), stored_task["mpp"]) if stored_task else task_of(spec)
+    method = build_method(spec, task)
     if method.card.trained:
         load_weights(method, store.weights_file)
     stored = read_json(store.params_file)
     params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items()}
     if torch.cuda.is_available():
         method = method.cuda()
-    return method.eval(), params, read_json(store.record_file)
+    return method.eval(), params, record
 
 
 def _no_download(spec: RunSpec) -> dict[str, str]:

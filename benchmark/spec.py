@@ -15,6 +15,7 @@ from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+BALANCES = ("crops", "loss", "both")
 FORMAT = 1
 """Version of the files in a run directory."""
 
@@ -33,6 +34,9 @@ class Overrides:
         augment: Augmentation policy.
         crops_per_image: Crops drawn from each image in an epoch.
         max_minutes: Training stops after that many minutes; a cosine is stretched over them.
+        label_share: Share of the training images whose nucleus labels are used, in (0, 1]; the others keep their
+            regions alone. 1 is the same as None.
+        balance: What evens out how often types are learnt (`benchmark.balance`), one of `BALANCES`.
     """
 
     crop: int | None = None
@@ -44,13 +48,21 @@ class Overrides:
     augment: str | None = None
     crops_per_image: int | None = None
     max_minutes: float | None = None
+    label_share: float | None = None
+    balance: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that every number is positive.
+        """Check that every number is positive, and the share of labels at most 1.
 
         Raises:
-            ConfigError: If one is not.
+            ConfigError: If one is not, or `balance` is none of its choices.
         """
+        if self.label_share is not None and self.label_share > 1:
+            raise ConfigError(f"label_share is {self.label_share}; give a share of the images, 0.05 for 5 %")
+        if self.label_share == 1:
+            object.__setattr__(self, "label_share", None)  # all labels, as in a run that says nothing of them
+        if self.balance is not None and self.balance not in BALANCES:
+            raise unknown_name("balance", self.balance, BALANCES)
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, int | float) and value <= 0:
                 raise ConfigError(f"{name} must be positive, not {value}")
@@ -69,9 +81,10 @@ class Overrides:
         return cls(**content)
 
     def applied_to(self, recipe: Recipe) -> Recipe:
-        """Return a recipe with the overrides that are set; `max_minutes` is no part of a recipe."""
+        """Return a recipe with the overrides that are set, but for those that are no part of one."""
         given = self.given()
-        given.pop("max_minutes", None)
+        for name in ("max_minutes", "label_share", "balance"):
+            given.pop(name, None)
         return recipe.override(**given)
 
     def given(self) -> dict[str, Any]:
@@ -94,6 +107,8 @@ class RunSpec:
         options: Constructor arguments of the method that differ from the paper's.
         overrides: Recipe settings that differ from the paper's.
         also: Further training sets, each ``dataset.split``, trained on together with the first.
+        validate: What protocol ``strict`` validates on, ``dataset.split`` (or ``dataset``: its ``validation``); empty =
+            the validation images of the training set.
     """
 
     method: str
@@ -105,12 +120,13 @@ class RunSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=Overrides)
     also: tuple[str, ...] = ()
+    validate: str = ""
 
     def __post_init__(self) -> None:
         """Check names.
 
         Raises:
-            ConfigError: If a name is unknown.
+            ConfigError: If a name is unknown, or validation images are named under protocol ``paper``.
         """
         for kind, name, choices in (
             ("method", self.method, METHODS),
@@ -122,15 +138,23 @@ class RunSpec:
                 raise unknown_name(kind, name, choices)
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
-        for text in self.also:
-            Target.parse(text, "train")
+        if self.validation_set is not None and self.protocol != "strict":
+            raise ConfigError(f"validate={self.validate}: protocol paper chooses nothing; use --protocol strict")
+        training_sets = self.training_sets
+        if self.overrides.label_share is not None:
+            for target in training_sets:
+                if dataset_class(target.dataset).card.annotation != "points":
+                    raise ConfigError(
+                        f"label_share is for images of points, {target.dataset} has outlines; train on images of it "
+                        "with --train-split instead"
+                    )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON types, without overrides and further training sets that are not set."""
+        """Return the spec as JSON types, without overrides and further sets of images that are not set."""
         content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
         content["overrides"] = self.overrides.given()
-        also = content.pop("also")
-        return content | ({"also": list(also)} if also else {})
+        also, validate = content.pop("also"), content.pop("validate")
+        return content | ({"also": list(also)} if also else {}) | ({"validate": validate} if validate else {})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
@@ -152,6 +176,14 @@ class RunSpec:
     def training_sets(self) -> tuple[Target, ...]:
         """Every training set with its split, the one that gives types and magnification first."""
         return (Target(self.dataset, self.split), *(Target.parse(text, "train") for text in self.also))
+
+    @property
+    def validation_set(self) -> Target | None:
+        """The other dataset that protocol ``strict`` validates on, if there is one."""
+        if not self.validate:
+            return None
+        dataset, _, split = self.validate.partition(".")
+        return Target.parse(f"{dataset}.{split or 'validation'}")
 
     @property
     def run_id(self) -> str:
@@ -179,6 +211,8 @@ class Target:
     def parse(cls, text: str, default: str = "test") -> Target:
         """Read ``dataset.split``, or ``dataset``: its split `default`, or all images where it has none of that name.
 
+        A dataset whose card states no images is the user's own and has the split.
+
         Raises:
             ConfigError: If the dataset is unknown.
         """
@@ -187,7 +221,7 @@ class Target:
             raise unknown_name("dataset", dataset, DATASETS)
         if not split:
             known = dataset_class(dataset).card.images
-            split = default if any(name.partition("_")[0] == default for name in known) else "all"
+            split = default if not known or any(name.partition("_")[0] == default for name in known) else "all"
         return cls(dataset, split)
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ class SweepSpec:
         protocol: Protocol of all runs.
         train_split: Split to train on.
         also: Further training sets of every run, each ``dataset.split``.
+        validate: What protocol ``strict`` validates on, as for `nucbench run`; empty = the training set's own images.
         folds: Leave one group (patient) of the training set out: a run for each group, trained on the others and
             evaluated on that group.
         evaluate: Sets to score, as for `nucbench run`; empty = the test split of the training set, or the group left
@@ -48,6 +49,7 @@ class SweepSpec:
     protocol: str = "paper"
     train_split: str = "train"
     also: tuple[str, ...] = ()
+    validate: str = ""
     folds: bool = False
     evaluate: tuple[str, ...] = ()
     precision: str = "auto"
@@ -108,8 +110,9 @@ class SweepSpec:
                     options = dict(self.options.get(method, {}))
                     for seed in self.seeds:
                         spec = RunSpec(
-                            method, dataset, split, self.protocol, seed, self.precision, options, overrides, self.also
-                        )
+                            method, dataset, split, self.protocol, seed, self.precision, options, overrides,
+                            self.also, self.validate,
+                        )  # fmt: skip
                         yield spec, targets
 
     def _splits(self, dataset: str) -> Iterator[tuple[str, list[Target]]]:

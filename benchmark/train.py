@@ -7,18 +7,26 @@ import math
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import CSVLogger, Logger
 
+from benchmark.balance import type_weights, weighs_loss, window_side
 from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, atomic, read_json, write_json
 from datamodules.base import Loading, NucleiDataModule
+from datamodules.card import DatasetCard
+from datamodules.labelled import keep_labels
+from datamodules.sample import Sample
 from models.base import NucleiMethod, Task
 from models.recipe import Phase, Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError
@@ -146,8 +154,13 @@ def _train_phase(
         workers=workers,
         rank=process_rank(),
         world=devices,
+        annotated=method.card.needs != "none",
+        choose=partial(choose_images, spec, method),
+        window=window_side(spec, recipe),
     )
     method.phase = phase
+    if weighs_loss(spec):
+        method.type_weights = torch.from_numpy(type_weights(data.training_images(), len(method.task.types)))
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
         raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
@@ -172,6 +185,7 @@ def _train_phase(
         max_epochs=-1,
         logger=[CSVLogger(str(store.path), name="logs", version=f"phase{index}"), *loggers],
         callbacks=[keeper],
+        plugins=_cluster(),  # type: ignore[arg-type]  # a list of one of the kinds that Lightning takes
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
@@ -199,6 +213,33 @@ def _train_phase(
             torch.save(method.state_dict(), file)
         write_json(result_file, result)
     return result
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Return what keeps Lightning from taking a job of a cluster for one process of several that the cluster started.
+
+    A job of a sweep is one task, which starts processes for further GPUs itself. Lightning would also queue the job
+    again on its own when the time limit comes near, beside what the sweep does.
+    """
+    alone = SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS", "1") == "1"
+    return [LightningEnvironment()] if alone else []
+
+
+def choose_images(spec: RunSpec, method: NucleiMethod, samples: list[Sample]) -> list[Sample]:
+    """Return the images that the current phase learns from, with the labels that the run may use.
+
+    Raises:
+        DataError: If there is none.
+    """
+    share = spec.overrides.label_share
+    labelled = samples if share is None else keep_labels(samples, share, spec.seed)
+    chosen = [sample for sample in labelled if method.learns_from(sample)]
+    if not chosen:
+        raise DataError(
+            f"none of the {len(samples)} training images has what {spec.method} learns from in this phase (nuclei, or "
+            "regions: nucbench list methods --verbose); annotate some, or choose other options"
+        )
+    return chosen
 
 
 class PhaseKeeper(pl.Callback):
@@ -344,8 +385,13 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
-def task_of(spec: RunSpec) -> Task:
-    """Return what the training set asks of a network."""
-    card = dataset_class(spec.dataset).card
+def task_of(spec: RunSpec, card: DatasetCard | None = None) -> Task:
+    """Return what the training set asks of a network.
+
+    Args:
+        spec: The run.
+        card: Of the training set as it was opened; None = that of its class, which lacks what a user's own set states.
+    """
+    card = card or dataset_class(spec.dataset).card
     usual = 10 / card.magnification if card.magnification else None
     return Task(card.types, card.mpp or usual)

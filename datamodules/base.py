@@ -15,11 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.card import DatasetCard
-from datamodules.drawing import Drawer
+from datamodules.drawing import Drawer, cut_window, nuclei_by_type
+from datamodules.files import read_rgb
 from datamodules.sample import Sample
 from datamodules.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
 
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 """File that marks a folder of synthetic stand-ins."""
@@ -64,6 +66,10 @@ class Loading:
         workers: Processes that draw items; 0 draws in the training process.
         rank: This process among those that train together.
         world: Number of processes that train together.
+        annotated: Read the annotation of training images; False for methods that learn without any.
+        choose: Which of the training images are drawn from, and with which labels; None = all as they are.
+        window: Side in px of the windows that training items are drawn from, each around a nucleus of a type that is
+            chosen uniformly (`ItemDataset`); None = items are drawn from whole images, each as often as the others.
     """
 
     train: Drawer
@@ -77,6 +83,9 @@ class Loading:
     workers: int = 0
     rank: int = 0
     world: int = 1
+    annotated: bool = True
+    choose: Callable[[list[Sample]], list[Sample]] | None = None
+    window: int | None = None
 
 
 class NucleiDataModule(pl.LightningDataModule, ABC):
@@ -90,6 +99,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     Attributes:
         also: Further training sets with their split, whose images are trained on beside those of `loading.split`.
+        validation_set: Dataset and split that protocol ``strict`` validates on; None = this set's own ``validation``.
         epoch: Number of the epoch that the training loader draws next. The runner keeps it, because Lightning's own
             count is off by one after a resume from the end of an epoch.
     """
@@ -101,6 +111,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         self.root = Path(root)
         self.loading = loading
         self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
+        self.validation_set: tuple[NucleiDataModule, str] | None = None
         self.epoch = 0
         self._records: list[Record] | None = None
         self._train: list[Sample] | None = None
@@ -139,6 +150,16 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """
 
     # ---- what the base owns --------------------------------------------------------------------------------------
+
+    def read_image(self, record: Record) -> Sample:
+        """Read one image and none of its annotation files.
+
+        Raises:
+            DataError: If the image is unreadable.
+        """
+        image = read_rgb(record.image)
+        truth = Instances((image.shape[0], image.shape[1]))
+        return Sample(image, truth, record.image_id, record.group, self.card.magnification, self.card.mpp)
 
     @classmethod
     def splits(cls) -> dict[str, SplitRow]:
@@ -188,7 +209,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         if not chosen and split in ("validation", "fit"):
             raise ConfigError(
                 f"the committed split of {self.card.name} marks no validation images among those in {self.root}, and "
-                "protocol strict needs them; use --protocol paper"
+                "protocol strict needs them; use --protocol paper, or name other ones with --validate"
             )
         if not chosen:
             known = sorted({"all", "validation", "fit", *(r.split for r in self.records)})
@@ -199,17 +220,28 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Read the images of a split one after the other."""
         return (self.read(record) for record in self.select(split))
 
-    def training_samples(self, split: str, strict: bool) -> Iterator[Sample]:
+    def training_samples(self, split: str, strict: bool, *, annotated: bool = True) -> Iterator[Sample]:
         """Read the images of a split, without those that protocol ``strict`` keeps for validation."""
-        return (self.read(record) for record in self.select(split) if not (strict and record.validation))
+        read = self.read if annotated else self.read_image
+        return (read(record) for record in self.select(split) if not (strict and record.validation))
 
-    def fingerprint(self, split: str) -> dict[str, Any]:
-        """Return images, nuclei and a hash over file contents, to be stored with a run."""
+    def validation_samples(self) -> Iterator[Sample]:
+        """Read the images that protocol ``strict`` validates on."""
+        data, split = self.validation_set or (self, "validation")
+        return data.samples(split)
+
+    def fingerprint(self, split: str, *, annotated: bool = True) -> dict[str, Any]:
+        """Return images, nuclei and a hash over file contents, to be stored with a run.
+
+        Args:
+            split: The images.
+            annotated: Count and hash the annotation too; without it, the number of nuclei is None.
+        """
         digest = hashlib.sha256()
         nuclei = 0
         chosen = self.select(split)
         for record in chosen:
-            sample = self.read(record)
+            sample = self.read(record) if annotated else self.read_image(record)
             nuclei += sample.truth.count
             for array in (sample.image, sample.truth.labels, sample.truth.points, sample.truth.types):
                 if array is not None:
@@ -218,7 +250,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             "dataset": self.card.name,
             "split": split,
             "images": len(chosen),
-            "nuclei": nuclei,
+            "nuclei": nuclei if annotated else None,
             "sha256": digest.hexdigest(),
             "synthetic": (self.root / SYNTHETIC_MARKER).exists(),
         }
@@ -230,16 +262,30 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             raise ConfigError("this data module was made for reading; give it a Loading to train")
         return self.loading
 
-    def train_dataloader(self) -> DataLoader[Targets]:
-        """Return the loader of training items; a resumed run draws the items that it would have drawn."""
+    def training_images(self) -> list[Sample]:
+        """Return the images that training items are drawn from, which are read once."""
         loading = self._training()
         if self._train is None:
             sources = ((self, loading.split), *self.also)
-            self._train = [sample for data, split in sources for sample in data.training_samples(split, loading.strict)]
-        items = ItemDataset(self._train, loading.train, loading.crops_per_image, loading.seed)
+            self._train = [
+                sample
+                for data, split in sources
+                for sample in data.training_samples(split, loading.strict, annotated=loading.annotated)
+            ]
+        return self._train if loading.choose is None else loading.choose(self._train)
+
+    def train_dataloader(self) -> DataLoader[Targets]:
+        """Return the loader of training items; a resumed run draws the items that it would have drawn."""
+        loading = self._training()
+        items = self.training_items(loading)
         return _loader(
             items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True
         )
+
+    def training_items(self, loading: Loading) -> Items:
+        """Return the training items of all epochs; item k of epoch e has the key ``e * length + k``."""
+        images = self.training_images()
+        return ItemDataset(images, loading.train, loading.crops_per_image, loading.seed, loading.window)
 
     def val_dataloader(self) -> DataLoader[Targets] | list[Any]:
         """Return the loader of validation items: the same crops every time; empty under protocol ``paper``."""
@@ -247,14 +293,12 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         if not loading.strict:
             return []
         if self._validation is None:
-            self._validation = [self.read(r) for r in self.select("validation")]
+            self._validation = list(self.validation_samples())
         items = ItemDataset(self._validation, loading.validation, VALIDATION_CROPS, loading.seed)
         return _loader(items, loading, None, drop_last=False)
 
 
-def _loader(
-    items: ItemDataset, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool
-) -> DataLoader[Targets]:
+def _loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool) -> DataLoader[Targets]:
     return DataLoader(
         items,
         batch_size=loading.batch_size,
@@ -265,6 +309,14 @@ def _loader(
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last and len(items) >= loading.batch_size,
     )
+
+
+class Items(Dataset[Targets], ABC):
+    """Training items that are made when they are asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of items in an epoch."""
 
 
 class EpochSampler(Sampler[int]):
@@ -291,32 +343,49 @@ class EpochSampler(Sampler[int]):
         return self._length // self._world
 
 
-class ItemDataset(Dataset[Targets]):
+class ItemDataset(Items):
     """Items drawn from samples in memory; item k depends on (seed, k) alone.
 
-    In each epoch every image is drawn from `per_image` times, in an order shuffled anew.
+    In each epoch every image is drawn from `per_image` times, in an order shuffled anew. With a `window`, an epoch is
+    as long, but each item comes from around a nucleus: first a type is drawn, all those of the images being equally
+    likely, then one of its nuclei, from whatever image.
 
     Args:
         samples: The images.
         draw: Draws an item from a sample.
         per_image: Items per image in an epoch.
         seed: Seed of the run.
+        window: Side in px of what is cut out around the nucleus for `draw` to draw from; None = whole images.
+
+    Raises:
+        DataError: If there is a `window`, but no nucleus with a type.
     """
 
-    def __init__(self, samples: list[Sample], draw: Drawer, per_image: int, seed: int) -> None:
+    def __init__(
+        self, samples: list[Sample], draw: Drawer, per_image: int, seed: int, window: int | None = None
+    ) -> None:
         self._samples = samples
         self._draw = draw
         self._per_image = per_image
         self._seed = seed
+        self._window = window
+        self._by_type = [] if window is None else nuclei_by_type(samples)
 
     def __len__(self) -> int:
         return len(self._samples) * self._per_image
 
     def __getitem__(self, key: int) -> Targets:
         epoch, item = divmod(key, len(self))
+        if self._window is not None:
+            return self._draw_balanced(np.random.default_rng((self._seed, epoch, item)), self._window)
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self))
         sample = self._samples[order[item] % len(self._samples)]
         return self._draw(sample, np.random.default_rng((self._seed, epoch, item)))
+
+    def _draw_balanced(self, rng: np.random.Generator, window: int) -> Targets:
+        nuclei = self._by_type[int(rng.integers(len(self._by_type)))]
+        image, x, y = nuclei[int(rng.integers(len(nuclei)))]
+        return self._draw(cut_window(self._samples[int(image)], (float(x), float(y)), window), rng)
 
 
 def check_groups(records: list[Record], dataset: str) -> None:
@@ -328,4 +397,4 @@ def check_groups(records: list[Record], dataset: str) -> None:
             raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
 
 
-__all__ = ["EpochSampler", "ItemDataset", "Loading", "NucleiDataModule", "Record", "check_groups"]
+__all__ = ["EpochSampler", "ItemDataset", "Items", "Loading", "NucleiDataModule", "Record", "check_groups"]

@@ -21,7 +21,7 @@ class DatasetCard:
         magnification: Objective magnification; None where it differs between images.
         mpp: Microns per px; None where unknown.
         radius: Px within which a detection counts as found (12 at 40x, 6 at 20x, 16 for Ki67).
-        annotation: ``"instances"``, ``"points"``.
+        annotation: ``"instances"``, ``"points"``, or ``"none"`` where there is none.
         licence: Licence or terms of use as published.
         citation: Paper to cite.
         url: Where to get the data.

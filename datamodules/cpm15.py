@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,9 +70,12 @@ class CPM15(NucleiDataModule):
     @classmethod
     def read(cls, record: Record) -> Sample:
         """Read one image with its label map, see `NucleiDataModule.read`."""
-        magnification = 20.0 if record.image_id in _SCANNED_AT_20X else 40.0
         truth = read_cpm_labels(record.annotations[0])
-        return build_sample(record, truth, cls.card, magnification=magnification)
+        return build_sample(record, truth, cls.card, magnification=_magnification(record))
+
+    def read_image(self, record: Record) -> Sample:
+        """Read one image without its label map, see `NucleiDataModule.read_image`."""
+        return dataclasses.replace(super().read_image(record), magnification=_magnification(record))
 
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
@@ -83,6 +87,10 @@ class CPM15(NucleiDataModule):
             opaque = np.full((size, size, 1), 255, np.uint8)
             write_rgb(Path(root) / f"{row.image_id}.png", np.concatenate([image, opaque], axis=2))
             write_mask_text(Path(root) / f"{row.image_id}_mask.txt", truth.labels)
+
+
+def _magnification(record: Record) -> float:
+    return 20.0 if record.image_id in _SCANNED_AT_20X else 40.0
 
 
 def read_cpm_labels(path: Path) -> Instances:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from datamodules.augment import augment, build_policy, inside, split_parts
 from datamodules.sample import Sample
 from postproc.codec import Codec, Targets
+from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap
 
 
@@ -90,6 +93,57 @@ def cut_instances(truth: Instances, top: int, left: int, size: int) -> Instances
         types = None if types is None else types[rows[seen]]
     regions = None if truth.regions is None else np.ascontiguousarray(_cut(truth.regions, top, left, size))
     return Instances(shape, labels=labels, points=points, types=types, regions=regions)
+
+
+def nuclei_by_type(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+    """List the nuclei of each type that occurs, in the order of the types; nuclei without a type are left out.
+
+    Returns:
+        For each type (N, 3): the index of the image, and the centre as (x, y) px.
+
+    Raises:
+        DataError: If no nucleus has a type.
+    """
+    rows = [np.zeros((0, 4))]
+    for index, sample in enumerate(samples):
+        if sample.truth.types is not None:
+            centres, types = sample.truth.centroids(), sample.truth.types
+            rows.append(np.column_stack([types, np.full(len(types), index), centres]))
+    every = np.concatenate(rows)
+    kinds = np.unique(every[every[:, 0] > 0, 0])
+    if not len(kinds):
+        raise DataError(f"none of the {len(samples)} training images has a nucleus with a type; train without balance")
+    return [every[every[:, 0] == kind, 1:] for kind in kinds]
+
+
+def cut_window(sample: Sample, centre: tuple[float, float], side: int) -> Sample:
+    """Cut a square window around a point out of an image, as near as the border allows.
+
+    Args:
+        sample: The image.
+        centre: (x, y) px.
+        side: Px; where the image is smaller, the window is as large as the image.
+
+    Returns:
+        The window as an image of its own; its nuclei are numbered anew. Where there are outlines, its `points` are
+        None, see `cut_instances`.
+    """
+    spans = []
+    for middle, extent in zip(centre[::-1], sample.truth.shape, strict=True):
+        start = min(max(round(middle - side / 2), 0), max(extent - side, 0))
+        spans.append(slice(start, min(start + side, extent)))
+    rows, columns = spans
+    truth, image = sample.truth, sample.image[rows, columns]
+    labels, points, types = truth.labels, truth.points, truth.types
+    if labels is not None:
+        labels, types = _renumber(labels[rows, columns], types)
+        points = None
+    elif points is not None:
+        points, seen = inside(points - np.array([columns.start, rows.start], np.float32), image.shape[:2])
+        types = None if types is None else types[seen]
+    regions = None if truth.regions is None else truth.regions[rows, columns]
+    seen_truth = Instances(image.shape[:2], labels=labels, points=points, types=types, regions=regions)
+    return replace(sample, image=image, truth=seen_truth)
 
 
 def _cut(array: np.ndarray[Any, Any], top: int, left: int, size: int) -> np.ndarray[Any, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric
+from leaderboards.postprocessing import ROWS as POSTPROCESSING
+from leaderboards.typed import learns_types, with_classify
 from postproc.errors import DataError
 
 SPELLINGS = {
@@ -34,7 +36,8 @@ class Classification(Comparison):
         "Each method is trained with types on the training set of CoNSeP and scored on its test set and on "
         "every image of CRCHisto, which has centres only and therefore no PQ. F_d: detection; F_c of the "
         "epithelial (e), inflammatory (i), spindle-shaped (s) and miscellaneous (m) nuclei; counts are "
-        "pooled over images. Published figures: Graham 2019 (HoVer-Net), table V."
+        "pooled over images. `nucbench sweep classification.yaml` gives all rows. Published figures: Graham 2019 "
+        "(HoVer-Net), table V."
     )
     published_table = "classification"
     blocks = (
@@ -47,12 +50,15 @@ class Classification(Comparison):
         Block("CRCHisto", (("crchisto", "all"),), ("consep.train",), DETECTION),
     )
 
+    def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+        """Return the table as `Comparison.build` does; that types are learnt is no option here."""
+        return super().build(with_classify(scores, ""), published)
+
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
-        """Leave out methods without types: their PQ would stand beside that of another network."""
+        """Leave out methods without types, whose PQ is that of another network, and other post-processings."""
         chosen = super().select(scores, block)
-        columns = [column for column in chosen.columns if column == "F_d" or column.startswith("F_c_")]
-        typed = chosen[columns].notna().any(axis=1) & (chosen["types"] != "")
-        return chosen[typed.groupby([chosen["run_id"], chosen["variant"]]).transform("any").astype(bool)]
+        chosen = chosen[~chosen["variant"].isin(set(POSTPROCESSING) - {"hovernet"})]
+        return chosen[learns_types(chosen)]
 
     def summary(self, scores: pd.DataFrame) -> dict[str, float]:
         """Add the F_c of each type under its name."""

@@ -33,6 +33,7 @@ class Entry:
         repetitions: Number of runs behind it.
         runs: Their ids.
         variant: Key of the method's variant.
+        types: Names of the types 1..T that are scored.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Entry:
     repetitions: int
     runs: tuple[str, ...]
     variant: str
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _entry(label: str, scores: pd.DataFrame) -> Entry:
     values = kept[metrics].groupby(index, sort=True).mean()
     holes = kept[metrics].isna().groupby(index, sort=True).any()
     first = kept.iloc[0]
-    return Entry(first["title"], label, values.mask(holes), len(runs), runs, first["variant"])
+    types = tuple(str(first["types"]).split("|")) if first["types"] else ()
+    return Entry(first["title"], label, values.mask(holes), len(runs), runs, first["variant"], types)
 
 
 def protocol_heading(protocol: str) -> str:

@@ -27,7 +27,8 @@ class Name:
 
     Attributes:
         title: Row name in our tables.
-        method: Registry name; empty where the suite has no implementation.
+        method: Registry name; empty where the suite has no implementation, or where a table tells the row from others
+            of the method by options and training set.
         variant: Key of the method's variant; empty where `method` is.
         aliases: Other spellings in published tables.
     """

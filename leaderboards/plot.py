@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from leaderboards.classification import Classification
 from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
 from leaderboards.plot_boxes import draw_boxes
+from leaderboards.plot_confusion import draw_confusion
 from leaderboards.plot_images import draw_images
+from leaderboards.plot_ki67 import DRAW as KI67
 from leaderboards.plot_overlays import draw_overlays
 from leaderboards.plot_sizes import draw_sizes
 from leaderboards.plotting import Drawn, Stored, save, style
 from leaderboards.records import load_scores
+from leaderboards.typed import with_classify
 from postproc.errors import unknown_name
 
 PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {
     "boxes": draw_boxes,
+    "confusion": draw_confusion,
     "images": draw_images,
+    **KI67,
     "overlays": draw_overlays,
     "sizes": draw_sizes,
 }
@@ -50,8 +56,10 @@ def draw_plots(
             raise unknown_name("plot", name, PLOTS)
     known = load_names()
     published = load_facts(known)
-    found = (*fields(load_scores(roots, known)), *published_field(published))
-    stored = Stored(found, published, Path(runs), Path(data))
+    scores = load_scores(roots, known)
+    found = (*fields(scores), *published_field(published))
+    typed = tuple(fields(with_classify(scores, ""), (Classification,)))
+    stored = Stored(found, published, Path(runs), Path(data), typed, scores)
     with style():
         for name in chosen:
             for drawn in PLOTS[name](stored):

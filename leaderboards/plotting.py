@@ -50,12 +50,16 @@ class Stored:
         published: Published figures as of `leaderboards.literature.load_facts`.
         runs: Folder of all runs, for their predictions.
         data: Folder with one folder per dataset, for images and annotations.
+        typed: Methods that predict types beside each other, per dataset and protocol.
+        scores: Per-image scores as of `leaderboards.records.load_scores`; None = none are stored.
     """
 
     fields: tuple[Field, ...]
     published: pd.DataFrame
     runs: Path
     data: Path
+    typed: tuple[Field, ...] = ()
+    scores: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

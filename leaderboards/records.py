@@ -28,6 +28,9 @@ EVALUATION_COLUMNS = ("dataset", "split", "variant", "title", "types", "image")
 
 COLUMNS = RUN_COLUMNS + EVALUATION_COLUMNS
 
+RENAMED = {"precision": "precision_d"}
+"""Score -> its name here, where a column that describes the run has the same: the precision of the detection."""
+
 
 def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
@@ -49,7 +52,7 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
         ``key=value, ...``), ``weights``, ``steps``,
         ``minutes``, ``hardware``, ``precision``, ``note``. `EVALUATION_COLUMNS`: ``dataset``, ``split``,
         ``variant``, ``title`` (one per method), ``types`` (names of the types 1..T joined by ``|``),
-        ``image``. Then each column of the score files; NaN where a file lacks it.
+        ``image``. Then each column of the score files (`RENAMED`); NaN where a file lacks it.
 
     Raises:
         DataError: If a root is no folder or a file is broken; the message names it.
@@ -176,7 +179,7 @@ def _read_evaluation(folder: Path, run: Mapping[str, Any], names: Names) -> dict
 
 def _read_scores(folder: Path, images: int) -> pd.DataFrame:
     path = folder / "scores.csv"
-    frame = read_table(path, ("image",), text="image")  # an image named 01 must not become 1
+    frame = read_table(path, ("image",), text="image").rename(columns=RENAMED)  # an image named 01 must not become 1
     if len(frame) != images or frame["image"].duplicated().any() or frame["image"].isna().any():
         raise DataError(f"{path} must hold {images} different images, not {len(frame)} lines. Evaluate the run again.")
     for column in frame.columns.drop("image"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
+from leaderboards.typed import with_classify
 
 
 class Segmentation(Comparison):
@@ -11,12 +14,16 @@ class Segmentation(Comparison):
     name = "segmentation"
     title = "Nuclei segmentation"
     caption = (
-        "Each method is trained on the training set of a dataset and scored on its test set: `nucbench run METHOD "
-        "DATASET` with kumar, consep or cpm17. AJI is AJI, not AJI+. Published figures: Graham 2019 (HoVer-Net), table "
-        "III."
+        "Each method is trained on the training set of a dataset and scored on its test set: `nucbench sweep "
+        "segmentation.yaml`. Networks that learn types of nuclei beside are rows of their own. AJI is AJI, not AJI+. "
+        "Published figures: Graham 2019 (HoVer-Net), table III."
     )
     published_table = "segmentation"
     blocks = tuple(
         Block(title, ((dataset, "test"),), (f"{dataset}.train",), SEGMENTATION_METRICS)
         for title, dataset in (("Kumar", "kumar"), ("CoNSeP", "consep"), ("CPM-17", "cpm17"))
     )
+
+    def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+        """Return the table as `Comparison.build` does; the published figures are of networks without types."""
+        return super().build(with_classify(scores, "classify=True"), published)

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from datamodules.drawing import CropDrawer, Drawer
+from datamodules.labelled import has_nuclei
+from datamodules.sample import Sample
 from models.card import MethodCard
 from models.recipe import Phase, Recipe
 from postproc.codec import Codec, Maps, Targets
+from postproc.errors import ConfigError
 from postproc.tiles import DenseStitcher, Geometry, Stitcher
 
 Outputs = dict[str, Tensor]
@@ -37,6 +40,21 @@ class Task:
     mpp: float | None = None
 
 
+def learnt_types(task: Task, classify: bool | None) -> int:
+    """Return the number of types that a method learns, 0 = none.
+
+    Args:
+        task: What the training data asks for.
+        classify: The method's option of that name: True or False, None = where the data has types.
+
+    Raises:
+        ConfigError: If types are asked of data without types.
+    """
+    if classify and not task.types:
+        raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
+    return len(task.types) if classify is None or classify else 0
+
+
 class NucleiMethod(pl.LightningModule, ABC):
     """A method: card, codecs, network, loss and recipe.
 
@@ -54,6 +72,9 @@ class NucleiMethod(pl.LightningModule, ABC):
         geometry: Input sizes, margin and context of the network.
         mean: Per-channel mean of the input, in [0, 1] (ImageNet's for encoders trained on it).
         std: Per-channel standard deviation of the input.
+        weighs_types: True where the loss has a cross-entropy over types that heeds `type_weights`.
+        type_weights: float32 (T + 1,), weights of background and of each type in the cross-entropy over types; None =
+            all alike. Set by the runner (`benchmark.balance`).
     """
 
     card: ClassVar[MethodCard]
@@ -63,12 +84,14 @@ class NucleiMethod(pl.LightningModule, ABC):
     geometry: Geometry
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weighs_types: bool = False
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
         self.phase: Phase | None = None
         self.progress = 0.0
+        self.type_weights: Tensor | None = None
 
     # ---- what a dense method writes ------------------------------------------------------------------------------
 
@@ -99,6 +122,10 @@ class NucleiMethod(pl.LightningModule, ABC):
     def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
         """Return what draws one training item from a sample; validation items are drawn without augmentation."""
         return CropDrawer(recipe.crop, self.codec, recipe.augment if augment else "none")
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Tell whether an image has anything that is learnt in the current phase; others are not drawn from."""
+        return self.card.needs == "none" or has_nuclei(sample.truth)
 
     def collate(self, items: list[Targets]) -> Batch:
         """Put items together into a batch."""

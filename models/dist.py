@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.blocks import UNetBody
 from models.card import MethodCard, Variant
+from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
 from postproc.distance import DistanceCodec
 from postproc.errors import unknown_name
 from postproc.tiles import Geometry
+from postproc.typed import TypedCodec
 
 TARGETS = ("raw", "normalised", "softmax")
 
@@ -23,7 +25,9 @@ class DIST(NucleiMethod):
     """U-Net that regresses the chessboard distance of each nuclear px to the nearest px outside its nucleus.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: What the training data asks for.
+        classify: Whether types are predicted, by a further 1 x 1 convolution at the output (Graham et al. 2019, section
+            V-E); None = where the data has types. The paper's network has none.
         features: Channels of the first level (n_feat, table I of the paper).
         weight_decay: L2 penalty (lambda, table I).
         target: What is regressed (section IV-C): the ``raw`` distance in px, the distance ``normalised`` to [0, 1] in
@@ -45,7 +49,10 @@ class DIST(NucleiMethod):
             "Post-processing defaults to p1 = 1 px and p2 = 0.5 px. The paper tunes both on validation images, as "
             "protocol strict does, and states p1 = 0, which splits even true maps at every bump of one px.",
             "Convolutions are padded, so that the output is as large as the input.",
+            "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
+            "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",
         ),
+        tasks=("segmentation", "classification"),
     )
     small = {"features": 8}
     recipe = Recipe(
@@ -60,6 +67,7 @@ class DIST(NucleiMethod):
         self,
         task: Task,
         *,
+        classify: bool | None = False,
         features: int = 32,
         weight_decay: float = 5e-6,
         target: Literal["raw", "normalised", "softmax"] = "raw",
@@ -68,26 +76,48 @@ class DIST(NucleiMethod):
         if target not in TARGETS:
             raise unknown_name("target", target, TARGETS)
         self.target = target
-        self.codecs = {"dist": DistanceCodec("raw" if target == "raw" else "normalised")}
+        self.types = learnt_types(task, classify)
+        self.weighs_types = bool(self.types)
+        distances = DistanceCodec("raw" if target == "raw" else "normalised")
+        self.codecs = {"dist": TypedCodec(distances, self.types) if self.types else distances}
         # Half the receptive field of the body; what padding does farther inside a tile has faded by then.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
         self.body = UNetBody(features)
         self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
+        self.type_head = nn.Conv2d(features, self.types + 1, 1) if self.types else None
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the distance, (B, 1, H, W), of prepared images; of target ``softmax`` its logits, (B, 2, H, W)."""
-        return {"distance": self.head(self.body(images))}
+        """Return the outputs of prepared images, (B, 3, H, W).
+
+        Returns:
+            ``distance`` (B, 1, H, W); of target ``softmax`` its logits, (B, 2, H, W). With types also their logits
+            ``tp``, (B, T + 1, H, W), 0 = background.
+        """
+        features = self.body(images)
+        outputs = {"distance": self.head(features)}
+        return outputs if self.type_head is None else outputs | {"tp": self.type_head(features)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean squared error of the distance (eq. 3)."""
-        return {"mse": F.mse_loss(self.activate(outputs)["distance"], batch["distance"])}
+        """Return the mean squared error of the distance (eq. 3) and, with types, their cross-entropy.
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``distance`` float (B, 1, H, W), and with types ``tp`` int64 (B, H, W).
+        """
+        terms = {"mse": F.mse_loss(self.activate(outputs)["distance"], batch["distance"])}
+        if self.types:
+            terms["tp_ce"] = cross_entropy(outputs["tp"], batch["tp"], classes=self.type_weights)
+        return terms
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return the distance, (B, 1, H, W): in px, or normalised."""
+        """Return ``distance`` (B, 1, H, W), in px or normalised, and with types their probabilities ``tp``."""
+        maps = dict(outputs)
         if self.target == "softmax":
-            return {"distance": outputs["distance"].softmax(dim=1)[:, 1:]}
-        return outputs
+            maps["distance"] = outputs["distance"].softmax(dim=1)[:, 1:]
+        if self.types:
+            maps["tp"] = outputs["tp"].softmax(dim=1)
+        return maps
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return Adam with the paper's weight decay."""

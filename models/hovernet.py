@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.card import MethodCard, Variant
 from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
 from models.losses import cross_entropy, dice_loss, gradient_mse, mse_loss
@@ -126,11 +126,10 @@ class HoVerNet(NucleiMethod):
             raise unknown_name("mode", mode, RECIPES)
         if loss_terms not in ("proposed", "standard"):
             raise unknown_name("loss_terms", loss_terms, ("proposed", "standard"))
-        if classify and not task.types:
-            raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
         if features < 8 or features % 8:
             raise ConfigError(f"features={features}: must be a multiple of 8, for the grouped convolutions")
-        self.types = len(task.types) if classify is None or classify else 0
+        self.types = learnt_types(task, classify)
+        self.weighs_types = bool(self.types)
         self.type_branch = type_branch
         self.proposed = loss_terms == "proposed"
         self.recipe = RECIPES[mode] if weights != NONE else _from_scratch(RECIPES[mode])
@@ -176,7 +175,8 @@ class HoVerNet(NucleiMethod):
             terms["hv_gradient"] = GRADIENT_WEIGHT * gradient_mse(outputs["hv"], batch["hv"], batch["np"])
         for branch in ("np", "tp"):
             if branch in outputs:
-                terms[f"{branch}_ce"] = cross_entropy(outputs[branch], batch[branch])
+                weights = self.type_weights if branch == "tp" else None
+                terms[f"{branch}_ce"] = cross_entropy(outputs[branch], batch[branch], classes=weights)
                 if self.proposed:
                     terms[f"{branch}_dice"] = dice_loss(outputs[branch], batch[branch])
         return terms

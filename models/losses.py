@@ -12,18 +12,22 @@ SOBEL_SIZE = 5
 """Side of the Sobel kernels of the gradient loss in px (HoVer-Net's public code)."""
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, classes: Tensor | None = None
+) -> Tensor:
     """Return the cross-entropy, averaged over all px (HoVer-Net, eq. 4; U-Net, eq. 1).
 
     The weighted loss is divided by the number of px, not by the sum of the weights: a crop with many close
-    nuclei weighs more than an empty one, as in U-Net's energy function.
+    nuclei weighs more than an empty one, as in U-Net's energy function. So it is with weights of classes.
 
     Args:
-        logits: (B, K, h, w).
-        target: int64 (B, h, w), class of each px.
+        logits: (B, K, h, w), or (N, K).
+        target: int64 (B, h, w), class of each px, or (N,).
         weight: float (B, h, w), weight of each px; None = 1 everywhere.
+        classes: float (K,), weight of each class (`NucleiMethod.type_weights`); None = 1 for all.
     """
-    each = F.cross_entropy(logits.float(), target, reduction="none")
+    classes = None if classes is None else classes.to(logits.device, torch.float32)
+    each = F.cross_entropy(logits.float(), target, weight=classes, reduction="none")
     return each.mean() if weight is None else (each * weight.float()).mean()
 
 

@@ -17,8 +17,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN as Detector
 from torchvision.ops.poolers import initLevelMapper
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.card import MethodCard, Variant
+from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
 from models.weights import (
@@ -67,7 +68,8 @@ class MaskRCNN(NucleiMethod):
     no suppression, so that `MaskParams.overlap` can be tuned afterwards.
 
     Args:
-        task: What the training data asks for; with types, the box head tells them apart.
+        task: What the training data asks for.
+        classify: Whether the box head tells types apart; None = where the data has types.
         backbone: ``resnet101`` (the paper's), or a smaller one for computers without a GPU.
         weights: ``imagenet``, ``none``, or a file with the weights of the ResNet or of a whole torchvision
             Mask R-CNN with the same backbone (for example trained on COCO), whose layers that depend on the
@@ -79,7 +81,7 @@ class MaskRCNN(NucleiMethod):
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, types are asked of data without types, or the weights cannot be had.
         DataError: If the file of weights does not fit.
     """
 
@@ -125,6 +127,7 @@ class MaskRCNN(NucleiMethod):
         self,
         task: Task,
         *,
+        classify: bool | None = None,
         backbone: Backbone = "resnet101",
         weights: str = IMAGENET,
         regions: int = 256,
@@ -141,12 +144,14 @@ class MaskRCNN(NucleiMethod):
             raise ConfigError(f"regions={regions}: give at least 1; the paper has 256")
         if anchor <= 0:
             raise ConfigError(f"anchor={anchor}: give a side of more than 0 px; 8 suits nuclei at 40x")
-        self.codecs = {"masks": MaskCodec(len(task.types))}
+        types = learnt_types(task, classify)
+        self.weighs_types = bool(types)
+        self.codecs = {"masks": MaskCodec(types)}
         # Tiles overlap by twice the context, so a nucleus of up to 128 px is whole in one of them.
         self.geometry = Geometry(multiple=STRIDE, context=64, minimum=64)
         self.weight_decay = weight_decay
         self.keep_statistics = weights != NONE
-        self.detector = _detector(backbone, 1 + max(1, len(task.types)), regions, nmst, anchor)
+        self.detector = _detector(backbone, 1 + max(1, types), regions, nmst, anchor)
         self._initialise(backbone, weights)
 
     def _initialise(self, backbone: str, weights: str) -> None:
@@ -210,7 +215,10 @@ class MaskRCNN(NucleiMethod):
                 torch.manual_seed(0)
             images = _image_list(outputs, size)
             proposals, terms = self.detector.rpn(images, outputs, targets)
-            _, more = self.detector.roi_heads(outputs, proposals, images.image_sizes, targets)
+            with _watch(self.detector.roi_heads) as seen:
+                _, more = self.detector.roi_heads(outputs, proposals, images.image_sizes, targets)
+            if self.type_weights is not None:  # torchvision's own loss takes no weights
+                more["loss_classifier"] = cross_entropy(seen["logits"], seen["labels"], classes=self.type_weights)
         return {name.removeprefix("loss_"): value for name, value in (terms | more).items()}
 
     def activate(self, outputs: Outputs) -> Outputs:
@@ -310,6 +318,29 @@ def _detector(backbone: str, classes: int, regions: int, nmst: float, anchor: fl
         pool.scales = [1 / stride for stride in STRIDES]
         pool.map_levels = initLevelMapper(2, 5)
     return detector
+
+
+@contextmanager
+def _watch(heads: Any) -> Iterator[dict[str, Tensor]]:
+    """Note the ``logits`` (N, K) of the regions that the heads learn from, and their ``labels`` (N,)."""
+    seen: dict[str, Tensor] = {}
+    select = heads.select_training_samples
+
+    def note_labels(*arguments: Any) -> Any:
+        found = select(*arguments)
+        seen["labels"] = torch.cat(found[2])
+        return found
+
+    def note_logits(_module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        seen["logits"] = output[0]
+
+    heads.select_training_samples = note_labels
+    hook = heads.box_predictor.register_forward_hook(note_logits)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+        del heads.select_training_samples
 
 
 def _image_list(features: Outputs, size: tuple[int, int]) -> ImageList:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.card import MethodCard, Variant
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
@@ -146,7 +146,8 @@ class MicroNet(NucleiMethod):
 
     Args:
         task: What the training data asks for.
-        classify: Whether types are predicted, one output channel each; None = where the data has types.
+        classify: Whether types are predicted, one output channel each beside the background's (Graham et al. 2019,
+            section V-E); None = where the data has types. The paper's network has two channels.
         features: Channels of the first convolution; 64 in the paper.
         dropout: Share dropped before each output.
         weight_decay: L2 penalty on the kernels.
@@ -191,15 +192,14 @@ class MicroNet(NucleiMethod):
         self,
         task: Task,
         *,
-        classify: bool | None = None,
+        classify: bool | None = False,
         features: int = 64,
         dropout: float = 0.5,
         weight_decay: float = 1e-5,
     ) -> None:
         super().__init__(task)
-        if classify and not task.types:
-            raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
-        self.types = len(task.types) if classify is None or classify else 0
+        self.types = learnt_types(task, classify)
+        self.weighs_types = bool(self.types)
         self.codecs = {"micronet": ErodedCodec(self.types)}
         self.geometry = Geometry(context=CONTEXT, minimum=SIDE)
         self.weight_decay = weight_decay
@@ -235,7 +235,10 @@ class MicroNet(NucleiMethod):
             outputs: What `forward` gave.
             batch: ``foreground`` int64 (B, H, W) and ``weight`` float (B, H, W).
         """
-        terms = {name: cross_entropy(logits, batch["foreground"], batch["weight"]) for name, logits in outputs.items()}
+        terms = {
+            name: cross_entropy(logits, batch["foreground"], batch["weight"], classes=self.type_weights)
+            for name, logits in outputs.items()
+        }
         share = self.auxiliary_weight()
         return {name: value if name == "main" else share * value for name, value in terms.items()}
 

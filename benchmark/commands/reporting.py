@@ -45,7 +45,8 @@ def plot(
     Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
 
     Args:
-        plots: Plots to draw: boxes, images, overlays, sizes; default: all.
+        plots: Plots to draw: boxes, confusion, images, overlays, sizes; ki67-labels, ki67-stages, ki67-gamma,
+            ki67-lambda, which show the sweeps of those names; default: all.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
         store: Folder of published scores (`nucbench publish`).

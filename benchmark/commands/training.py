@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.commands.common import Mirror, Precision, Protocol, filled
+from benchmark.commands.common import Executor, Mirror, Precision, Protocol, filled
+from benchmark.slurm import SlurmOptions
 
 
 def run(
@@ -16,10 +17,13 @@ def run(
     seed: int = 0,
     train_split: str = "train",
     also: list[str] | None = None,
+    validate: str = "",
     evaluate: list[str] | None = None,
     options: dict[str, Any] | None = None,
     precision: Precision = "auto",
     max_minutes: float | None = None,
+    label_share: float | None = None,
+    balance: Literal["crops", "loss", "both"] | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -49,11 +53,18 @@ def run(
         seed: Seed of initialisation, crops and augmentation.
         train_split: Split to train on: a split of the dataset, all, group:A,B or except-group:A,B.
         also: Further training sets, each DATASET.SPLIT or DATASET, whose images are trained on too.
+        validate: With protocol strict, another dataset to validate on, DATASET.SPLIT or DATASET: its validation images.
+            Default: the validation images of the training dataset.
         evaluate: Sets to score, each DATASET.SPLIT, or DATASET: its test split, or all its images where it has
             none. Default: the training dataset.
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
         precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
         max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.
+        label_share: Share of the training images whose nucleus labels are used, for example 0.05; the others keep
+            their regions alone. Datasets of points only.
+        balance: For data whose types are unevenly frequent. crops: each training crop lies around a nucleus of a type
+            drawn uniformly, not anywhere. loss: in the cross-entropy over types, each type weighs inversely to its
+            share of the annotated px. both: the two together.
         steps: Optimiser steps in place of the recipe's length.
         epochs: Epochs in place of the recipe's length.
         batch_size: Crops per step and GPU.
@@ -75,8 +86,11 @@ def run(
     from benchmark.run import Machine, execute
     from benchmark.spec import Overrides, RunSpec, Target
 
-    overrides = Overrides(crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes)
-    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, tuple(also or ()))
+    overrides = Overrides(
+        crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes, label_share, balance
+    )
+    further = tuple(also or ())
+    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)
     targets = [Target.parse(text) for text in evaluate or [dataset]]
     machine = Machine(filled(data), filled(runs), devices, workers, progress, compile)
     with loggers(wandb, spec, machine.runs) as mirrors:
@@ -86,6 +100,10 @@ def run(
 def sweep(
     file: Path,
     *,
+    executor: Executor = "inline",
+    processes: int | None = None,
+    slurm: SlurmOptions | None = None,
+    retry_failed: bool = False,
     dry_run: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
@@ -99,6 +117,11 @@ def sweep(
 
     Args:
         file: Sweep file.
+        executor: Where the runs are done: one after the other in this process (inline), in processes of their own on
+            this machine (local; one per GPU), or as an array of jobs on a cluster (slurm).
+        processes: Runs beside each other with --executor local; default: one per GPU, and one on a machine without.
+        slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
+        retry_failed: Do runs again that have failed; without it they are only named.
         dry_run: Only print the runs, which of them are done, and how long the others may take.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
@@ -107,7 +130,16 @@ def sweep(
     from benchmark.run import Machine
     from benchmark.sweep import run_sweep
 
-    return run_sweep(file, Machine(filled(data), filled(runs), progress=progress), dry_run=dry_run)
+    machine = Machine(filled(data), filled(runs), progress=progress)
+    return run_sweep(
+        file,
+        machine,
+        executor=executor,
+        processes=processes,
+        slurm=slurm,
+        retry_failed=retry_failed,
+        dry_run=dry_run,
+    )
 
 
 def search(

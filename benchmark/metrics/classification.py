@@ -4,6 +4,9 @@ Names of counts, so that a stored table can be pooled: ``n_tp_d``, ``n_fp_d``, `
 ``n_correct``, ``n_wrong`` (A_c and B_c of equation 9), and for each type t ``n_tp_c_t``, ``n_fp_c_t``,
 ``n_fn_c_t``, ``n_fp_d_t``, ``n_fn_d_t``. With the gated pairing, counts and scores carry the suffix
 ``_gated``.
+
+The confusion of the types, under the published pairing: ``n_pair_i_j``, detected nuclei of annotated type i and
+predicted type j, ``n_missed_i`` and ``n_extra_j``, those without a partner; i, j = 0..T, 0 = without a type.
 """
 
 from __future__ import annotations
@@ -59,6 +62,54 @@ def classification_counts(
         counts[f"n_fp_d_{t}"] = int((extra == t).sum())
         counts[f"n_fn_d_{t}"] = int((missed == t).sum())
     return {name + suffix: float(count) for name, count in counts.items()}
+
+
+def confusion_counts(
+    true_types: NDArray[Any], pred_types: NDArray[Any], pairs: Pairing, types: int
+) -> dict[str, float]:
+    """Count pairs by annotated and predicted type, and the nuclei of each type without a partner.
+
+    Args:
+        true_types: (N,), 1..T, 0 = without a type.
+        pred_types: (M,), 1..T; 0, and a type beyond T, = without a type.
+        pairs: The detected nuclei.
+        types: T.
+    """
+    true = np.where(true_types > types, 0, true_types).astype(np.int64)
+    pred = np.where(pred_types > types, 0, pred_types).astype(np.int64)
+    side = types + 1
+    table = np.bincount(true[pairs.true] * side + pred[pairs.pred], minlength=side * side).reshape(side, side)
+    missed = np.bincount(np.delete(true, pairs.true), minlength=side)
+    extra = np.bincount(np.delete(pred, pairs.pred), minlength=side)
+    counts = {f"n_pair_{i}_{j}": float(table[i, j]) for i in range(side) for j in range(side)}
+    counts |= {f"n_missed_{i}": float(missed[i]) for i in range(side)}
+    return counts | {f"n_extra_{j}": float(extra[j]) for j in range(side)}
+
+
+def confusion_matrix(counts: Mapping[str, float], types: int) -> NDArray[np.float64] | None:
+    """Return the confusion of the types of one image, or of the sums over many.
+
+    Args:
+        counts: From `confusion_counts`; names of other counts may be among them.
+        types: T.
+
+    Returns:
+        float64 (T + 2, T + 2): annotated types along rows, predicted ones along columns, each in the order 1..T, none
+        (without a type), then in the last column the nuclei that were missed and in the last row those that are
+        extra; NaN where both meet. None where the counts are not among those given.
+    """
+    order = [*range(1, types + 1), 0]
+    matrix = np.full((types + 2, types + 2), np.nan)
+    for row, i in enumerate(order):
+        for column, j in enumerate(order):
+            matrix[row, column] = counts.get(f"n_pair_{i}_{j}", np.nan)
+        matrix[row, -1] = counts.get(f"n_missed_{i}", np.nan)
+        matrix[-1, row] = counts.get(f"n_extra_{i}", np.nan)
+    matrix[-1, -1] = 0
+    if np.isnan(matrix).any():
+        return None
+    matrix[-1, -1] = np.nan
+    return matrix
 
 
 def classification_scores(counts: Mapping[str, float], suffix: str = "") -> dict[str, float]:

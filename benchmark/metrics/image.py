@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 from benchmark.metrics import detection
 from benchmark.metrics.assignment import gated_pairing, published_pairing
 from benchmark.metrics.centroids import centres
-from benchmark.metrics.classification import GATED, classification_counts, classification_scores
+from benchmark.metrics.classification import (
+    GATED,
+    classification_counts,
+    classification_scores,
+    confusion_counts,
+)
 from benchmark.metrics.contingency import Contingency, contingency
 from benchmark.metrics.instance import aji, aji_plus, dice2, panoptic_counts, panoptic_scores
 from benchmark.metrics.pixel import dice, pixel_counts, pixel_scores
@@ -125,8 +130,10 @@ def _classification(
     assert truth.types is not None
     assert prediction.types is not None
     true, pred = centres(truth), centres(prediction)
+    published = published_pairing(true, pred, radius)
     return (
-        classification_counts(truth.types, prediction.types, published_pairing(true, pred, radius), types),
+        classification_counts(truth.types, prediction.types, published, types)
+        | confusion_counts(truth.types, prediction.types, published, types),
         classification_counts(truth.types, prediction.types, gated_pairing(true, pred, radius), types, GATED),
     )
 

@@ -16,7 +16,7 @@ from datamodules.sample import Sample
 from postproc.errors import DataError
 from postproc.instances import relabel
 
-NAMES = sorted(DATASETS)
+NAMES = sorted(name for name in DATASETS if dataset_class(name).card.annotation != "none")
 SIZE = 96
 
 

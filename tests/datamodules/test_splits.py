@@ -14,7 +14,7 @@ from datamodules.base import Record, check_groups
 from datamodules.layout import choose_rows
 from postproc.errors import ConfigError
 
-NAMES = sorted(DATASETS)
+NAMES = sorted(name for name in DATASETS if dataset_class(name).card.annotation != "none")
 
 
 def column(name: str, key: str) -> dict[str, str]:

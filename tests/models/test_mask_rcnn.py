@@ -96,6 +96,28 @@ def test_a_nucleus_without_a_type_is_proposed_but_not_classified() -> None:
     assert terms["box_reg"] == 0
 
 
+def test_types_may_be_left_out() -> None:
+    method = build(TYPES, classify=False)
+    assert not method.weighs_types
+    assert set(torch.cat(batch(method, picture((64, 64)))["labels"]).tolist()) == {1}
+    assert method.detector.roi_heads.box_predictor.cls_score.out_features == 2
+    with pytest.raises(ConfigError, match="classify=false"):
+        build(classify=True)
+
+
+def test_watching_the_heads_leaves_them_as_they_were() -> None:
+    method = build(TYPES).eval()
+    data = batch(method, picture((64, 64)))
+    method.type_weights = torch.ones(3)
+    heads = method.detector.roi_heads
+    with torch.no_grad():
+        found = method.losses(data)["classifier"]
+        method.type_weights = None
+        torch.testing.assert_close(method.losses(data)["classifier"], found)
+    assert "select_training_samples" not in vars(heads)
+    assert not heads.box_predictor._forward_hooks
+
+
 def test_overfitting_one_tile_decreases_the_loss() -> None:
     method = build(regions=16).train()
     image, truth = picture((96, 96), nuclei=6)

@@ -15,7 +15,7 @@ TYPES = ("inflammatory", "epithelial")
 
 def build(types: tuple[str, ...] = (), features: int = 2) -> MicroNet:
     torch.manual_seed(0)
-    return MicroNet(Task(types), features=features, dropout=0.0)
+    return MicroNet(Task(types), classify=bool(types), features=features, dropout=0.0)
 
 
 def batch_of(method: MicroNet, gap: int = 2) -> Batch:

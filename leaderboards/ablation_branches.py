@@ -1,0 +1,35 @@
+"""Table A3 of the HoVer-Net paper: what its branch for types brings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from leaderboards.base import Block
+from leaderboards.classification import Classification
+from leaderboards.records import option
+
+ROWS = {"false": "NP & HoVer", "true": "NP & HoVer & NC"}
+"""Option ``type_branch`` of the method -> row of the published table."""
+
+
+class AblationBranches(Classification):
+    """Types at the output of the NP branch, or from a branch of their own (Graham 2019, table A3)."""
+
+    name = "ablation_branches"
+    title = "Branches of HoVer-Net"
+    caption = (
+        "NP & HoVer: the NP branch gives background and types, and the mask is the sum of the types. NP & HoVer & NC: "
+        "a third branch gives the types. Trained on the training set of CoNSeP; scores as in the table of "
+        "classification. `nucbench sweep ablation-branches.yaml` gives both rows. Published figures: Graham 2019 "
+        "(HoVer-Net), table A3, as far as they are legible, and table V."
+    )
+    published_table = "ablation_branches"
+
+    def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
+        """Return the lines of HoVer-Net with the paper's post-processing."""
+        chosen = super().select(scores, block)
+        return chosen[chosen["method"] == "hovernet"]
+
+    def label(self, scores: pd.DataFrame) -> pd.Series:
+        """Return the branches."""
+        return scores["options"].map(lambda text: ROWS[option(text, "type_branch", "true")])

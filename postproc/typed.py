@@ -1,0 +1,76 @@
+"""Types beside whatever else a codec encodes: any segmentation becomes a segmentation with types."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postproc.codec import Array, Codec, Maps, P, Survey, Targets, one_hot
+from postproc.errors import ConfigError
+from postproc.instances import Instances
+from postproc.types import majority_of_probabilities, type_map
+
+
+class TypedCodec(Codec[P]):
+    """Adds a map of types to a codec of outlines; each nucleus gets the type of most of its px.
+
+    So HoVer-Net types its nuclei (Graham et al. 2019, section III-C), and so its comparison typed those of DIST
+    (section V-E).
+
+    Targets and maps are those of the wrapped codec and ``tp``: as target int64 (H, W), 0 = background, 1..T; as map
+    float (T + 1, H, W), probabilities. Parameters are the wrapped codec's.
+
+    Args:
+        outlines: The codec that finds the nuclei; it has no types of its own.
+        types: Number of nucleus types T.
+
+    Raises:
+        ConfigError: If there is no type.
+    """
+
+    def __init__(self, outlines: Codec[P], types: int) -> None:
+        if types < 1:
+            raise ConfigError(f"types is {types}, expected 1 or more; without types use the codec as it is")
+        self.outlines = outlines
+        self.types = types
+        # what other codecs state in their class is here that of the wrapped one
+        self.params_type = outlines.params_type  # type: ignore[misc]
+        self.surroundings = outlines.surroundings  # type: ignore[misc]
+
+    def encode(self, truth: Instances) -> Targets:
+        """Return the wrapped codec's targets and ``tp``.
+
+        Raises:
+            DataError: If the annotation lacks outlines or types.
+        """
+        return {**self.outlines.encode(truth), "tp": type_map(truth, self.types)}
+
+    def perfect(self, targets: Mapping[str, Array]) -> Maps:
+        """Return the wrapped codec's maps and the types as the probabilities 0 and 1."""
+        return {**self.outlines.perfect(targets), "tp": one_hot(targets["tp"], self.types + 1)}
+
+    def decode(self, maps: Mapping[str, Array], params: P) -> Instances:
+        """Return the wrapped codec's nuclei, each with its type; 0 where all of its px are background in ``tp``."""
+        return self._with_types(self.outlines.decode(maps, params), maps)
+
+    def support(self, maps: Mapping[str, Array], params: P) -> NDArray[np.bool_]:
+        """Mark what the wrapped codec marks: types decide about no outline."""
+        return self.outlines.support(maps, params)
+
+    def survey(self, maps: Mapping[str, Array], core: tuple[slice, slice], params: P) -> Survey:
+        """Return what the wrapped codec must know of the whole image."""
+        return self.outlines.survey(maps, core, params)
+
+    def decode_region(self, maps: Mapping[str, Array], params: P, survey: Survey) -> Instances:
+        """Return the nuclei of a region, as `decode`."""
+        return self._with_types(self.outlines.decode_region(maps, params, survey), maps)
+
+    def _with_types(self, found: Instances, maps: Mapping[str, Array]) -> Instances:
+        assert found.labels is not None
+        return dataclasses.replace(found, types=majority_of_probabilities(found.labels, maps["tp"]))
+
+
+__all__ = ["TypedCodec"]
