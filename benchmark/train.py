@@ -35,6 +35,8 @@ from postproc.errors import ConfigError, DataError, NucbenchError
 for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # advice to all users of a cluster
+
 SAVE_SECONDS = 60.0
 """A checkpoint is written at the end of the first epoch after that many seconds since the last one."""
 
