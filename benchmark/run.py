@@ -310,7 +310,7 @@ def _write_record(
             "overrides": spec.overrides.given(),
             "training": {
                 **training,
-                "weights": str(spec.options.get("weights", method.card.pretrained or "none")),
+                "weights": starting_weights(spec),
                 "hardware": machine["hardware"],
                 "precision": resolve(spec.precision),
             },
@@ -320,6 +320,18 @@ def _write_record(
             "note": "",
         },
     )
+
+
+def starting_weights(spec: RunSpec) -> str:
+    """Return what the networks of a run start from, as its options say; for ImageNet's, where they come from."""
+    from benchmark.options import option_defaults
+    from benchmark.registry import method_class
+
+    kind = method_class(spec.method)
+    known = {**option_defaults(kind), **spec.options}
+    chosen = [str(value) for name, value in known.items() if name == "weights" or name.endswith("_weights")]
+    named = [kind.card.pretrained if value == "imagenet" else value for value in chosen]
+    return " and ".join(dict.fromkeys(name or "none" for name in named)) or kind.card.pretrained or "none"
 
 
 def _evaluate(

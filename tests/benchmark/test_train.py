@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from benchmark.registry import method_class
+from benchmark.run import starting_weights
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train
@@ -93,3 +96,17 @@ def test_the_time_limit_ends_training(data: Synthetic, tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, overrides=overrides)
     result = run(RunStore.create(tmp_path, spec), data, spec)
     assert 1 <= result["steps"] < 100
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("ensemble", {"fcn_weights": "none", "deconvnet_weights": "none"}, "none"),
+        ("ensemble", {"fcn_weights": "mine.pt", "deconvnet_weights": "none"}, "mine.pt and none"),
+        ("ensemble", {}, method_class("ensemble").card.pretrained),
+        ("segnet", {"weights": "none"}, "none"),
+        ("dist", {}, "none"),
+    ],
+)
+def test_the_record_says_what_every_network_started_from(method: str, options: dict[str, Any], expected: str) -> None:
+    assert starting_weights(RunSpec(method, "kumar", options=options)) == expected
