@@ -10,7 +10,8 @@ from benchmark.attempt import Job, State
 from benchmark.commands.common import Executor
 from benchmark.estimate import estimated_minutes
 from benchmark.executors import run_inline, run_local
-from benchmark.slurm import SlurmOptions, run_slurm
+from benchmark.slurm import run_slurm
+from benchmark.slurm_options import SlurmOptions
 from benchmark.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:  # the module imports torch

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.commands.common import Executor, Mirror, Precision, Protocol, filled
-from benchmark.slurm import SlurmOptions
+from benchmark.slurm_options import SlurmOptions
 
 
 def run(

@@ -180,7 +180,8 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
         "methods: [dist]\ndatasets: [tnbc, synthetic]\noverrides: {steps: 1, crop: 64}\n"
     )
     broken = nucbench("sweep", "broken.yaml", "--runs", "swept", "--no-progress", folder=place, status=1)
-    assert "1 of 2 runs failed" in broken.stdout
+    assert "1 of 2 runs done" in broken.stdout
+    assert "failed: dist/tnbc/" in broken.stdout
     (note,) = place.glob("swept/dist/tnbc/*/failure.txt")
     assert "DataError" in note.read_text()
 
