@@ -53,13 +53,16 @@ class Job:
 
     @property
     def state(self) -> State:
-        """What the run directory says."""
-        if is_done(self.spec, list(self.targets), self.machine.runs):
+        """What the run directory says; done is a run that is stored with an evaluation on every target."""
+        store = RunStore(self.machine.runs, self.spec.run_id)
+        if store.record_file.exists() and all(
+            any(store.path.glob(f"evaluations/{target}/*/evaluation.json")) for target in self.targets
+        ):
             return State.DONE
         return State.FAILED if self.failure.exists() else State.TO_DO
 
     def to_json(self) -> str:
-        """Return the job as JSON, for the standard input of `benchmark.worker`."""
+        """Return the job as JSON, for the standard input of ``python -m benchmark.attempt``."""
         machine = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.machine).items()}
         content = {"spec": self.spec.to_dict(), "targets": [str(t) for t in self.targets], "machine": machine}
         return json.dumps(content)
@@ -84,20 +87,12 @@ class Job:
             stored.write(text)
 
 
-def is_done(spec: RunSpec, targets: list[Target], runs: Path) -> bool:
-    """Tell whether a run is stored with an evaluation on every target."""
-    store = RunStore(runs, spec.run_id)
-    return store.record_file.exists() and all(
-        any(store.path.glob(f"evaluations/{target}/*/evaluation.json")) for target in targets
-    )
-
-
 def attempt(job: Job) -> bool:
     """Do a run; note its traceback in ``failure.txt`` of its directory and return False if it fails.
 
     A run that another process is working on is left to it: that is no failure.
     """
-    from benchmark.report import print_result
+    from benchmark.console import print_result
     from benchmark.run import execute
 
     try:

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     use_huge_pages()
     parser = build_parser()
-    parsed = parser.instantiate_classes(parser.parse_args(arguments))
+    parsed = parser.instantiate(parser.parse_args(arguments))
     function = COMMANDS[parsed.subcommand]
     given = parsed[parsed.subcommand]
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)

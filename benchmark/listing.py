@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmark.console import wide_console
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
-from benchmark.report import wide_console
 from benchmark.store import read_json
 
 

@@ -38,6 +38,29 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+@contextmanager
+def held(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder, made where missing, so that a second process cannot write it.
+
+    Args:
+        folder: The folder.
+        doing: What the process that holds it does, for the message: ``working on``.
+
+    Raises:
+        BusyError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(f"another process is {doing} {folder}; wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file atomically, keys in the given order."""
     with atomic(path, "w") as file:
@@ -153,16 +176,8 @@ class RunStore:
         Raises:
             BusyError: If another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise BusyError(f"another process is working on {self.path}; wait for it or stop it") from None
-        try:
+        with held(self.path, "working on"):
             yield
-        finally:
-            lock.release()
 
 
 def candidates_file(prediction: Path) -> Path:

@@ -17,11 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from benchmark.progress import track
-from benchmark.store import read_json, write_json
+from benchmark.store import held, read_json, write_json
 from benchmark.tile_journal import Journal, Place
 from datamodules.slides import Image, Slide, tissue_share
 from datamodules.tile_manifest import Row, tile_file, write_manifest
@@ -116,13 +115,9 @@ def make_tiles(
     twice = [name for name, count in Counter(path.stem for path in slides).items() if count > 1]
     if twice:
         raise ConfigError(f"{len(twice)} names stand for two slides, for example {twice[0]!r}; rename one of them")
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock").acquire(timeout=0):
-            _check_settings(out / SETTINGS, settings)
-            failed = _cut_all(slides, out, settings, (magnification, mpp), workers, progress)
-    except Timeout:
-        raise ConfigError(f"another process is writing to {out}; wait for it or stop it") from None
+    with held(out, "writing to"):
+        _check_settings(out / SETTINGS, settings)
+        failed = _cut_all(slides, out, settings, (magnification, mpp), workers, progress)
     if failed:
         print(f"{len(failed)} of {len(slides)} slides failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

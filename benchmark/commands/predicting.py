@@ -58,7 +58,7 @@ def score(
         out: CSV to write; default: print a table only.
         radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
     """
-    from benchmark.report import print_frame
+    from benchmark.console import print_frame
     from benchmark.scoring import score_folders
     from benchmark.store import write_scores
 
@@ -94,8 +94,8 @@ def evaluate(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
+    from benchmark.console import print_result
     from benchmark.foreign import evaluate_foreign
-    from benchmark.report import print_result
     from benchmark.run import Machine
 
     machine = Machine(filled(data), filled(runs), progress=progress)

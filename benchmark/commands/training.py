@@ -81,8 +81,8 @@ def run(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
+    from benchmark.console import print_result
     from benchmark.mirror import loggers
-    from benchmark.report import print_result
     from benchmark.run import Machine, execute
     from benchmark.spec import Overrides, RunSpec, Target
 

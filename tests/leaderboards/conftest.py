@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 SPLITS = {"kumar.test": 3, "consep.test": 2, "cpm17.test": 2, "cpm15.all": 2, "cpm17.all": 3, "tnbc.all": 2}
 SPLITS |= {"consep.all": 4, "crchisto.all": 2}
@@ -105,3 +107,19 @@ class Made:
 def made() -> type[Made]:
     """Writers of runs, evaluations and scores."""
     return Made
+
+
+def assert_nothing_is_cut_off(figure: Figure) -> None:
+    """Draw a figure and check that its texts end inside it, within 0.02 inch."""
+    FigureCanvasAgg(figure).draw()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0) > -0.02
+    assert box.x1 < width + 0.02
+    assert box.y1 < height + 0.02
+
+
+@pytest.fixture(scope="session")
+def whole() -> Callable[[Figure], None]:
+    """The check that a figure cuts nothing off."""
+    return assert_nothing_is_cut_off

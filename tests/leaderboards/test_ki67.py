@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from benchmark.metrics.image import score_image
@@ -199,7 +198,7 @@ class TestPictures:
             assert all(f"<!-- {word} -->" in texts[name] for word in words), name
 
     @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-    def test_the_lines_are_the_scores(self, study: Study, store: Path, made: Any) -> None:
+    def test_the_lines_are_the_scores(self, study: Study, store: Path, made: Any, whole: Any) -> None:
         fill(made, store)
         with style():
             (drawn,) = draw_study(study, stored(store))
@@ -214,15 +213,10 @@ class TestPictures:
                 counts = {"ki67-labels": [2, 5, 8], "ki67-gamma": [4, 8, 4], "ki67-lambda": [3, 8, 3]}[study.name]
                 assert y == pytest.approx([2 * n / (8 + n) for n in counts])
                 assert list(x) == ([5, 40, 100] if study.name == "ki67-labels" else [0, 1, 2])
-            FigureCanvasAgg(drawn.figure).draw()
-            box = drawn.figure.get_tightbbox()
-            width, height = drawn.figure.get_size_inches()
-            assert min(box.x0, box.y0) > -0.02
-            assert box.x1 < width + 0.02
-            assert box.y1 < height + 0.02
+            whole(drawn.figure)
 
     @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-    def test_long_settings_are_not_cut_off(self, study: Study, store: Path, made: Any) -> None:
+    def test_long_settings_are_not_cut_off(self, study: Study, store: Path, made: Any, whole: Any) -> None:
         overrides = {
             "augment": "stain",
             "batch_size": 2,
@@ -241,11 +235,7 @@ class TestPictures:
         with style():
             (drawn,) = draw_study(study, stored(store))
             assert drawn.figure is not None
-            FigureCanvasAgg(drawn.figure).draw()
-            box = drawn.figure.get_tightbbox()
-            width, height = drawn.figure.get_size_inches()
-            assert -0.02 < box.x0 < box.x1 < width + 0.02
-            assert -0.02 < box.y0 < box.y1 < height + 0.02
+            whole(drawn.figure)
 
     def test_stand_ins_have_no_published_figure_beside_them(self, store: Path, made: Any) -> None:
         for share in (0.05, 0.4):
