@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmark.console import wide_console
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
 from benchmark.store import read_json
+from datamodules.card import DatasetCard, Download
 
 
 def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
@@ -42,23 +43,44 @@ def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
 
 
 def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
-    table = Table("dataset", "images", "nuclei", "types", "magnification", "present", "summary")
+    from benchmark.obtain import steps
+    from benchmark.presence import presence
+
+    table = Table("dataset", "images", "nuclei", "types", "magnification", "present", "get it", "summary")
     for name in DATASETS:
         kind = dataset_class(name)
         card = kind.card
-        present = "yes" if (data / name).is_dir() else "no"
+        present = presence(kind, data / name).text(card)
         images = ", ".join(f"{count} {split}" for split, count in card.images.items())
         magnification = f"{card.magnification:g}x" if card.magnification else "mixed"
         nuclei = "" if card.nuclei is None else str(card.nuclei)
-        table.add_row(name, images, nuclei, str(len(card.types) or "-"), magnification, present, card.summary)
+        types = str(len(card.types) or "-")
+        table.add_row(name, images, nuclei, types, magnification, present, _way(card), card.summary)
     console.print(table)
+    console.print("nucbench prepare NAME gets a dataset, or says what to do by hand.", highlight=False)
     if verbose:
         for name in DATASETS:
-            card = dataset_class(name).card
+            kind = dataset_class(name)
+            card = kind.card
             console.print(f"[bold]{name}[/bold]  {card.title}: {card.citation}")
             lines = [card.url, f"licence: {card.licence}", *card.notes, *card.layout.splitlines()]
+            lines += [f"download {each.file}: {each.url} ({_trust(each)})" for each in card.downloads]
+            lines += [f"by hand: {step}" for step in steps(card, data / name)]
+            problem = presence(kind, data / name).problem
+            lines += [f"problem: {problem.splitlines()[0]}"] if problem else []
             for line in lines:
                 console.print(f"  {line}", markup=False, highlight=False)
+
+
+def _way(card: DatasetCard) -> str:
+    if card.downloads:
+        return "download"
+    return "by hand" if card.steps else "own" if not card.images else "--synthetic"
+
+
+def _trust(download: Download) -> str:
+    size = "" if download.size is None else f"{download.size} bytes, "
+    return size + (download.checksum or "no published checksum")
 
 
 def _tables(console: Console, verbose: bool, data: Path, runs: Path) -> None:

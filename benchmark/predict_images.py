@@ -16,7 +16,7 @@ from benchmark.progress import track
 from benchmark.run import load_run
 from benchmark.scaling import rescale, scale_factor
 from benchmark.store import RunStore
-from datamodules.files import MAX_PIXELS
+from datamodules.files import MAX_PIXELS, check_name
 from datamodules.regions import image_regions
 from postproc.errors import ConfigError, DataError, unknown_name
 
@@ -49,7 +49,7 @@ def predict_images(
 
     Raises:
         ConfigError: If two images have one name, the variant is unknown, or an image is too large for the method.
-        DataError: If an image is missing or unreadable; those before it are written.
+        DataError: If an image is missing, unreadable (those before it are written), or its name has control characters.
     """
     store = RunStore.open(run)
     _check_images(images)
@@ -107,6 +107,7 @@ def _check_images(images: list[Path]) -> None:
     for path in images:
         if not path.is_file():
             raise DataError(f"there is no image {path}")
+        check_name(path)
         other = stems.setdefault(path.stem, path)
         if other != path:
             raise ConfigError(f"{other} and {path} would write the same results; rename one")

@@ -1,55 +1,168 @@
-"""`nucbench prepare`: check a dataset, or write a synthetic stand-in."""
+"""`nucbench prepare`: get a dataset and check it, or write a synthetic stand-in."""
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
+from benchmark.console import wide_console
+from benchmark.obtain import ByHandError, obtain
+from benchmark.presence import is_there, presence, required
 from benchmark.progress import track
-from benchmark.registry import dataset_class
-from datamodules.base import SYNTHETIC_MARKER
-from postproc.errors import ConfigError
+from benchmark.registry import DATASETS, dataset_class
+from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
+from postproc.errors import ConfigError, NucbenchError
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Which synthetic images to write.
+
+    Attributes:
+        images: Number over all splits; None = the least that fills every split.
+        size: Side in px.
+        seed: Seed of the generator.
+    """
+
+    images: int | None = None
+    size: int = 256
+    seed: int = 0
+
+
+def prepare(
+    name: str | None,
+    root: Path,
+    *,
+    every: bool = False,
+    archives: Sequence[Path] = (),
+    mirror: str | None = None,
+    stand_in: StandIn | None = None,
+    progress: bool = True,
+) -> int:
+    """Prepare one dataset or every one, see `prepare_dataset` and `prepare_all`; return the exit status.
+
+    Raises:
+        ConfigError: If neither or both are asked for, options contradict each other, or `mirror` is no address.
+        NucbenchError: If one dataset is asked for and cannot be prepared.
+    """
+    if (name is None) != every:
+        raise ConfigError("name one dataset, or give --all (nucbench list datasets shows them)")
+    if archives and (every or stand_in is not None):
+        raise ConfigError(f"--from belongs to one real dataset, not to {'--all' if every else '--synthetic'}")
+    if mirror is not None and not mirror.startswith(("http://", "https://")):
+        raise ConfigError(f"--mirror {mirror} is no address; it begins with https:// or http://")
+    if name is None:
+        return prepare_all(root, mirror=mirror, stand_in=stand_in, progress=progress)
+    prepare_dataset(name, root, archives=archives, mirror=mirror, stand_in=stand_in, progress=progress)
+    return 0
 
 
 def prepare_dataset(
-    name: str, root: Path, *, synthetic: bool, images: int | None, size: int, seed: int, progress: bool = True
+    name: str,
+    root: Path,
+    *,
+    archives: Sequence[Path] = (),
+    mirror: str | None = None,
+    stand_in: StandIn | None = None,
+    progress: bool = True,
 ) -> None:
-    """Write the synthetic stand-in if asked to, then read every image and print what is there against the card.
+    """Get a dataset if it is not there, then read every image and print what is there against the card.
+
+    Args:
+        name: The dataset.
+        root: Folder with one folder per dataset.
+        archives: Archives to unpack, see `benchmark.obtain.obtain`.
+        mirror: Address to download from in place of those of the card.
+        stand_in: Write synthetic images in place of real ones.
+        progress: Show progress bars.
 
     Raises:
-        ConfigError: If synthetic images would be mixed with existing files.
-        DataError: If the dataset is missing, or an image or annotation cannot be read.
+        ConfigError: If there is no such dataset, another process prepares it, or synthetic images would be mixed with
+            existing files.
+        DataError: If the dataset cannot be had, or an image or annotation cannot be read.
     """
     kind = dataset_class(name)
     folder = root / name
-    if synthetic:
-        write_stand_in(name, folder, images=images, size=size, seed=seed)
+    if stand_in is not None:
+        write_stand_in(name, folder, images=stand_in.images, size=stand_in.size, seed=stand_in.seed)
+    else:
+        obtain(kind, folder, archives=archives, mirror=mirror, progress=progress)
+    check_dataset(kind, folder, progress=progress)
+
+
+def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool = True) -> None:
+    """Read every image of a dataset and print what is there against the card.
+
+    Raises:
+        DataError: If the dataset is missing, or an image or annotation cannot be read.
+    """
     data = kind(folder)
     card = data.card
     found: Counter[str] = Counter()
     nuclei = 0
-    for record in track(data.records, f"reading {name}", progress):
+    for record in track(data.records, f"reading {card.name}", progress):
         nuclei += data.read(record).truth.count
         found[record.split] += 1
     print(f"{card.title} in {folder}: {sum(found.values())} images, {nuclei} nuclei")
     for split, expected in (card.images or found).items():  # a set of the user's own has no release
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
-    if not synthetic and card.nuclei is not None and nuclei != card.nuclei:
+    if (folder / SYNTHETIC_MARKER).exists():
+        print(f"  These images are synthetic, not {card.title}.")
+    elif card.nuclei is not None and nuclei != card.nuclei:
         print(
             f"  The card states {card.nuclei} nuclei; versions in circulation differ, and each run stores what it saw."
         )
+    if (
+        any(found[split] < count for split, count in required(card).items())
+        and not (folder / SYNTHETIC_MARKER).exists()
+    ):
+        print(f"  Incomplete: --from ARCHIVE adds what is missing; or move {folder} away and prepare it anew.")
     for note in card.notes:
         print(f"  {note}")
+
+
+def prepare_all(
+    root: Path, *, mirror: str | None = None, stand_in: StandIn | None = None, progress: bool = True
+) -> int:
+    """Prepare every dataset; one that fails does not stop the others. A table at the end says how each went.
+
+    Datasets that the user must fetch, make or own are no failure.
+
+    Returns:
+        1 if a download, an archive or an image failed, 0 otherwise.
+    """
+    outcomes = {}
+    for name in DATASETS:
+        before = is_there(root / name)
+        try:
+            prepare_dataset(name, root, mirror=mirror, stand_in=stand_in, progress=progress)
+            state = presence(dataset_class(name), root / name).text(dataset_class(name).card)
+            outcomes[name] = (state, "" if before else "written now" if stand_in else "fetched now")
+        except ByHandError:
+            outcomes[name] = ("not found", f"by hand: nucbench prepare {name} says how")
+        except NucbenchError as error:
+            print(f"{name}: {error}")
+            outcomes[name] = ("failed", textwrap.shorten(str(error).splitlines()[0], 120, placeholder=" ..."))
+    table = Table("dataset", "state", "what happened")
+    for name, (state, note) in outcomes.items():
+        table.add_row(name, state, note)
+    wide_console().print(table, markup=False)
+    return int(any(state == "failed" for state, _ in outcomes.values()))
 
 
 def write_stand_in(name: str, folder: Path, *, images: int | None, size: int, seed: int) -> None:
     """Write synthetic images in a dataset's layout, with a marker so that their scores are never taken for real ones.
 
     Raises:
-        ConfigError: If `folder` holds files already.
+        ConfigError: If `folder` holds files already, other than downloads.
     """
-    if folder.is_dir() and any(folder.iterdir()):
+    if is_there(folder):
         raise ConfigError(
             f"{folder} is not empty; synthetic images are never mixed with other files. Give another --data, or remove "
             "the folder."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,3 +21,31 @@ def track(items: Sequence[T], what: str, show: bool = True) -> Iterable[T]:
     from rich.progress import track as bar
 
     return bar(items, description=what, console=Console(stderr=True))
+
+
+@contextmanager
+def byte_bar(what: str, done: int, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """Give a function that moves a progress bar of bytes on; one line stands for it where there is no terminal.
+
+    Args:
+        what: Name of the file.
+        done: Bytes that are there already.
+        total: Bytes of all; None = unknown.
+        show: Show the bar, or the line.
+    """
+    if not show or not sys.stderr.isatty():
+        if show:
+            size = "" if total is None else f" of {total / 1e6:.1f} MB"
+            print(f"downloading {what}{size}, from byte {done} on", file=sys.stderr, flush=True)
+        yield lambda count: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn(),
+        progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda count: bar.advance(task, count)

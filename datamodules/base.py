@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from datamodules.card import DatasetCard
-from datamodules.drawing import Drawer, cut_window, nuclei_by_type
+from datamodules.drawing import Drawer
 from datamodules.files import read_rgb
+from datamodules.items import EpochSampler, ItemDataset, Items
 from datamodules.sample import Sample
 from datamodules.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
@@ -102,6 +104,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         validation_set: Dataset and split that protocol ``strict`` validates on; None = this set's own ``validation``.
         epoch: Number of the epoch that the training loader draws next. The runner keeps it, because Lightning's own
             count is off by one after a resume from the end of an epoch.
+        batches: Batches of that epoch that are done already, when a run goes on in the middle of it.
     """
 
     card: ClassVar[DatasetCard]
@@ -113,6 +116,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
         self.validation_set: tuple[NucleiDataModule, str] | None = None
         self.epoch = 0
+        self.batches = 0
         self._records: list[Record] | None = None
         self._train: list[Sample] | None = None
         self._validation: list[Sample] | None = None
@@ -188,7 +192,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         return (
             f"dataset {card.name!r} expects its files in {self.root}. Get {card.title} from {card.url} "
             f"({card.licence}) and lay it out as:\n{card.layout}\n"
-            f"Or try a synthetic stand-in: nucbench prepare {card.name} --synthetic"
+            f"`nucbench prepare {card.name}` gets it or says how; with --synthetic, it writes a synthetic stand-in."
         )
 
     def select(self, split: str) -> list[Record]:
@@ -278,9 +282,10 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Return the loader of training items; a resumed run draws the items that it would have drawn."""
         loading = self._training()
         items = self.training_items(loading)
-        return _loader(
-            items, loading, EpochSampler(len(items), lambda: self.epoch, loading.rank, loading.world), drop_last=True
+        sampler = EpochSampler(
+            len(items), lambda: self.epoch, loading.rank, loading.world, lambda: self.batches * loading.batch_size
         )
+        return _loader(items, loading, sampler, drop_last=True)
 
     def training_items(self, loading: Loading) -> Items:
         """Return the training items of all epochs; item k of epoch e has the key ``e * length + k``."""
@@ -308,84 +313,14 @@ def _loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, dro
         persistent_workers=loading.workers > 0,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last and len(items) >= loading.batch_size,
+        worker_init_fn=_leave_signals_to_the_first_process,
     )
 
 
-class Items(Dataset[Targets], ABC):
-    """Training items that are made when they are asked for."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return the number of items in an epoch."""
-
-
-class EpochSampler(Sampler[int]):
-    """Gives ``epoch * length + item`` in a fixed order, so that workers need no state to know the epoch.
-
-    Args:
-        length: Items in an epoch.
-        epoch: Tells the number of the epoch when an iteration begins.
-        rank: This process among those that train together.
-        world: Number of processes that train together; each takes every `world`-th item.
-    """
-
-    def __init__(self, length: int, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
-        self._length = length
-        self._epoch = epoch
-        self._rank = rank
-        self._world = world
-
-    def __iter__(self) -> Iterator[int]:
-        start = self._epoch() * self._length
-        return iter(range(start + self._rank, start + len(self) * self._world, self._world))
-
-    def __len__(self) -> int:
-        return self._length // self._world
-
-
-class ItemDataset(Items):
-    """Items drawn from samples in memory; item k depends on (seed, k) alone.
-
-    In each epoch every image is drawn from `per_image` times, in an order shuffled anew. With a `window`, an epoch is
-    as long, but each item comes from around a nucleus: first a type is drawn, all those of the images being equally
-    likely, then one of its nuclei, from whatever image.
-
-    Args:
-        samples: The images.
-        draw: Draws an item from a sample.
-        per_image: Items per image in an epoch.
-        seed: Seed of the run.
-        window: Side in px of what is cut out around the nucleus for `draw` to draw from; None = whole images.
-
-    Raises:
-        DataError: If there is a `window`, but no nucleus with a type.
-    """
-
-    def __init__(
-        self, samples: list[Sample], draw: Drawer, per_image: int, seed: int, window: int | None = None
-    ) -> None:
-        self._samples = samples
-        self._draw = draw
-        self._per_image = per_image
-        self._seed = seed
-        self._window = window
-        self._by_type = [] if window is None else nuclei_by_type(samples)
-
-    def __len__(self) -> int:
-        return len(self._samples) * self._per_image
-
-    def __getitem__(self, key: int) -> Targets:
-        epoch, item = divmod(key, len(self))
-        if self._window is not None:
-            return self._draw_balanced(np.random.default_rng((self._seed, epoch, item)), self._window)
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self))
-        sample = self._samples[order[item] % len(self._samples)]
-        return self._draw(sample, np.random.default_rng((self._seed, epoch, item)))
-
-    def _draw_balanced(self, rng: np.random.Generator, window: int) -> Targets:
-        nuclei = self._by_type[int(rng.integers(len(self._by_type)))]
-        image, x, y = nuclei[int(rng.integers(len(nuclei)))]
-        return self._draw(cut_window(self._samples[int(image)], (float(x), float(y)), window), rng)
+def _leave_signals_to_the_first_process(worker: int) -> None:
+    """Keep a worker alive when all processes of a job are told to stop: the first one still writes a checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_groups(records: list[Record], dataset: str) -> None:
@@ -397,4 +332,4 @@ def check_groups(records: list[Record], dataset: str) -> None:
             raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
 
 
-__all__ = ["EpochSampler", "ItemDataset", "Items", "Loading", "NucleiDataModule", "Record", "check_groups"]
+__all__ = ["Loading", "NucleiDataModule", "Record", "check_groups"]

@@ -7,6 +7,26 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that can be fetched without a form or a sign-in.
+
+    Attributes:
+        file: Name that it gets in the folder ``downloads`` of the dataset.
+        url: Its address.
+        size: Bytes as published, None where no source states them.
+        checksum: ``md5:...`` or ``sha256:...`` as published. None where no source states one: the hash of what was
+            first downloaded is then kept beside it and compared with later downloads, which verifies nothing.
+        source: Where the address, and size and checksum where given, were found.
+    """
+
+    file: str
+    url: str
+    size: int | None = None
+    checksum: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class DatasetCard:
     """Facts about a dataset, from which lists, documentation and checks are made.
 
@@ -27,6 +47,10 @@ class DatasetCard:
         url: Where to get the data.
         layout: What must lie in the dataset's folder, shown in the error for a missing one.
         notes: What a user should know about versions in circulation.
+        downloads: Archives that `nucbench prepare` fetches; empty where a form or a sign-in stands before them.
+        steps: What to do by hand where there are no downloads, or where they do not work. ``{downloads}`` stands for
+            the folder of archives, ``{folder}`` for the dataset's folder.
+        inside: Folder of the archives that holds the dataset, for example ``*/datasets/PNET``; empty = found by itself.
     """
 
     name: str
@@ -45,3 +69,6 @@ class DatasetCard:
     annotation: str = "instances"
     aliases: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    downloads: tuple[Download, ...] = ()
+    steps: tuple[str, ...] = ()
+    inside: str = ""

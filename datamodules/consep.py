@@ -63,6 +63,13 @@ class CoNSeP(NucleiDataModule):
             "Protocol strict keeps every fifth training image.",
             "A copy with four types and inst_id counts 24,332 nuclei and has been through JPEG once.",
         ),
+        steps=(
+            "Sign in at https://warwick.ac.uk/TIA/data/hovernet/ (since 2023 it asks for an account; its TIA Centre "
+            "answers who gets one), or take the copy https://opendatalab.com/OpenDataLab/CoNSeP that MONAI's tutorial "
+            "names.",
+            "Download consep_dataset.zip and put it into {downloads}",
+            "Run: nucbench prepare consep",
+        ),
     )
 
     @classmethod

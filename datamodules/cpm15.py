@@ -59,6 +59,13 @@ class CPM15(NucleiDataModule):
             "The patients are not published: the group is the image.",
             "Images have an alpha channel, dropped here.",
         ),
+        steps=(
+            "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
+            "https://github.com/vqdang/hover_net links to.",
+            "Download cpm15.zip, or the folder cpm15, which the browser gets as one or more zips.",
+            "Put all of it into {downloads}",
+            "Run: nucbench prepare cpm15",
+        ),
     )
 
     @classmethod

@@ -55,6 +55,13 @@ class CPM17(NucleiDataModule):
             "7,570 nuclei are counted in table II of Graham et al. (2019), for what it calls 32 images.",
             "The patients are not published: the group is the image.",
         ),
+        steps=(
+            "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
+            "https://github.com/vqdang/hover_net links to.",
+            "Download cpm17.zip, or the folder cpm17, which the browser gets as one or more zips.",
+            "Put all of it into {downloads}",
+            "Run: nucbench prepare cpm17",
+        ),
     )
 
     @classmethod

@@ -70,6 +70,12 @@ class CRCHisto(NucleiDataModule):
             "22,444 of the 29,756 nuclei have a type, 7,312 have none.",
             "The images come from 9 patients, but which from whom is not published: the group is the image.",
         ),
+        steps=(
+            "Sign in at https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe (since 2023 it asks for "
+            "an account; Warwick's TIA Centre answers who gets one).",
+            "Download CRCHistoPhenotypes_2016_04_28.zip and put it into {downloads}",
+            "Run: nucbench prepare crchisto",
+        ),
     )
 
     @classmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from datamodules.matfile import read_arrays
 from datamodules.matlab import instances_of_arrays, integral
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap, relabel
@@ -32,6 +34,14 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _TIFF = (".tif", ".tiff")
 _PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def check_name(path: Path) -> None:
+    """Raise a DataError if a file's name cannot stand in a line of text: tables, lists and terminals would break."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in path.name):
+        raise DataError(
+            f"{str(path)!r}: its name has a line break, another control character or bytes that are no UTF-8; rename it"
+        )
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -104,7 +114,8 @@ def read_mat(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: If the file is missing, damaged, of version 7.3 or holds more than `MAX_PIXELS` values.
     """
-    return {name: array for name, array in _decode(Path(path), _load_mat).items() if array.dtype.kind in "biuf"}
+    arrays: dict[str, NDArray[Any]] = _decode(Path(path), _load_mat)
+    return arrays
 
 
 def check_size(image: NDArray[np.uint8], truth: Instances, path: Path) -> None:
@@ -277,11 +288,4 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        for _, shape, _ in scipy.io.whosmat(path):
-            if any(shape):  # an empty array is fine
-                _check_pixels(path, *(max(1, extent) for extent in shape))
-        content = scipy.io.loadmat(path)
-    except NotImplementedError as error:
-        raise DataError(f"{path}: MATLAB 7.3; save it with '-v7' in MATLAB or with scipy.io.savemat") from error
-    return {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    return read_arrays(path, MAX_PIXELS)

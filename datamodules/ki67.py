@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.card import DatasetCard, Download
 from datamodules.files import read_rgb, write_rgb
 from datamodules.layout import build_sample, images_in, make_records, require_found, walk
 from datamodules.sample import Sample
@@ -73,6 +73,20 @@ class Ki67(NucleiDataModule):
             "them.",
             "Both public images are called PAN; whether they show one case is not published.",
         ),
+        downloads=(
+            Download(
+                file="KiNet-HEAD.zip",
+                url="https://github.com/exhh/KiNet/archive/HEAD.zip",
+                source="the authors' repository, whose folder datasets/PNET holds the two images; GitHub makes the "
+                "archive on demand and states neither size nor checksum",
+            ),
+        ),
+        steps=(
+            "On https://github.com/exhh/KiNet choose Code, then Download ZIP.",
+            "Put the zip into {downloads}",
+            "Run: nucbench prepare ki67",
+        ),
+        inside="*/datasets/PNET",
     )
 
     @classmethod

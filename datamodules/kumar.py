@@ -68,6 +68,13 @@ class Kumar(NucleiDataModule):
             "column hovernet_split of the CSV.",
             "The organ names are those of the release; some 'liver' patients have lung tumours by their TCGA code.",
         ),
+        steps=(
+            "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
+            "https://github.com/vqdang/hover_net links to.",
+            "Download kumar.zip, or the folder kumar, which the browser gets as one or more zips.",
+            "Put all of it into {downloads}",
+            "Run: nucbench prepare kumar",
+        ),
     )
 
     @classmethod

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.base import Record
 from datamodules.card import DatasetCard
-from datamodules.files import IMAGE_SUFFIXES, check_size, read_rgb
+from datamodules.files import IMAGE_SUFFIXES, check_name, check_size, read_rgb
 from datamodules.sample import Sample
 from datamodules.splits import SplitRow
 from postproc.errors import ConfigError, DataError
@@ -113,10 +113,12 @@ def make_records(
         Records in the order of the CSV.
 
     Raises:
-        DataError: If nothing was found, an image stands in two places, or one is not in the CSV.
+        DataError: If nothing was found, an image stands in two places, one is not in the CSV, or a name has control
+            characters.
     """
     by_id: dict[str, Record] = {}
     for image_id, image, annotated in found:
+        check_name(image)
         if image_id in by_id:
             raise DataError(f"{card.name}: image {image_id!r} is both {by_id[image_id].image} and {image}; keep one")
         row = splits.get(image_id)

@@ -9,11 +9,14 @@ import numpy as np
 
 from datamodules.aperio import read_aperio, write_aperio
 from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.card import DatasetCard, Download
 from datamodules.files import read_rgb, write_rgb
 from datamodules.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
+
+_DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
+_SOURCE = "the files that the challenge's page links to; sha256 as torch-em (constantinpape/torch-em) has it"
 
 _TRAIN = "MoNuSeg 2018 Training Data"
 _TEST = "MoNuSegTestData"
@@ -56,6 +59,25 @@ class MoNuSeg(NucleiDataModule):
             "The training images are those of Kumar; never test on them what was trained on Kumar, or the reverse.",
             "Later downloads hold seven more training images of no published count; they are the split 'extra'.",
             "Microns per px are read from each annotation; some annotations lack them.",
+        ),
+        downloads=(
+            Download(
+                file="MoNuSeg_2018_Training_Data.zip",
+                url=_DRIVE.format("1ZgqFJomqQGNnsx7w7QBzQQMVA16lbVCA"),
+                checksum="sha256:25d3d3185bb2970b397cafa72eb664c9b4d24294aee382e7e3df9885affce742",
+                source=_SOURCE,
+            ),
+            Download(
+                file="MoNuSegTestData.zip",
+                url=_DRIVE.format("1NKkSQ5T0ZNQ8aUhh0a8Dt2YKYCQXIViw"),
+                checksum="sha256:13e522387ae8b1bcc0530e13ff9c7b4d91ec74959ef6f6e57747368d7ee6f88a",
+                source=_SOURCE,
+            ),
+        ),
+        steps=(
+            "On https://monuseg.grand-challenge.org/Data/ follow the links to the training and the test data.",
+            "Put both zips into {downloads}",
+            "Run: nucbench prepare monuseg",
         ),
     )
 

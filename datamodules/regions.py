@@ -73,9 +73,10 @@ class NpyRegions(Regions):
     def __init__(self, path: Path) -> None:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # of a damaged header, numpy raises anything, tokenize.TokenError among it
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(
-                f"{path}: cannot be read, it may be damaged ({error}); copy or download it again"
+                f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
             ) from error
         if not isinstance(array, np.memmap) or array.ndim != 2 or array.dtype.kind not in "iu":
             raise DataError(f"{path}: holds {array.dtype} {array.shape}; a label map is 2-D and of whole numbers")

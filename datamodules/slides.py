@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.files import check_name
 from datamodules.regions import MAX_SEGMENT, MAX_SIDE
 from postproc.errors import ConfigError, DataError
 
@@ -65,6 +66,7 @@ class Slide:
         self.name = self.path.stem
         if not self.path.is_file():
             raise DataError(f"{self.path}: no such file")
+        check_name(self.path)
         self._slide = _open(self.path)
         try:
             properties = self._call(lambda slide: slide.properties)

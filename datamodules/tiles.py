@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.base import SYNTHETIC_MARKER, Items, Loading, NucleiDataModule, Record
+from datamodules.base import SYNTHETIC_MARKER, Loading, NucleiDataModule, Record
 from datamodules.card import DatasetCard
 from datamodules.drawing import Drawer
 from datamodules.files import read_rgb, write_rgb
+from datamodules.items import Items
 from datamodules.magnification import LEVELS, Tile
 from datamodules.sample import Sample
 from datamodules.splits import SplitRow

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.card import DatasetCard, Download
 from datamodules.files import read_instances, write_label_png, write_rgb
 from datamodules.layout import build_sample, choose_rows, images_in, make_records, require_found, walk
 from datamodules.sample import Sample
@@ -49,6 +49,20 @@ class TNBC(NucleiDataModule):
             "The first release (Naylor et al., 2017) had the 33 images of patients 1 to 7, with 2,754 "
             "nuclei: column release of the CSV.",
             "Papers count 4,022 (Naylor) and 4,056 (Graham) nuclei; a copy with ids has 4,028.",
+        ),
+        downloads=(
+            Download(
+                file="TNBC_NucleiSegmentation.zip",
+                url="https://zenodo.org/records/2579118/files/TNBC_NucleiSegmentation.zip?download=1",
+                size=25_232_361,
+                checksum="md5:1605712a752b201b57eacc8f866adb4f",
+                source="version 1.1 of the Zenodo record; three public readers of the dataset state the same md5",
+            ),
+        ),
+        steps=(
+            "Download TNBC_NucleiSegmentation.zip from https://zenodo.org/records/2579118 in a browser.",
+            "Put it into {downloads}",
+            "Run: nucbench prepare tnbc",
         ),
     )
 

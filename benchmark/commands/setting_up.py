@@ -9,27 +9,43 @@ from benchmark.commands.common import Precision, filled
 
 
 def prepare(
-    dataset: str,
+    dataset: str | None = None,
     *,
+    all: bool = False,
+    from_: list[Path] | None = None,
+    mirror: str | None = None,
     synthetic: bool = False,
     images: int | None = None,
     size: int = 256,
     seed: int = 0,
     data: Path | None = None,
-) -> None:
-    """Check that a dataset is complete and readable, or write a synthetic stand-in in its layout.
+    progress: bool = True,
+) -> int:
+    """Get a dataset and check that it is complete and readable, or write a synthetic stand-in in its layout.
+
+    What is not there is downloaded where that needs no form or sign-in; a download that broke off goes on. Otherwise
+    the steps are printed, with exit status 1. Archives that you have fetched are unpacked from DATA/NAME/downloads, or
+    from wherever --from says. Nothing that is there is overwritten. With --all, a table at the end says how each went;
+    the exit status is 1 if one failed, and datasets that are to be fetched by hand have not failed.
 
     Args:
         dataset: Dataset to prepare.
+        all: Prepare every dataset, whatever becomes of the others.
+        from_: Archives (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2) that hold the dataset or a part of it.
+        mirror: Address that serves the downloads as MIRROR/DATASET/FILE, in place of those of the cards.
         synthetic: Write synthetic images in the dataset's own layout; never over existing files.
         images: Number of synthetic images over all splits; default: the least that fills every split.
         size: Side of the synthetic images, px.
         seed: Seed of the synthetic images.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        progress: Hide progress bars.
     """
-    from benchmark.prepare import prepare_dataset
+    from benchmark.prepare import StandIn
+    from benchmark.prepare import prepare as run
 
-    prepare_dataset(dataset, filled(data), synthetic=synthetic, images=images, size=size, seed=seed)
+    stand_in = StandIn(images, size, seed) if synthetic else None
+    root = filled(data)
+    return run(dataset, root, every=all, archives=from_ or [], mirror=mirror, stand_in=stand_in, progress=progress)
 
 
 def speed(

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
 from datamodules.augment import POLICIES, augment, build_policy
-from datamodules.base import EpochSampler, ItemDataset
 from datamodules.drawing import CropDrawer, random_crop
+from datamodules.items import EpochSampler, ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets

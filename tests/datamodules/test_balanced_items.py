@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import ItemDataset
 from datamodules.drawing import CropDrawer, cut_window, nuclei_by_type
+from datamodules.items import ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.distance import DistanceCodec

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import EpochSampler, ItemDataset, Loading, Record, check_groups
+from datamodules.base import Loading, Record, check_groups
 from datamodules.drawing import CropDrawer
+from datamodules.items import EpochSampler, ItemDataset
 from datamodules.synthetic_sets import Synthetic
 from postproc.distance import DistanceCodec
 from postproc.errors import ConfigError, DataError

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -16,7 +19,10 @@ from PIL import Image
 from datamodules import aperio, files
 from datamodules.aperio import rasterise, read_aperio, read_polygons, write_aperio
 from datamodules.cpm15 import read_mask_text, write_mask_text
-from datamodules.files import read_instances, read_mat, read_rgb, write_label_png, write_rgb
+from datamodules.files import read_instances, read_rgb, write_label_png, write_rgb
+from datamodules.points_csv import PointsCSV
+from datamodules.regions import image_regions
+from datamodules.slides import Slide
 from datamodules.synthetic import generate
 from postproc.errors import DataError
 
@@ -92,11 +98,93 @@ def png(width: int, height: int, depth: int, colour: int, data: bytes = b"") -> 
 
 
 def test_decompression_bombs_are_not_decoded(tmp_path: Path) -> None:
-    for side in (12_500, 60_000):
+    for side in (12_500, 60_000, 100_000):
         (tmp_path / "bomb.png").write_bytes(png(side, side, 8, 2, bytes(1000)))
         for reader in (read_rgb, read_instances):
             with pytest.raises(DataError, match=r"bomb\.png: .*limit"):
                 reader(tmp_path / "bomb.png")
+
+
+def jpeg_that_claims(side: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, "JPEG")
+    content = bytearray(buffer.getvalue())
+    struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, side, side)
+    return bytes(content)
+
+
+def bmp_that_claims(side: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, "BMP")
+    content = bytearray(buffer.getvalue())
+    struct.pack_into("<ii", content, 18, side, side)
+    return bytes(content)
+
+
+def tiff_that_claims(path: Path, side: int, **kind: object) -> bytes:
+    """Write a TIFF and give its first page another size, in its tags of 4 bytes."""
+    tifffile.imwrite(path, np.tile(NOISE, (4, 4, 1)), photometric="rgb", metadata=None, **kind)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        for tag in ("ImageWidth", "ImageLength"):
+            place = file.pages.first.tags[tag].offset
+            struct.pack_into("<HIH", content, place + 2, 3, 1, 0)
+            struct.pack_into("<HII", content, place + 2, 4, 1, side)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "bmp", "tif", "tif with tiles"])
+def test_headers_that_claim_a_huge_image(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"huge.{kind[:3]}"
+    if kind == "jpg":
+        path.write_bytes(jpeg_that_claims(65_500))
+    elif kind == "bmp":
+        path.write_bytes(bmp_that_claims(100_000))
+    else:
+        path.write_bytes(tiff_that_claims(path, 100_000, **({"tile": (16, 16)} if "tiles" in kind else {})))
+    tracemalloc.start()
+    for reader in (read_rgb, image_regions):
+        with pytest.raises(DataError, match=rf"huge\.{kind[:3]}: .*(limit|truncated|cannot be read by region)"):
+            reader(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+def test_slide_that_claims_a_huge_size(tmp_path: Path) -> None:
+    path = tmp_path / "huge.svs"
+    about = "Aperio Image Library v12\r\n200x160 (16x16)|AppMag = 40|MPP = 0.25"
+    for side, reason in ((100_000, "truncated"), (2_000_000, "it is no slide")):
+        path.write_bytes(tiff_that_claims(path, side, tile=(16, 16), description=about))
+        with pytest.raises(DataError, match=rf"huge\.svs: .*{reason}"):
+            Slide(path)
+
+
+def test_names_in_datasets(tmp_path: Path) -> None:
+    PointsCSV.write_synthetic(tmp_path, images=1, size=48)
+    first = next((tmp_path / "train").glob("*.png"))
+    first.with_name(f"{first.stem}_regions.png").unlink(missing_ok=True)
+    for name in ("<img src=x onerror=alert(1)>", 'a"b;c,d', "=1+1", "été"):
+        for suffix in (".png", ".csv"):
+            path = first.with_suffix(suffix)
+            path.rename(path.with_name(name + suffix))
+        first = first.with_name(f"{name}.png")
+        (record,) = PointsCSV(tmp_path).records
+        assert record.image_id == name
+        assert PointsCSV.read(record).truth.count > 0
+    for name in ("a\nb", "a\x1b[2Jb", "a\u2028b", os.fsdecode(b"a\xffb")):
+        bad = first.rename(first.with_name(f"{name}.png"))
+        first.with_suffix(".csv").rename(bad.with_suffix(".csv"))
+        first = bad
+        with pytest.raises(DataError, match="rename it") as caught:
+            _ = PointsCSV(tmp_path).records
+        assert str(caught.value).isprintable()
+
+
+def test_slides_with_a_line_break_in_their_name(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.svs").write_bytes(b"x")
+    with pytest.raises(DataError, match="rename it"):
+        Slide(tmp_path / "a\nb.svs")
 
 
 def test_limit_holds_for_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,37 +287,6 @@ def test_colours_are_no_ids(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", NOISE, photometric="rgb")
     with pytest.raises(DataError, match=r"x\.tif: .*one channel"):
         read_instances(tmp_path / "x.tif")
-
-
-class TestMat:
-    def test_without_inst_map(self, tmp_path: Path) -> None:
-        scipy.io.savemat(tmp_path / "x.mat", {"other": np.ones(3), "text": "inst_map"})
-        with pytest.raises(DataError, match=r"x\.mat: no inst_map \(H, W\); the file holds other"):
-            read_instances(tmp_path / "x.mat")
-
-    def test_inst_map_that_is_a_struct(self, tmp_path: Path) -> None:
-        scipy.io.savemat(tmp_path / "x.mat", {"inst_map": {"a": np.ones(3)}})
-        with pytest.raises(DataError, match="no inst_map"):
-            read_instances(tmp_path / "x.mat")
-
-    def test_version_7_3(self, tmp_path: Path) -> None:
-        header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + struct.pack("<H", 0x0200) + b"IM"
-        (tmp_path / "x.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n".ljust(512, b"\0"))
-        with pytest.raises(DataError, match=r"x\.mat: MATLAB 7\.3"):
-            read_instances(tmp_path / "x.mat")
-
-    @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-    @pytest.mark.parametrize("compressed", [True, False])
-    def test_truncated(self, tmp_path: Path, share: float, compressed: bool) -> None:
-        path = tmp_path / "x.mat"
-        scipy.io.savemat(path, {"inst_map": NOISE[..., 0].astype(np.int32)}, do_compression=compressed)
-        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-        with pytest.raises(DataError, match=r"x\.mat"):
-            read_instances(path)
-
-    def test_only_numbers_are_read(self, tmp_path: Path) -> None:
-        scipy.io.savemat(tmp_path / "x.mat", {"a": np.ones(2), "b": "text", "c": {"d": 1}})
-        assert set(read_mat(tmp_path / "x.mat")) == {"a"}
 
 
 def annotation(*regions: str, mpp: str = "") -> str:

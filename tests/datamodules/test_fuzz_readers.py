@@ -1,0 +1,253 @@
+"""Readers of annotations and images on damaged files: a valid result or a DataError, in bounded time and memory.
+
+Valid files are mutated: bits flipped, parts cut out, doubled or replaced. ``NUCBENCH_FUZZ=5000`` tries that many
+examples of each reader, different ones each time, in place of the few and fixed ones of every day.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmark.store import read_instances as read_prediction
+from benchmark.store import read_json, write_instances, write_json
+from datamodules import files
+from datamodules.aperio import read_aperio, write_aperio
+from datamodules.base import Record
+from datamodules.consep import CoNSeP
+from datamodules.cpm15 import read_cpm_labels, write_mask_text
+from datamodules.crchisto import CRCHisto
+from datamodules.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
+from datamodules.ki67 import Ki67
+from datamodules.kumar import Kumar
+from datamodules.points_csv import PointsCSV
+from datamodules.points_table import read_description, read_points, write_points
+from datamodules.regions import image_regions, label_regions
+from datamodules.slides import Slide
+from datamodules.synthetic import generate
+from datamodules.tile_manifest import Row, read_manifest, tile_file, write_manifest
+from datamodules.tnbc import TNBC
+from postproc.errors import DataError
+from postproc.instances import Instances
+
+EXAMPLES = int(os.environ.get("NUCBENCH_FUZZ", "0"))
+SECONDS = 10
+"""Most seconds that a reader may take with one file of some kB."""
+MEMORY = 400_000_000
+"""Most bytes by which reading such files may make the process grow."""
+
+SHAPE = (48, 56)
+IMAGE, TRUTH = generate(SHAPE, np.random.default_rng(3), scale=0.5, density=2.4e-3)
+TYPES = ("one", "two", "three", "four")
+assert TRUTH.labels is not None
+assert TRUTH.types is not None
+
+
+def write_classes(path: Path) -> None:
+    scipy.io.savemat(path, {"detection": TRUTH.centroids().astype(np.float64)})
+
+
+def write_svs(path: Path) -> None:
+    image = np.tile(IMAGE, (4, 4, 1))
+    about = "Aperio Image Library v12\r\n224x192 (64x64)|AppMag = 40|MPP = 0.25"
+    tifffile.imwrite(path, image, tile=(64, 64), photometric="rgb", description=about, metadata=None)
+
+
+def dataset(kind: Any, *others: str) -> Callable[[Path], Any]:
+    """Return the reader of a dataset, whose first annotation is the file and whose image is whole."""
+
+    def read(path: Path) -> Any:
+        image = path.with_name("whole.png")
+        if not image.exists():
+            write_rgb(image, IMAGE)
+        extra = [path.with_name(name) for name in others]
+        for other in extra:
+            if not other.exists():
+                write_classes(other)
+        return kind.read(Record("x", image, (path, *extra), "x", "train"))
+
+    return read
+
+
+def slide(path: Path) -> Any:
+    with Slide(path) as opened:
+        return opened.tile(20.0, 32, (0, 0))
+
+
+def whole(open_regions: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    def read(path: Path) -> Any:
+        regions = open_regions(path)
+        try:
+            return regions.read(0, 0, *regions.shape)
+        finally:
+            regions.close()
+
+    return read
+
+
+def points_csv(path: Path) -> Any:
+    about = path.with_name("dataset.yaml")
+    if not about.exists():
+        about.write_text(f"types: {list(TYPES)}\nradius: 6\n")
+    image = path.with_name("whole.png")
+    if not image.exists():
+        write_rgb(image, IMAGE)
+    return PointsCSV.read(Record("x", image, (path, about), "x", "train"))
+
+
+def ki67(path: Path) -> Any:
+    image = path.parent / "images" / "train" / "x.png"
+    labels = [path.parent / name / "train" / "x_label.png" for name in ("labels_postm", "labels_negtm", "labels_other")]
+    if not image.exists():
+        write_rgb(image, IMAGE)
+        for label in labels[1:]:
+            write_rgb(label, np.zeros(SHAPE, np.uint8))
+    labels[0].parent.mkdir(parents=True, exist_ok=True)
+    labels[0].write_bytes(path.read_bytes())
+    return Ki67.read(Record("x", image, tuple(labels), "x", "train"))
+
+
+def marks() -> np.ndarray:
+    grey = np.zeros(SHAPE, np.uint8)
+    columns, rows = TRUTH.centroids().round().astype(int).T
+    grey[rows, columns] = 255
+    return grey
+
+
+def manifest(path: Path) -> None:
+    rows = [Row("s", 0, 56 * k, 0, 20.0, 0.5, tile_file("s", 20.0, 56 * k, 0)) for k in range(3)]
+    write_manifest(path.parent, rows)
+
+
+LABELS = TRUTH.labels
+OUTLINES = Instances(SHAPE, labels=LABELS)
+READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any]]] = {
+    "png": ("x.png", lambda p: write_rgb(p, IMAGE), read_rgb),
+    "bmp": ("x.bmp", lambda p: write_rgb(p, IMAGE), read_rgb),
+    "jpeg": ("x.jpg", lambda p: Image.fromarray(IMAGE).save(p), read_rgb),
+    "tiff": ("x.tif", lambda p: write_rgb(p, IMAGE), read_rgb),
+    "tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, IMAGE, tile=(16, 16)), whole(image_regions)),
+    "svs": ("x.svs", write_svs, slide),
+    "label png": ("x.png", lambda p: write_label_png(p, LABELS), read_instances),
+    "label npy": ("x.npy", lambda p: write_npy(p, LABELS), read_instances),
+    "label tiff": ("x.tif", lambda p: tifffile.imwrite(p, LABELS.astype(np.uint16)), read_instances),
+    "label npy by region": ("x.npy", lambda p: write_npy(p, LABELS), whole(label_regions)),
+    "label tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, LABELS), whole(label_regions)),
+    "mat": ("x.mat", lambda p: write_mat(p, TRUTH), read_instances),
+    "mat, plain": ("x.mat", lambda p: scipy.io.savemat(p, {"inst_map": LABELS, "inst_type": TRUTH.types}),
+                   read_instances),
+    "mat of points": ("x.mat", lambda p: write_mat(p, Instances(SHAPE, points=TRUTH.centroids())), read_instances),
+    "kumar": ("x.mat", lambda p: write_mat(p, OUTLINES), dataset(Kumar)),
+    "kumar, first release": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), dataset(Kumar)),
+    "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP)),
+    "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC)),
+    "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4)))),
+    "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67),
+    "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE)),
+    "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels),
+    "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
+               lambda p: read_points(p, SHAPE, TYPES)),
+    "points-csv": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES), points_csv),
+    "dataset.yaml": ("x.yaml", lambda p: p.write_text("types: [a, b]\nradius: 6\nmpp: 0.3\ncases: {a: b, c: d}\n"),
+                     read_description),
+    "manifest": ("manifest.csv", manifest, lambda p: read_manifest(p.parent)),
+    "prediction": ("x.npz", lambda p: write_instances(p, TRUTH), read_prediction),
+    "json": ("x.json", lambda p: write_json(p, {"a": [1, 2.5], "b": {"c": "text"}}), read_json),
+}  # fmt: skip
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "set", "cut", "end", "double", "insert", "number"]),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 255),
+        st.sampled_from(
+            [b"\0", b"\xff" * 4, b"9" * 12, b"-1", b"nan", b"1e999", b"<", b"\n", b"'", b"\x7f\xff\xff\xff"]
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def mutated(content: bytes, changes: list[tuple[str, float, int, bytes]]) -> bytes:
+    """Damage a file: each change has a kind, a place (as a share of the file), a byte and some bytes."""
+    for kind, share, byte, piece in changes:
+        at = int(share * len(content))
+        before, after = content[:at], content[at:]
+        if kind == "flip" and after:
+            content = before + bytes([after[0] ^ (1 << byte % 8)]) + after[1:]
+        elif kind == "set" and after:
+            content = before + bytes([byte]) + after[1:]
+        elif kind == "cut":
+            content = before + after[1 + byte :]
+        elif kind == "end":
+            content = before
+        elif kind == "double":
+            content = before + after[: 1 + byte] + after
+        elif kind == "insert":
+            content = before + piece + after
+        elif kind == "number":
+            content = before + piece + after[len(piece) :]
+    return content
+
+
+@contextmanager
+def bounded(name: str) -> Iterator[None]:
+    """Fail what takes too long or too much memory."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"{name}: still reading after {SECONDS} seconds")
+
+    former = signal.signal(signal.SIGALRM, late)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < MEMORY, f"{name}: took {grown / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.filterwarnings("ignore")
+def test_reader(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write, read = READERS[name]
+    path = tmp_path / file
+    write(path)
+    content = path.read_bytes()
+    assert read(path) is not None
+    monkeypatch.setattr(files, "MAX_PIXELS", 2_000_000)  # claims above it are refused, those below take little memory
+
+    @settings(
+        max_examples=EXAMPLES or 25,
+        deadline=None,
+        derandomize=not EXAMPLES,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(changes=CHANGES)
+    def check(changes: list[tuple[str, float, int, bytes]]) -> None:
+        path.write_bytes(mutated(content, changes))
+        with bounded(name):
+            try:
+                read(path)
+            except DataError as error:
+                assert str(tmp_path) in str(error), "the message names no file"  # noqa: PT017
+
+    check()
