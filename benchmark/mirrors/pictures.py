@@ -1,0 +1,158 @@
+"""Pictures for dashboards: a part of an image twice, with the outlines of its annotation and of the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.decoding import decode
+from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.pictures import color, overlay
+from benchmark.scaling import rescale
+from benchmark.spec import Target
+from benchmark.store import RunStore, read_instances
+from datamodules.base import NucleiDataModule
+from datamodules.drawing import cut_window
+from datamodules.labelled import has_nuclei
+from datamodules.sample import Sample
+from postproc.codec import Codec, Params
+from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    from models.base import NucleiMethod
+
+COUNT = 3
+"""Images shown of a set."""
+SIDE = 256
+"""Side of the part of an image that is shown, px."""
+ENLARGED = 2
+"""Px of the picture per px of the image, so that outlines do not hide small nuclei."""
+HEADER = 24
+"""Height of the line of text above, px."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its caption.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), RGB.
+        caption: What it shows.
+    """
+
+    pixels: NDArray[np.uint8]
+    caption: str
+
+
+def densest(truth: Instances, side: int = SIDE) -> tuple[float, float]:
+    """Return the centre (x, y) px of a square window with many nuclei: the nucleus with the most others near it."""
+    centres = truth.centroids()
+    if not len(centres):
+        return truth.shape[1] / 2, truth.shape[0] / 2
+    chosen = centres[:: max(1, len(centres) // 200)]  # enough of them to find a full window
+    near = (np.abs(chosen[:, None] - centres[None]) < side / 2).all(axis=2).sum(axis=1)
+    x, y = chosen[int(np.argmax(near))].tolist()
+    return x, y
+
+
+def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, variant: str) -> list[Picture]:
+    """Show the stored predictions of the first images of a target that have nuclei."""
+    found = []
+    for record in data.select(target.split):
+        path = store.prediction_file(data.card.name, variant, record.image_id)
+        sample = data.read(record)
+        if not has_nuclei(sample.truth) or not path.exists():
+            continue
+        centre = densest(sample.truth)
+        seen = cut_window(replace(sample, truth=read_instances(path)), centre, SIDE)
+        found.append(panel(cut_window(sample, centre, SIDE), seen.truth, data.card.types))
+        if len(found) == COUNT:
+            break
+    return found
+
+
+def validation_tiles(data: NucleiDataModule, split: str) -> list[Sample]:
+    """Return the fullest part of each of the first validation images that have nuclei."""
+    tiles: list[Sample] = []
+    for record in data.select(split):
+        sample = data.read(record)
+        if has_nuclei(sample.truth):
+            tiles.append(cut_window(sample, densest(sample.truth), SIDE))
+        if len(tiles) == COUNT:
+            break
+    return tiles
+
+
+def of_network(
+    method: NucleiMethod,
+    codec: Codec[Any],
+    params: Params,
+    tiles: Sequence[Sample],
+    *,
+    types: tuple[str, ...],
+    magnification: float | None,
+    precision: str,
+) -> list[Picture]:
+    """Show what a network finds in tiles as it is now; it is in its former mode afterwards, and so is chance.
+
+    Args:
+        method: The method, on its device.
+        codec: Of the variant.
+        params: Post-processing parameters.
+        tiles: Parts of images.
+        types: Names of the types of the annotation.
+        magnification: Of the training images; None = as is.
+        precision: Of inference.
+    """
+    import torch
+
+    training = method.training
+    found = []
+    with torch.random.fork_rng():
+        method.eval()
+        try:
+            for tile in tiles:
+                image = rescale(tile.image, magnification, tile.magnification)
+                maps = predict_maps(method, image, InferenceSettings(precision=precision))
+                found.append(panel(tile, decode(codec, maps, params, tile.truth.shape), types))
+        finally:
+            method.train(training)
+    return found
+
+
+def panel(tile: Sample, found: Instances, types: tuple[str, ...]) -> Picture:
+    """Put the outlines of the annotation (left) and of the prediction (right) over a tile, coloured by type."""
+    sides = [
+        _titled(_drawn(tile.image, truth), f"{title}: {truth.count}", types if truth.types is not None else ())
+        for title, truth in (("annotation", tile.truth), ("prediction", found))
+    ]
+    gap = np.full((sides[0].shape[0], 2 * ENLARGED, 3), 255, np.uint8)
+    pixels = np.concatenate([sides[0], gap, sides[1]], axis=1)
+    return Picture(pixels, f"{tile.image_id}: annotation {tile.truth.count}, prediction {found.count} nuclei")
+
+
+def _drawn(image: NDArray[np.uint8], nuclei: Instances) -> NDArray[np.uint8]:
+    """Draw nuclei over an enlarged image; the outlines are then thin beside the nuclei."""
+    size = (image.shape[1] * ENLARGED, image.shape[0] * ENLARGED)
+    large = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    labels = nuclei.labels
+    if labels is not None:
+        labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.int32)
+    points = None if nuclei.points is None else nuclei.points * np.float32(ENLARGED)
+    return overlay(large, Instances(large.shape[:2], labels=labels, points=points, types=nuclei.types), thickness=2)
+
+
+def _titled(image: NDArray[np.uint8], title: str, types: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Write a title above an image, and the names of the types in their colours."""
+    header = np.full((HEADER, image.shape[1], 3), 255, np.uint8)
+    x = 4
+    words = [(title, (0, 0, 0)), *((name, color(kind)) for kind, name in enumerate(types, start=1))]
+    for text, ink in words:
+        cv2.putText(header, text, (x, HEADER - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
+        x += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 12
+    return np.concatenate([header, image])

@@ -1,0 +1,183 @@
+"""What watches a training: loggers that go on where a killed run stopped, the learning rate, pictures."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from benchmark.mirrors.sinks import Sink
+from benchmark.store import atomic
+from models.base import NucleiMethod
+
+EVERY_STEP = 2000
+"""Trainings of fewer steps are logged at each step, longer ones at every second, third, ... up to every tenth."""
+LOOKS = 4
+"""A training is cut into this many parts; after each but the last one, pictures of validation tiles are drawn."""
+
+
+def log_interval(steps: int) -> int:
+    """Return how many optimiser steps lie between two logged ones."""
+    return max(1, min(10, steps // EVERY_STEP))
+
+
+def metrics_file(folder: Path, phase: int) -> Path:
+    """Return where the metrics of a phase lie in a run directory."""
+    return folder / "logs" / f"phase{phase}" / "metrics.csv"
+
+
+class ContinuedCSVLogger(CSVLogger):
+    """Lightning's CSV logger, which deletes the file of a run that goes on; this one keeps it.
+
+    Args:
+        folder: Run directory.
+        phase: Number of the phase.
+    """
+
+    def __init__(self, folder: Path, phase: int) -> None:
+        super().__init__(str(folder), name="logs", version=f"phase{phase}")
+        self._file = metrics_file(folder, phase)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """What writes the file."""
+        if self._experiment is None:
+            with _aside(self._file), warnings.catch_warnings(action="ignore"):  # it says that it deletes the file
+                return super().experiment
+        return self._experiment
+
+    def go_on_from(self, step: int) -> None:
+        """Keep what was logged before a step, and write what comes behind it; to be called before anything is logged.
+
+        What a killed run had logged after its last checkpoint is left out, since it comes again.
+        """
+        experiment = self.experiment
+        rows = [row for row in read_metrics(self._file) if row["step"] < step]
+        if not rows:
+            self._file.unlink(missing_ok=True)
+        else:
+            names = sorted({name for row in rows for name in row})
+            with atomic(self._file, "w") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(rows)
+            experiment.metrics_keys = names
+
+
+@contextmanager
+def _aside(file: Path) -> Iterator[None]:
+    """Put a file aside; it is back when the block ends, or when the next block does if this process is killed."""
+    aside = file.with_suffix(".aside")
+    if file.exists():
+        file.replace(aside)
+    try:
+        yield
+    finally:
+        if aside.exists():
+            aside.replace(file)
+
+
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """Read a CSV of logged metrics, without empty cells; no rows where it is missing or a line is cut off."""
+    rows = []
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                row = {name: float(value) for name, value in line.items() if name and value}
+                if "step" in row:
+                    rows.append(row)
+    except (OSError, ValueError, csv.Error):
+        return rows
+    return rows
+
+
+class SinkLogger(Logger):
+    """Passes what Lightning logs in one phase on to where the run is shown.
+
+    Args:
+        sink: Where it is shown.
+        first: Steps that earlier phases took; steps are counted over all phases.
+    """
+
+    def __init__(self, sink: Sink, first: int) -> None:
+        super().__init__()
+        self._sink = sink
+        self._first = first
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return self._sink.name
+
+    @property
+    def version(self) -> str:
+        """Nothing: what is shown is one over all phases."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the configuration is told when something is first shown."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Show values of a step."""
+        self._sink.row(metrics, self._first + (step or 0))
+
+
+class Watch(pl.Callback):
+    """Logs the learning rate, lets the CSV file go on, and asks for pictures a few times.
+
+    Args:
+        records: The CSV logger.
+        begin: Called with the step that training goes on from.
+        draw: Takes the method and the step and shows pictures; None = no pictures. Neither ever raises.
+    """
+
+    def __init__(
+        self,
+        records: ContinuedCSVLogger,
+        begin: Callable[[int], None],
+        draw: Callable[[NucleiMethod, int], None] | None = None,
+    ) -> None:
+        self._records = records
+        self._begin = begin
+        self._draw = draw
+        self._part = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the CSV file go on where the checkpoint stands."""
+        if trainer.is_global_zero:
+            self._records.go_on_from(trainer.global_step)
+            self._begin(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the learning rate that the step was taken with."""
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        pl_module.log("lr", float(rate), on_step=True, on_epoch=False, batch_size=1)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw when another part of the training is done."""
+        if self._draw is None or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, NucleiMethod)
+        part = int(pl_module.progress * LOOKS)
+        if self._part < part < LOOKS:
+            self._draw(pl_module, trainer.global_step - 1)  # the step that Lightning logs the validation under
+        self._part = max(self._part, part)
+
+
+def watch(folder: Path, phase: int) -> tuple[list[Logger], list[pl.Callback]]:
+    """Return logger and callback of a phase of a training that is shown nowhere but in its run directory."""
+    records = ContinuedCSVLogger(folder, phase)
+    return [records], [Watch(records, lambda step: None)]
