@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmark import signals
+from benchmark.faults import in_words
+from benchmark.machine import Machine
 from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, atomic
 from postproc.errors import BusyError
-
-if TYPE_CHECKING:  # the module imports torch
-    from benchmark.run import Machine
 
 
 class State(Enum):
@@ -35,11 +35,13 @@ class Job:
         spec: The run.
         targets: What it is evaluated on.
         machine: Where things are and how much of the machine to use.
+        group: Name of the sweep, which mirrors list the run under.
     """
 
     spec: RunSpec
     targets: tuple[Target, ...]
     machine: Machine
+    group: str = ""
 
     @property
     def folder(self) -> Path:
@@ -65,17 +67,16 @@ class Job:
         """Return the job as JSON, for the standard input of ``python -m benchmark.attempt``."""
         machine = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.machine).items()}
         content = {"spec": self.spec.to_dict(), "targets": [str(t) for t in self.targets], "machine": machine}
+        content["group"] = self.group
         return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """Read what `to_json` gave."""
-        from benchmark.run import Machine
-
         content: Mapping[str, Any] = json.loads(text)
         machine = content["machine"] | {name: Path(content["machine"][name]) for name in ("data", "runs")}
         targets = tuple(Target.parse(target) for target in content["targets"])
-        return cls(RunSpec.from_dict(content["spec"]), targets, Machine(**machine))
+        return cls(RunSpec.from_dict(content["spec"]), targets, Machine(**machine), content["group"])
 
     def describe(self) -> str:
         """Return the line that names the run and its evaluations."""
@@ -96,13 +97,15 @@ def attempt(job: Job) -> bool:
     from benchmark.run import execute
 
     try:
-        print_result(execute(job.spec, list(job.targets), job.machine))
+        print_result(execute(job.spec, list(job.targets), job.machine, job.group))
     except BusyError as error:
         print(f"left alone: {error}", flush=True)
         return False
     except Exception as error:  # one failing run never stops the others
-        job.note_failure(traceback.format_exc())
-        print(f"failed: {error}\n  traceback in {job.failure}", flush=True)
+        if (number := signals.asked()) is not None:  # its workers were told to stop too, and are what it misses
+            raise signals.Stopped(number) from error
+        job.note_failure(traceback.format_exc() + (f"{words}\n" if (words := in_words(error)) else ""))
+        print(f"failed: {words or error}\n  traceback in {job.failure}", flush=True)
         return False
     job.failure.unlink(missing_ok=True)
     return True
@@ -113,7 +116,12 @@ def main() -> int:
     from benchmark.allocator import use_huge_pages
 
     use_huge_pages()
-    return 0 if attempt(Job.from_json(sys.stdin.read())) else 1
+    signals.listen()
+    try:
+        return 0 if attempt(Job.from_json(sys.stdin.read())) else 1
+    except signals.Stopped as stop:
+        print(f"{stop}; goes on from here when it is asked for again", flush=True)
+        return stop.status
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
+import signal
 import sys
 import traceback
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -14,9 +17,12 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
+from benchmark import signals
 from benchmark.allocator import use_huge_pages
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
+from benchmark.faults import in_words
 from benchmark.registry import DATASETS, METHODS, TABLES
+from benchmark.usage import explain
 from postproc.errors import ConfigError, NucbenchError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -28,6 +34,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "evaluate": predicting.evaluate,
     "leaderboard": reporting.leaderboard,
     "plot": reporting.plot,
+    "report": reporting.report,
     "publish": reporting.publish,
     "list": reporting.list_,
     "prepare": setting_up.prepare,
@@ -52,6 +59,8 @@ def build_parser() -> ArgumentParser:
         description="Benchmark suite for nuclei segmentation, detection and classification in histopathology.",
         formatter_class=_formatter(),
         epilog=EPILOG,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
@@ -83,12 +92,14 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     """
     doc = parse_docstring(function.__doc__ or "")
     text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
-    parser = ArgumentParser(description=text, formatter_class=_formatter(), epilog=EPILOG)
+    parser = ArgumentParser(
+        description=text, formatter_class=_formatter(), epilog=EPILOG, exit_on_error=False, allow_abbrev=False
+    )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description for param in doc.params}
     for name, parameter in inspect.signature(function).parameters.items():
         settings: dict[str, Any] = {"help": helps[name]}
-        flag = f"--{name.replace('_', '-')}"
+        flag = f"--{name.rstrip('_').replace('_', '-')}"  # `from_` is the flag --from
         item = _item_type(hints[name])
         required = parameter.default is inspect.Parameter.empty
         if hints[name] is not bool:
@@ -96,6 +107,8 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             if item:
                 settings["nargs"] = "+" if required else "*"
+            elif not required:
+                settings["nargs"] = "?"
             if not required:
                 settings["default"] = parameter.default
             parser.add_argument(name, **settings)
@@ -108,7 +121,7 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
         if item:
             settings["nargs"] = "+"
         settings.update({"required": True} if required else {"default": parameter.default})
-        parser.add_argument(flag, **settings)
+        parser.add_argument(flag, dest=name, **settings)
     return parser
 
 
@@ -123,11 +136,19 @@ def _item_type(hint: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     use_huge_pages()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
-    parsed = parser.instantiate(parser.parse_args(arguments))
+    try:
+        parsed = parser.instantiate(parser.parse_args(words))
+    except ArgumentError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        print(f"nucbench: error: {explain(error.message, words, _flags())}", file=sys.stderr)
+        return 2
     function = COMMANDS[parsed.subcommand]
     given = parsed[parsed.subcommand]
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)
+    signals.listen()
     try:
         return function(**{name: _with_folders(name, value) for name, value in given.items()}) or 0
     except NucbenchError as error:
@@ -135,12 +156,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"nucbench: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("nucbench: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, signals.Stopped) as error:
+        stop = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT)
+        print(f"nucbench: {stop}; the same command goes on where this one stopped", file=sys.stderr)
+        return stop.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        text = in_words(error)
+        if text is None or parsed.debug:
+            raise
+        print(f"nucbench: error: {text}", file=sys.stderr)
+        return 1
+
+
+def _flags() -> dict[str, list[str]]:
+    """Return the options of every command, those of nested settings (``--slurm.minutes``) too."""
+    found: dict[str, list[str]] = {}
+    for command, function in COMMANDS.items():
+        flags = found.setdefault(command, ["--help"])
+        hints = get_type_hints(function)
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                flag = f"--{'no-' * (parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
+                nested = [kind for kind in get_args(hints[name]) if dataclasses.is_dataclass(kind)]
+                flags.append(flag)
+                flags += [f"{flag}.{field.name}" for kind in nested for field in dataclasses.fields(kind)]
+    return found
 
 
 def _with_folders(name: str, value: Any) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.attempt import Job, State, attempt
+from benchmark.machine import Machine
 from benchmark.pictures import overlay, write_png
 from benchmark.prepare import write_stand_in
 from benchmark.registry import TABLES, dataset_class
-from benchmark.run import Machine
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
 from benchmark.sweep_spec import SweepSpec

@@ -14,6 +14,9 @@ from benchmark.attempt import Job, attempt
 
 POLL_SECONDS = 0.2
 
+STOP_SECONDS = 30.0
+"""What a run has for finishing its step and writing a checkpoint when the sweep is stopped."""
+
 
 def run_inline(jobs: Sequence[Job]) -> None:
     """Do one run after the other in this process."""
@@ -92,14 +95,18 @@ def finish(job: Job, status: int) -> str:
 
 
 def stop(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """End processes that are still running, with all that they have started."""
-    for sign, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+    """Ask processes that are still running to stop, and end those that do not, with all that they have started."""
+    for end_it, patience in ((subprocess.Popen.terminate, STOP_SECONDS), (_kill_all_of, 10.0)):
         for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, sign)
+                end_it(process)
         end = time.monotonic() + patience
         while time.monotonic() < end and any(process.poll() is None for process in processes):
             time.sleep(POLL_SECONDS)
+
+
+def _kill_all_of(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(slot: int, processes: int, gpus: int) -> dict[str, str]:

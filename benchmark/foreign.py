@@ -8,8 +8,9 @@ from pathlib import Path
 
 from benchmark.environment import environment
 from benchmark.evaluate import evaluate
+from benchmark.machine import Machine
 from benchmark.registry import METHODS
-from benchmark.run import Machine, Result, open_dataset
+from benchmark.run import Result, open_dataset
 from benchmark.scoring import find_label_maps
 from benchmark.spec import FORMAT, Target
 from benchmark.store import RunStore, write_instances, write_json

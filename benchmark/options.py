@@ -50,7 +50,7 @@ def _convert(what: str, value: Any, hint: Any) -> Any:
                 number = float(value)
             except (TypeError, ValueError):
                 continue
-            if kind is float or number == int(number):
+            if kind is float or number.is_integer():
                 return kind(number)
         if kind is str and isinstance(value, str):
             return value
@@ -58,6 +58,6 @@ def _convert(what: str, value: Any, hint: Any) -> Any:
         if value in choices:
             return value
         if choices:
-            raise ConfigError(f"{what} is {value!r}; choices: {', '.join(map(str, choices))}")
+            raise unknown_name(what, str(value), map(str, choices))
     expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
     raise ConfigError(f"{what} is {value!r}; expected {expected}")

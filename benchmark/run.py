@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmark.balance import check_balance
-from benchmark.environment import environment
 from benchmark.evaluate import evaluate
 from benchmark.inference import InferenceSettings
-from benchmark.precision import resolve
+from benchmark.machine import Machine
+from benchmark.mirrors.run import Mirror
 from benchmark.predict import predict_dataset
+from benchmark.record import write_record
 from benchmark.registry import dataset_class
-from benchmark.spec import FORMAT, RunSpec, Target
-from benchmark.store import RunStore, read_json, write_json
+from benchmark.spec import RunSpec, Target
+from benchmark.store import RunStore, read_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
 from models.base import Task
@@ -26,45 +28,8 @@ from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from pytorch_lightning.loggers import Logger
-
     from datamodules.base import NucleiDataModule
     from models.base import NucleiMethod
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where things are and how much of the machine to use.
-
-    Attributes:
-        data: Folder with one folder per dataset.
-        runs: Folder of all runs.
-        devices: GPUs that train together.
-        workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
-        progress: Show progress bars.
-        compile: Compile networks for inference with torch.compile.
-    """
-
-    data: Path
-    runs: Path
-    devices: int = 1
-    workers: int | None = None
-    progress: bool = True
-    compile: bool = False
-
-    def loaders(self) -> int:
-        """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
-        if self.workers is not None:
-            return self.workers
-        return min(8, max(0, _cores() - 2))
-
-    def decoders(self) -> int:
-        """Return the number of processes that decode."""
-        return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
-
-
-def _cores() -> int:
-    return torch.multiprocessing.cpu_count()
 
 
 def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
@@ -145,8 +110,14 @@ class Result:
     scores: dict[tuple[str, str], dict[str, float]]
 
 
-def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: list[Logger] | None = None) -> Result:
+def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str = "") -> Result:
     """Run a spec and evaluate it on `targets`; whatever is already stored is not computed again.
+
+    Args:
+        spec: The run.
+        targets: What it is evaluated on.
+        machine: Where things are.
+        group: What mirrors list the run under; empty = its method.
 
     Raises:
         ConfigError: If the spec cannot work, found before anything is trained.
@@ -167,17 +138,21 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, loggers: lis
     for each in (data, *(other for other, _ in data.also)):
         _check_pair(method, each)
     check_balance(spec, method)
+    check_crop(spec, method)
     store = RunStore.create(machine.runs, spec)
     if process_rank():  # started by Lightning beside the first process, to train with it and no more
         train_method(spec, store, method, data, machine)
         return Result(store, {})
-    with store.lock():
-        magnification, params = prepare_run(spec, store, method, data, machine, loggers)
+    known = partial(training_magnification, data, spec.split)
+    with store.lock(), Mirror(spec, store, method, data, targets, machine, known, group) as mirror:
+        magnification, params = prepare_run(spec, store, method, data, machine, mirror)
+        mirror.prepared(params)
         trained = _trained_images(spec, data) if method.card.trained else set()
         scores = {}
         for target in targets:
             source = others[target.dataset]
             scores.update(_evaluate(store, method, source, target, params, magnification, machine, spec, trained))
+            mirror.evaluated(source, target, list(params))
     return Result(store, scores)
 
 
@@ -187,10 +162,10 @@ def prepare_run(
     method: NucleiMethod,
     data: NucleiDataModule,
     machine: Machine,
-    loggers: list[Logger] | None = None,
+    mirror: Mirror | None = None,
 ) -> tuple[float | None, dict[str, Params]]:
     """Train and tune, and write the record; return the training magnification and the parameters."""
-    training = train_method(spec, store, method, data, machine, loggers)
+    training = train_method(spec, store, method, data, machine, mirror)
     if torch.cuda.is_available():
         method = method.cuda()
     magnification = training_magnification(data, spec.split)
@@ -206,7 +181,7 @@ def prepare_run(
         progress=machine.progress,
     )
     if not store.record_file.exists():
-        _write_record(spec, store, method, data, training, magnification)
+        write_record(spec, store, method, data, training, magnification)
     return magnification, params
 
 
@@ -216,7 +191,7 @@ def train_method(
     method: NucleiMethod,
     data: NucleiDataModule,
     machine: Machine,
-    loggers: list[Logger] | None = None,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Train a method that learns; return steps, minutes and what else `benchmark.train.train` notes."""
     if not method.card.trained:
@@ -228,7 +203,7 @@ def train_method(
         data,
         workers=machine.loaders(),
         devices=machine.devices,
-        loggers=loggers,
+        mirror=mirror,
         progress=machine.progress,
     )
 
@@ -244,6 +219,23 @@ def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
         for source, split in sources
         for record in source.select(split)
     }
+
+
+def check_crop(spec: RunSpec, method: NucleiMethod) -> None:
+    """Refuse training crops of a size that the network does not take.
+
+    Raises:
+        ConfigError: With the nearest sizes that it takes.
+    """
+    crop, geometry = spec.overrides.crop, method.geometry
+    if crop is None or not method.card.trained or geometry.valid_input(crop) == crop:
+        return
+    larger = geometry.valid_input(crop)
+    near = [size for size in (larger - geometry.multiple, larger) if size >= geometry.minimum]
+    raise ConfigError(
+        f"crop={crop}: {method.card.name} does not take crops of {crop} px. The nearest that it takes: "
+        f"{' or '.join(map(str, near))} px; its recipe has {method.recipe.crop}."
+    )
 
 
 def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
@@ -264,74 +256,6 @@ def training_magnification(data: NucleiDataModule, split: str) -> float | None:
         return data.card.magnification
     known = Counter(data.read_image(record).magnification for record in data.select(split))
     return known.most_common(1)[0][0]
-
-
-def _training_set(spec: RunSpec) -> dict[str, Any]:
-    """Return what the record says of the training images."""
-    also = {"also": [str(target) for target in spec.training_sets[1:]]} if spec.also else {}
-    validate = {"validate": str(spec.validation_set)} if spec.validation_set else {}
-    return {"dataset": spec.dataset, "split": spec.split, **also, **validate}
-
-
-def _fingerprints(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:
-    """Return what the record says of the contents of all images; annotation that is not learnt from is not read."""
-    annotated = method.card.needs != "none"
-    found: dict[str, Any] = {"data": data.fingerprint(spec.split, annotated=annotated)}
-    if data.also:
-        found["also"] = [other.fingerprint(split, annotated=annotated) for other, split in data.also]
-    if data.validation_set is not None:
-        source, split = data.validation_set
-        found["validation"] = source.fingerprint(split)
-    return found
-
-
-def _write_record(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    training: dict[str, Any],
-    magnification: float | None,
-) -> None:
-    machine = environment()
-    write_json(
-        store.record_file,
-        {
-            "format": FORMAT,
-            "run_id": store.run_id,
-            "method": spec.method,
-            "protocol": spec.protocol,
-            "seed": spec.seed,
-            "train": _training_set(spec) if method.card.trained else None,
-            "magnification": magnification,
-            "task": dataclasses.asdict(method.task),
-            "variants": {variant.key: variant.title for variant in method.card.variants},
-            "options": dict(spec.options),
-            "overrides": spec.overrides.given(),
-            "training": {
-                **training,
-                "weights": starting_weights(spec),
-                "hardware": machine["hardware"],
-                "precision": resolve(spec.precision),
-            },
-            "environment": machine,
-            **_fingerprints(spec, method, data),
-            "source": "run",
-            "note": "",
-        },
-    )
-
-
-def starting_weights(spec: RunSpec) -> str:
-    """Return what the networks of a run start from, as its options say; for ImageNet's, where they come from."""
-    from benchmark.options import option_defaults
-    from benchmark.registry import method_class
-
-    kind = method_class(spec.method)
-    known = {**option_defaults(kind), **spec.options}
-    chosen = [str(value) for name, value in known.items() if name == "weights" or name.endswith("_weights")]
-    named = [kind.card.pretrained if value == "imagenet" else value for value in chosen]
-    return " and ".join(dict.fromkeys(name or "none" for name in named)) or kind.card.pretrained or "none"
 
 
 def _evaluate(

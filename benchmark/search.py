@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.spec import Overrides, RunSpec
@@ -21,7 +22,6 @@ from postproc.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     import optuna
 
-    from benchmark.run import Machine
 
 RETRIES = 3
 """How often a trial that was cut off is taken up again before it counts as failed."""
@@ -203,7 +203,7 @@ def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
     spec = plan.run(chosen)
     print(f"trial {_settled(study) + 1}: {_text(chosen)} -> {spec.run_id}", flush=True)
     try:
-        store = execute(spec, [], machine).store
+        store = execute(spec, [], machine, plan.name).store
     except Exception as error:  # one failing trial never stops the search
         study.tell(trial, state=TrialState.FAIL)
         print(f"failed: {error}", flush=True)

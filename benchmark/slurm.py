@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark import signals
 from benchmark.attempt import Job, State, attempt
 from benchmark.slurm_options import SlurmOptions
 from benchmark.store import read_json, write_json
@@ -18,13 +21,31 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 5.0
 
+REQUEUE = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+"""What submitit has SLURM send ahead of the time limit."""
+
 
 class ArrayTask:
     """One run as a task of an array: what submitit calls, and calls again after a preemption or the time limit."""
 
     def __call__(self, text: str) -> bool:
-        """Do the run that `Job.to_json` describes; return whether it is done."""
-        return attempt(Job.from_json(text))
+        """Do the run that `Job.to_json` describes; return whether it is done.
+
+        The time limit (submitit's signal) and SIGUSR1 leave a checkpoint and queue the run again. SIGTERM leaves a
+        checkpoint and ends: it comes from whoever cancels the job, and from a preemption, after which SLURM itself
+        queues the job again where the partition says so.
+
+        Raises:
+            SystemExit: If a signal stops the run.
+        """
+        queue_again = signal.getsignal(REQUEUE)  # submitit's; it would leave in the middle of a step
+        signals.listen(REQUEUE)
+        try:
+            return attempt(Job.from_json(text))
+        except signals.Stopped as stop:
+            if stop.number != signal.SIGTERM and callable(queue_again):
+                queue_again(stop.number, None)  # calls `checkpoint` and ends this process
+            raise SystemExit(stop.status) from None
 
     def checkpoint(self, text: str) -> submitit.helpers.DelayedSubmission:
         """Queue the run again; it goes on from its last checkpoint."""

@@ -45,6 +45,5 @@ class SlurmOptions:
             "slurm_array_parallelism": self.parallel,
             "slurm_signal_delay_s": GRACE_SECONDS,
             "slurm_job_name": "nucbench",
-            "slurm_use_srun": False,
         }
         return {name: value for name, value in given.items() if value is not None}

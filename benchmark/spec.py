@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,8 +65,8 @@ class Overrides:
         if self.balance is not None and self.balance not in BALANCES:
             raise unknown_name("balance", self.balance, BALANCES)
         for name, value in dataclasses.asdict(self).items():
-            if isinstance(value, int | float) and value <= 0:
-                raise ConfigError(f"{name} must be positive, not {value}")
+            if isinstance(value, int | float) and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} must be a positive number, not {value}")
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Overrides:

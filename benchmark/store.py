@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,6 +176,8 @@ class RunStore:
             BusyError: If another process holds it.
         """
         with held(self.path, "working on"):
+            for left in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
             yield
 
 
@@ -205,10 +206,12 @@ def read_instances(path: Path) -> Instances:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the prediction {path}: {error}. Delete it and run again.") from error
-    height, width = (int(v) for v in arrays.pop("shape"))
-    return Instances((height, width), **arrays)
+        height, width = (int(v) for v in arrays.pop("shape"))
+        return Instances((height, width), **arrays)
+    except Exception as error:  # numpy raises anything on damaged files, zlib.error and tokenize.TokenError among it
+        raise DataError(
+            f"cannot read the prediction {path}: {type(error).__name__}: {error}. Delete it and run again."
+        ) from error
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:

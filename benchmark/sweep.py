@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.attempt import Job, State
 from benchmark.commands.common import Executor
 from benchmark.estimate import estimated_minutes
 from benchmark.executors import run_inline, run_local
+from benchmark.machine import Machine
 from benchmark.slurm import run_slurm
 from benchmark.slurm_options import SlurmOptions
 from benchmark.sweep_spec import SweepSpec
-
-if TYPE_CHECKING:  # the module imports torch
-    from benchmark.run import Machine
 
 
 def run_sweep(
@@ -45,7 +42,7 @@ def run_sweep(
     Returns:
         0 if every run is done, 1 otherwise.
     """
-    jobs = [Job(spec, tuple(targets), machine) for spec, targets in SweepSpec.load(file).runs()]
+    jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in SweepSpec.load(file).runs()]
     if dry_run:
         print_plan(jobs)
         return 0

@@ -1,24 +1,25 @@
-"""Train a method: the phases of its recipe, resumable at the end of any epoch."""
+"""Train a method: the phases of its recipe, resumable between any two steps."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
-import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 
+from benchmark import signals
 from benchmark.balance import type_weights, weighs_loss, window_side
+from benchmark.mirrors.training import log_interval, watch
+from benchmark.phase_keeper import AtomicCheckpointIO, PhaseKeeper
 from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
@@ -28,17 +29,17 @@ from datamodules.card import DatasetCard
 from datamodules.labelled import keep_labels
 from datamodules.sample import Sample
 from models.base import NucleiMethod, Task
-from models.recipe import Phase, Recipe
+from models.recipe import Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError
+
+if TYPE_CHECKING:
+    from benchmark.mirrors.run import Mirror
 
 # Lightning's advice on loggers, devices and its own internals, repeated by every run of every user.
 for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # advice to all users of a cluster
-
-SAVE_SECONDS = 60.0
-"""A checkpoint is written at the end of the first epoch after that many seconds since the last one."""
 
 
 def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
@@ -52,7 +53,13 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
     kind = method_class(spec.method)
     options = check_options(kind, spec.options)
     pl.seed_everything(spec.seed, verbose=False)
-    method = kind(task, **options)
+    try:
+        method = kind(task, **options)
+    except NucbenchError:
+        raise
+    except Exception as error:  # of whatever library fails over a value, such as no features at all
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise ConfigError(f"{spec.method} cannot be built with the options {given or '(none)'}: {error}") from error
     return method.to(memory_format=torch.channels_last)
 
 
@@ -64,7 +71,7 @@ def train(
     *,
     workers: int,
     devices: int,
-    loggers: list[Logger] | None = None,
+    mirror: Mirror | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Train all phases that are not done, and leave the weights in `store.weights_file`.
@@ -76,7 +83,7 @@ def train(
         data: The training set.
         workers: Processes that draw training items.
         devices: GPUs (or CPU processes) that train together.
-        loggers: Lightning loggers beside the CSV file in the run directory.
+        mirror: Shows the training elsewhere too.
         progress: Show a progress bar.
 
     Returns:
@@ -95,8 +102,9 @@ def train(
     totals: dict[str, Any] = {"steps": 0, "minutes": 0.0, "epochs": 0}
     for index in range(len(recipe.phases)):
         minutes = None if budget is None else budget * lengths[index] / sum(lengths)
+        loggers, callbacks = mirror.phase(index, totals["steps"]) if mirror else watch(store.path, index)
         result = _train_phase(
-            spec, store, method, data, recipe, index, minutes, workers, devices, loggers or [], progress
+            spec, store, method, data, recipe, index, minutes, workers, devices, loggers, callbacks, progress
         )
         for key in ("steps", "minutes", "epochs"):
             totals[key] += result[key]
@@ -135,6 +143,7 @@ def _train_phase(
     workers: int,
     devices: int,
     loggers: list[Logger],
+    callbacks: list[pl.Callback],
     progress: bool,
 ) -> dict[str, Any]:
     phase = recipe.phases[index]
@@ -185,17 +194,17 @@ def _train_phase(
         precision=resolve(spec.precision),  # type: ignore[arg-type]  # one of PRECISIONS
         max_steps=keeper.total_steps,
         max_epochs=-1,
-        logger=[CSVLogger(str(store.path), name="logs", version=f"phase{index}"), *loggers],
-        callbacks=[keeper],
-        plugins=_cluster(),  # type: ignore[arg-type]  # a list of one of the kinds that Lightning takes
+        logger=loggers,
+        callbacks=[keeper, *callbacks],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
         gradient_clip_val=recipe.gradient_clip,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=log_interval(keeper.total_steps),
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), signals.between_steps():
         # What Lightning tells every user of every run: about workers, loggers, empty loaders and its own internals.
         warnings.filterwarnings("ignore", module="pytorch_lightning.*")
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
@@ -242,144 +251,6 @@ def choose_images(spec: RunSpec, method: NucleiMethod, samples: list[Sample]) ->
             "regions: nucbench list methods --verbose); annotate some, or choose other options"
         )
     return chosen
-
-
-class PhaseKeeper(pl.Callback):
-    """Keeps time, progress, checkpoints and the best weights of one phase.
-
-    Checkpoints are written at the end of epochs, and every epoch reseeds itself, so a run that is killed and started
-    again takes the same steps as one that was not.
-
-    Args:
-        spec: The run.
-        store: Its directory.
-        data: The training set, told which epoch it is.
-        phase: The phase.
-        index: Its number.
-        total_steps: Optimiser steps of the phase.
-        minutes: Time after which the phase ends early; None = never.
-        patience: Epochs without a better validation loss after which the phase ends; None = never.
-        choose: Keep the weights with the least validation loss.
-    """
-
-    def __init__(
-        self,
-        spec: RunSpec,
-        store: RunStore,
-        data: NucleiDataModule,
-        phase: Phase,
-        index: int,
-        total_steps: int,
-        minutes: float | None,
-        patience: int | None,
-        choose: bool,
-    ) -> None:
-        self.total_steps = total_steps
-        self.elapsed = 0.0
-        self.epochs = 0
-        self.steps = 0
-        self.best = math.inf
-        self.best_epoch = -1
-        self.finished = False
-        self._seed = spec.seed + 1_000_003 * index
-        self._store = store
-        self._data = data
-        self._data.epoch = 0
-        self._phase = phase
-        self._limit = None if minutes is None else 60 * minutes
-        self._patience = patience
-        self._choose = choose
-        self._last_tick = self._last_save = time.monotonic()
-        self._checkpoint = store.checkpoints / f"phase{index}.ckpt"
-        self.best_file = store.checkpoints / f"phase{index}-best.pt"
-
-    def resume_from(self) -> Path | None:
-        """Return the checkpoint to go on from, if there is one that can be read."""
-        if not self._checkpoint.exists():
-            return None
-        try:
-            torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise DataError(
-                f"the checkpoint {self._checkpoint} cannot be read ({type(error).__name__}). Delete it to train this "
-                "phase from its beginning."
-            ) from error
-        return self._checkpoint
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
-        names = ("elapsed", "epochs", "steps", "best", "best_epoch", "finished")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
-        self._data.epoch = self.epochs
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._last_tick = self._last_save = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reseed what is random inside the network (dropout)."""
-        torch.manual_seed(self._seed * 7919 + trainer.current_epoch)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Tell the method how much of the phase is done."""
-        share = trainer.global_step / self.total_steps
-        if self._limit is not None:
-            share = max(share, self.elapsed / self._limit)
-        assert isinstance(pl_module, NucleiMethod)
-        pl_module.progress = min(share, 1.0)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count time, stop at the limit, and refuse a loss that is not finite."""
-        now = time.monotonic()
-        self.elapsed += now - self._last_tick
-        self._last_tick = now
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if not torch.isfinite(loss).all():
-            raise NucbenchError(
-                f"the loss became {float(loss)} at step {trainer.global_step} of {self._store.run_id}. The last good "
-                f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
-            )
-        if self._limit is not None and trainer.strategy.reduce_boolean_decision(self.elapsed >= self._limit, all=False):
-            trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose, stop early, save."""
-        if trainer.global_step == self.steps:
-            return  # Lightning ends the epoch again whose end a resumed run goes on from
-        self.steps = trainer.global_step
-        self.epochs += 1
-        self._data.epoch = self.epochs
-        if self._choose:
-            self._validate(trainer, pl_module)
-        self.finished = trainer.global_step >= self.total_steps or trainer.should_stop
-        if self.finished or time.monotonic() - self._last_save >= SAVE_SECONDS:
-            partial = self._checkpoint.with_suffix(".part")
-            self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(partial)
-            if trainer.is_global_zero:
-                partial.replace(self._checkpoint)
-            self._last_save = time.monotonic()
-
-    def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if "val/loss" not in trainer.callback_metrics:
-            return  # training stopped inside its first epoch: nothing to choose from, the last weights are kept
-        value = trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean")
-        if float(value) < self.best:
-            self.best, self.best_epoch = float(value), trainer.current_epoch
-            if trainer.is_global_zero:
-                with atomic(self.best_file) as file:
-                    torch.save(module.state_dict(), file)
-        elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
-            trainer.should_stop = True
 
 
 def process_rank() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+
+os.environ.setdefault("WANDB_MODE", "disabled")  # offline is the default of `nucbench run`; its own tests ask for it
 
 
 def _folder(variable: str) -> Path:
@@ -61,3 +65,60 @@ def write_slide() -> Callable[..., None]:
                     file.write(thumbnail, description=f"{text} thumbnail", **kinds)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def read_wandb() -> Callable[[Path], dict[str, Any]]:
+    """Reads the folder of an offline W&B run back, as ``wandb sync`` does."""
+
+    def read(folder: Path) -> dict[str, Any]:
+        (path,) = folder.glob("*.wandb")
+        found: dict[str, Any] = {"config": {}, "summary": {}, "history": [], "artifacts": [], "folder": folder}
+        for record in _wandb_records(path.read_bytes()):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                found["run"] = record.run
+                found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            elif kind == "config":
+                for item in record.config.update:
+                    _put(found["config"], item)
+            elif kind == "summary":
+                for item in record.summary.update:
+                    _put(found["summary"], item)
+            elif kind == "history":
+                found["history"].append({})
+                for item in record.history.item:
+                    found["history"][-1]["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+            elif kind == "artifact":
+                found["artifacts"].append(record.artifact)
+            elif kind == "exit":
+                found["exit"] = record.exit.exit_code
+        return found
+
+    return read
+
+
+def _put(target: dict[str, Any], item: Any) -> None:
+    keys = list(item.nested_key) or [item.key]
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+    target[keys[-1]] = json.loads(item.value_json)
+
+
+def _wandb_records(data: bytes) -> Iterator[Any]:
+    """Yield the records of a .wandb file: LevelDB's log format behind 7 bytes that name the kind of file."""
+    from wandb.proto import wandb_internal_pb2
+
+    place, block, parts = 7, 32768, b""
+    while place + 7 <= len(data):
+        if block - place % block < 7:  # no header fits into the rest of the block
+            place += block - place % block
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record

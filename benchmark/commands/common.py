@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,14 @@ Protocol = Literal["strict", "paper"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Executor = Literal["inline", "local", "slurm"]
 Mirror = Literal["off", "offline", "online"]
+
+
+def mirrored(wandb: Mirror | None) -> Mirror:
+    """Return how a run is mirrored to W&B: as asked for, else as WANDB_MODE says, else offline."""
+    if wandb is not None:
+        return wandb
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    return "online" if mode == "online" else "off" if mode == "disabled" else "offline"
 
 
 def filled(path: Path | None) -> Path:

@@ -96,7 +96,7 @@ def evaluate(
     """
     from benchmark.console import print_result
     from benchmark.foreign import evaluate_foreign
-    from benchmark.run import Machine
+    from benchmark.machine import Machine
 
     machine = Machine(filled(data), filled(runs), progress=progress)
     print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))

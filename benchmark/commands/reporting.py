@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.commands.common import filled
+from benchmark.commands.common import Mirror, filled
 
 
 def leaderboard(
@@ -14,6 +14,7 @@ def leaderboard(
     runs: Path | None = None,
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("leaderboards/tables"),
+    wandb: Mirror = "off",
 ) -> None:
     """Rebuild the tables from stored scores, our figures beside the published ones, as CSV and Markdown.
 
@@ -24,12 +25,17 @@ def leaderboard(
         runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
         store: Folder of published scores (`nucbench publish`).
         out: Folder to write.
+        wandb: Log the tables to Weights & Biases too, as an artifact and to look at; what is to be uploaded later lies
+            in the folder leaderboard of the runs folder.
     """
+    from benchmark.mirrors.tables import show_tables
     from leaderboards.build import build_tables
 
     roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
-    for path in build_tables(tables or (), roots, out):
+    files = build_tables(tables or (), roots, out)
+    for path in files:
         print(path)
+    show_tables(files, wandb, filled(runs) / "leaderboard")
 
 
 def plot(
@@ -56,6 +62,30 @@ def plot(
 
     roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
     print_plots(plots or [], roots, filled(runs), filled(data), out)
+
+
+def report(
+    *,
+    data: Path | None = None,
+    runs: Path | None = None,
+    store: Path = Path("leaderboards/scores"),
+    out: Path = Path("report"),
+) -> None:
+    """Make a folder of HTML pages from stored results: tables, runs, scores of each image, plots, overlays.
+
+    Nothing is trained. The folder needs nothing outside itself and can be sent to others. Overlays show nuclei: they
+    need the predictions of the runs and the datasets; what is missing is said.
+
+    Args:
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        store: Folder of published scores (`nucbench publish`).
+        out: Folder to write; an older report in it is replaced, anything else is not.
+    """
+    from leaderboards.report.build import print_report
+
+    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    print_report(roots, filled(runs), filled(data), out)
 
 
 def publish(

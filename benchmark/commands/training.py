@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.commands.common import Executor, Mirror, Precision, Protocol, filled
+from benchmark.commands.common import Executor, Mirror, Precision, Protocol, filled, mirrored
 from benchmark.slurm_options import SlurmOptions
 
 
@@ -35,7 +35,8 @@ def run(
     devices: int = 1,
     workers: int | None = None,
     compile: bool = False,
-    wandb: Mirror = "off",
+    wandb: Mirror | None = None,
+    tensorboard: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
     progress: bool = True,
@@ -76,14 +77,16 @@ def run(
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
         compile: Compile the network for inference with torch.compile; pays for many images of one size.
-        wandb: Mirror the run to Weights & Biases.
+        wandb: Mirror the run to Weights & Biases: offline writes files into its directory, which `wandb sync` uploads
+            later; the run directory stays the store. Default: WANDB_MODE, else offline.
+        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of the run directory.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
     from benchmark.console import print_result
-    from benchmark.mirror import loggers
-    from benchmark.run import Machine, execute
+    from benchmark.machine import Machine
+    from benchmark.run import execute
     from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(
@@ -92,9 +95,10 @@ def run(
     further = tuple(also or ())
     spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)
     targets = [Target.parse(text) for text in evaluate or [dataset]]
-    machine = Machine(filled(data), filled(runs), devices, workers, progress, compile)
-    with loggers(wandb, spec, machine.runs) as mirrors:
-        print_result(execute(spec, targets, machine, mirrors))
+    machine = Machine(
+        filled(data), filled(runs), devices, workers, progress, compile, mirrored(wandb), tensorboard=tensorboard
+    )
+    print_result(execute(spec, targets, machine))
 
 
 def sweep(
@@ -105,6 +109,8 @@ def sweep(
     slurm: SlurmOptions | None = None,
     retry_failed: bool = False,
     dry_run: bool = False,
+    wandb: Mirror | None = None,
+    tensorboard: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
     progress: bool = True,
@@ -123,14 +129,16 @@ def sweep(
         slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
         retry_failed: Do runs again that have failed; without it they are only named.
         dry_run: Only print the runs, which of them are done, and how long the others may take.
+        wandb: Mirror each run to Weights & Biases, in one group; see `nucbench run`. Default: WANDB_MODE, else offline.
+        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of each run directory.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.run import Machine
+    from benchmark.machine import Machine
     from benchmark.sweep import run_sweep
 
-    machine = Machine(filled(data), filled(runs), progress=progress)
+    machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
     return run_sweep(
         file,
         machine,
@@ -146,6 +154,8 @@ def search(
     file: Path,
     *,
     dry_run: bool = False,
+    wandb: Mirror | None = None,
+    tensorboard: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
     progress: bool = True,
@@ -159,11 +169,14 @@ def search(
     Args:
         file: Search file.
         dry_run: Only print what would be searched.
+        wandb: Mirror each run to Weights & Biases, in one group; see `nucbench run`. Default: WANDB_MODE, else offline.
+        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of each run directory.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.run import Machine
+    from benchmark.machine import Machine
     from benchmark.search import run_search
 
-    return run_search(file, Machine(filled(data), filled(runs), progress=progress), dry_run=dry_run)
+    machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
+    return run_search(file, machine, dry_run=dry_run)

@@ -11,7 +11,8 @@ import pytest
 
 from benchmark.decoding import decode_to_files
 from benchmark.evaluate import evaluate
-from benchmark.run import Machine, execute
+from benchmark.machine import Machine
+from benchmark.run import execute
 from benchmark.scaling import rescale
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.store import RunStore, read_instances

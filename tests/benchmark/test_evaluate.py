@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.run import Machine, execute
+from benchmark.machine import Machine
+from benchmark.run import execute
 from benchmark.spec import Overrides, RunSpec, Target
 from datamodules.ki67 import Ki67
 

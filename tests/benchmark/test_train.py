@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark.record import starting_weights
 from benchmark.registry import method_class
-from benchmark.run import starting_weights
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train

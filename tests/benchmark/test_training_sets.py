@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.run import Machine, execute, open_training
+from benchmark.machine import Machine
+from benchmark.run import execute, open_training
 from benchmark.spec import Overrides, RunSpec, Target
 from datamodules.kumar import Kumar
 from datamodules.synthetic_sets import Synthetic

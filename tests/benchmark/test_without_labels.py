@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import models.self_supervised as module
-from benchmark.run import Machine, execute, open_training
+from benchmark.machine import Machine
+from benchmark.run import execute, open_training
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.store import RunStore
 from benchmark.sweep_spec import SweepSpec

@@ -39,7 +39,7 @@ def nucbench(*arguments: str | Path, folder: Path, status: int = 0) -> subproces
 
 def environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("NUCBENCH_")}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "WANDB_MODE": "offline"}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: 
     nucbench(*command, folder=tmp_path)
     (whole,) = (tmp_path / "runs/dist/synthetic").iterdir()
     killed = tmp_path / "killed"
-    code = f"import benchmark.train as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; c.main({[*command]!r})"
+    code = f"import benchmark.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; c.main({[*command]!r})"
     killed.mkdir()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=killed, env=environment())
     checkpoint = killed / whole.relative_to(tmp_path) / "checkpoints/phase0.ckpt"
@@ -238,27 +238,6 @@ def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:
             status=2,
         )
     assert "another process is working on" in done.stderr
-
-
-def test_wandb_mirror_is_offline_and_changes_nothing(place: Path, tmp_path: Path) -> None:
-    nucbench(
-        "run",
-        "dist",
-        "synthetic",
-        "--steps",
-        "3",
-        "--seed",
-        "9",
-        "--wandb",
-        "offline",
-        *TRAIN,
-        "--data",
-        place / "data",
-        folder=tmp_path,
-    )
-    (folder,) = (tmp_path / "runs/dist/synthetic").iterdir()
-    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
-    assert (folder / "evaluations/synthetic.test/dist/scores.csv").exists()
 
 
 def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:

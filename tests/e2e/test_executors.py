@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from benchmark.attempt import Job, State
 from benchmark.executors import environment, finish, run_local, start
-from benchmark.run import Machine
+from benchmark.machine import Machine
 from benchmark.slurm import queue
 from benchmark.sweep_spec import SweepSpec
 from datamodules.synthetic_sets import Synthetic
@@ -129,18 +130,30 @@ def _cluster() -> bool:
 @pytest.mark.slurm
 @pytest.mark.skipif(not _cluster(), reason="no SLURM answers here")
 def test_a_sweep_on_a_cluster_ends_complete_after_a_cancelled_job(place: Path) -> None:
-    jobs = jobs_of(place, GOOD + "seeds: [0, 1, 2]\n")
+    jobs = jobs_of(place, GOOD.replace("steps: 2,", "steps: 600,") + "seeds: [0, 1, 2]\n")
     assert len(jobs) == 6
-    options = ("--executor", "slurm", "--slurm.minutes", "10", "--slurm.cpus", "1")
-    text = sweep(place, *options, "--slurm.wait", "false", status=1)
+    text = sweep(place, *SLURM, "--slurm.wait", "false", status=1)
     assert text.count("submitted as") == 6
-    submitted = sorted(queue())
-    victim = next(name for name in submitted if name.endswith("_5"))
-    subprocess.run(["scancel", victim], check=True)
-    text = sweep(place, *options, status=1)
-    assert "submitted as" not in text or victim.split("_")[0] not in text.split("submitted as")[1]
-    wait_until(lambda: not queue())
+    cancelled, requeued = jobs[:2]
+    for job, how in ((cancelled, ()), (requeued, ("--signal=USR2",))):  # the two run beside each other, on two cores
+        wait_until((job.folder / "logs/phase0").is_dir)
+        subprocess.run(["scancel", *how, ticket(job)], check=False)  # it sends again, to a job that has left already
+    for job in (cancelled, requeued):
+        wait_until((job.folder / "checkpoints/phase0.ckpt").exists)
+    assert ticket(requeued) in queue(), "what submitit sends ahead of the time limit queues the run again"
+    wait_until(lambda: ticket(cancelled) not in queue())
+    assert cancelled.state is State.TO_DO
 
-    text = sweep(place, *options)
+    text = sweep(place, *SLURM)
+    assert text.count("submitted as") == 1, "the other five are in the queue, or done"
     assert "6 of 6 runs done" in text
     assert all(job.state is State.DONE for job in jobs)
+    for job in (cancelled, requeued):
+        assert json.loads((job.folder / "checkpoints/done.json").read_text())["steps"] == 600
+
+
+SLURM = ("--executor", "slurm", "--slurm.minutes", "10", "--slurm.cpus", "1")
+
+
+def ticket(job: Job) -> str:
+    return str(json.loads((job.folder / "slurm.json").read_text())["job"])

@@ -13,7 +13,8 @@ from datamodules.synthetic_sets import Synthetic
 SCRIPT = """
 import sys
 from pathlib import Path
-from benchmark.run import Machine, open_dataset, train_method
+from benchmark.machine import Machine
+from benchmark.run import open_dataset, train_method
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of

@@ -1,0 +1,49 @@
+"""Errors of the machine, in words: a full disk, no memory left, a file that must not be opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "defaultcpuallocator",
+    "std::bad_alloc",
+)
+
+
+def in_words(error: BaseException) -> str | None:
+    """Return what a person can do about an error of the machine; None for errors of any other kind.
+
+    Args:
+        error: What was raised.
+    """
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" of {os.fspath(error.filename)}" if isinstance(error.filename, str | os.PathLike) else ""
+        return f"the disk{where} is full ({error.strerror}). What was complete is kept: free some space and go on."
+    if _is_lack_of_memory(error):
+        return (
+            f"memory ran out: {_first_line(error)}. Take a smaller --batch-size or --crop, fewer --workers, or a "
+            "machine with more memory; what was complete is kept."
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _NO_MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+__all__ = ["in_words"]

@@ -1,0 +1,62 @@
+"""`Machine`: where things are, and how much of this machine a run uses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from postproc.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where things are and how much of the machine to use.
+
+    Attributes:
+        data: Folder with one folder per dataset.
+        runs: Folder of all runs.
+        devices: GPUs that train together.
+        workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
+        progress: Show progress bars.
+        compile: Compile networks for inference with torch.compile.
+        wandb: Mirror runs to Weights & Biases: ``off``, ``offline`` or ``online``.
+        tensorboard: Write event files for TensorBoard.
+    """
+
+    data: Path
+    runs: Path
+    devices: int = 1
+    workers: int | None = None
+    progress: bool = True
+    compile: bool = False
+    wandb: str = "off"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the counts.
+
+        Raises:
+            ConfigError: If one is impossible.
+        """
+        if self.devices < 1:
+            raise ConfigError(f"devices must be 1 or more, not {self.devices}")
+        if self.workers is not None and self.workers < 0:
+            raise ConfigError(f"workers must be 0 or more, not {self.workers}")
+
+    def loaders(self) -> int:
+        """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
+        if self.workers is not None:
+            return self.workers
+        return min(8, max(0, _cores() - 2))
+
+    def decoders(self) -> int:
+        """Return the number of processes that decode."""
+        return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+__all__ = ["Machine"]

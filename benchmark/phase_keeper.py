@@ -1,0 +1,201 @@
+"""`PhaseKeeper`: time, progress, checkpoints and the best weights of one phase of a training."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+
+from benchmark import signals
+from benchmark.spec import RunSpec
+from benchmark.store import RunStore, atomic
+from datamodules.base import NucleiDataModule
+from models.base import NucleiMethod
+from models.recipe import Phase
+from postproc.errors import DataError, NucbenchError
+
+SAVE_SECONDS = 60.0
+"""A checkpoint is written after the first step that ends so many seconds after the last one."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their place and moves them there: one that exists is whole, also on a full disk."""
+
+    def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint in one step."""
+        with atomic(Path(path)) as file:
+            torch.save(dict(checkpoint), file)
+
+
+class PhaseKeeper(pl.Callback):
+    """Keeps time, progress, checkpoints and the best weights of one phase.
+
+    Checkpoints are written between steps: at the end of the phase, when `SAVE_SECONDS` have gone by, and when the
+    process is asked to stop. Every step seeds itself, so a run that is stopped or killed and started again takes the
+    same steps as one that was not.
+
+    Args:
+        spec: The run.
+        store: Its directory.
+        data: The training set, told which epoch it is.
+        phase: The phase.
+        index: Its number.
+        total_steps: Optimiser steps of the phase.
+        minutes: Time after which the phase ends early; None = never.
+        patience: Epochs without a better validation loss after which the phase ends; None = never.
+        choose: Keep the weights with the least validation loss.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        store: RunStore,
+        data: NucleiDataModule,
+        phase: Phase,
+        index: int,
+        total_steps: int,
+        minutes: float | None,
+        patience: int | None,
+        choose: bool,
+    ) -> None:
+        self.total_steps = total_steps
+        self.elapsed = 0.0
+        self.epochs = 0
+        self.batches = 0
+        self.steps = 0
+        self.best = math.inf
+        self.best_epoch = -1
+        self.finished = False
+        self._seed = spec.seed + 1_000_003 * index
+        self._store = store
+        self._data = data
+        self._data.epoch = self._data.batches = 0
+        self._phase = phase
+        self._limit = None if minutes is None else 60 * minutes
+        self._patience = patience
+        self._choose = choose
+        self._last_tick = self._last_save = time.monotonic()
+        self._checkpoint = store.checkpoints / f"phase{index}.ckpt"
+        self.best_file = store.checkpoints / f"phase{index}-best.pt"
+
+    def resume_from(self) -> Path | None:
+        """Return the checkpoint to go on from, if there is one.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        if not self._checkpoint.exists():
+            return None
+        try:
+            torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise DataError(
+                f"the checkpoint {self._checkpoint} cannot be read ({type(error).__name__}). Delete it to train this "
+                "phase from its beginning."
+            ) from error
+        return self._checkpoint
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        names = ("elapsed", "epochs", "batches", "steps", "best", "best_epoch", "finished")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+        self._data.epoch, self._data.batches = self.epochs, self.batches
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        signals.listen_again()  # Lightning has just taken over SIGTERM, and would leave in the middle of things
+        self._last_tick = self._last_save = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed what is random inside the network (dropout), and tell the method how much of the phase is done."""
+        key = np.random.SeedSequence((self._seed, self.epochs, batch_idx, trainer.global_rank))
+        torch.manual_seed(int(key.generate_state(1)[0]))
+        share = trainer.global_step / self.total_steps
+        if self._limit is not None:
+            share = max(share, self.elapsed / self._limit)
+        assert isinstance(pl_module, NucleiMethod)
+        pl_module.progress = min(share, 1.0)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count time, stop at the limit, refuse a loss that is not finite, save, and stop if a signal asks for it."""
+        now = time.monotonic()
+        self.elapsed += now - self._last_tick
+        self._last_tick = now
+        self.batches = batch_idx + 1
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if not torch.isfinite(loss).all():
+            raise NucbenchError(
+                f"the loss became {float(loss)} at step {trainer.global_step} of {self._store.run_id}. The last good "
+                f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
+            )
+        if self._limit is not None and _any(trainer, self.elapsed >= self._limit):
+            trainer.should_stop = True
+        last = trainer.is_last_batch or trainer.should_stop or trainer.global_step >= self.total_steps
+        if not last:  # the end of an epoch comes next, and saves if need be
+            self._pause(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop if a signal asks for it; the checkpoint is that of the last step that wrote one."""
+        self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose, stop early, save."""
+        if trainer.global_step == self.steps:
+            return  # Lightning ends the epoch again whose end a resumed run goes on from
+        self.steps = trainer.global_step
+        self.epochs += 1
+        self.batches = 0
+        self._data.epoch, self._data.batches = self.epochs, 0
+        if self._choose:
+            self._validate(trainer, pl_module)
+        self.finished = trainer.global_step >= self.total_steps or trainer.should_stop
+        self._pause(trainer)
+
+    def _pause(self, trainer: pl.Trainer) -> None:
+        """Save where it is time to, and leave where a signal asks for it."""
+        due = self.finished or signals.asked() is not None or time.monotonic() - self._last_save >= SAVE_SECONDS
+        if _any(trainer, due):
+            trainer.save_checkpoint(self._checkpoint)
+            self._last_save = time.monotonic()
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        if _any(trainer, signals.asked() is not None):
+            raise signals.Stopped(signals.asked() or signal.SIGTERM)  # or the signal of another process
+
+    def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if "val/loss" not in trainer.callback_metrics:
+            return  # training stopped inside its first epoch: nothing to choose from, the last weights are kept
+        value = trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean")
+        if float(value) < self.best:
+            self.best, self.best_epoch = float(value), trainer.current_epoch
+            if trainer.is_global_zero:
+                with atomic(self.best_file) as file:
+                    torch.save(module.state_dict(), file)
+        elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
+            trainer.should_stop = True
+
+
+def _any(trainer: pl.Trainer, wish: bool) -> bool:
+    """Tell whether one of the processes that train together wishes something: all of them then do it at one step."""
+    return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
+
+
+__all__ = ["SAVE_SECONDS", "AtomicCheckpointIO", "PhaseKeeper"]
