@@ -13,6 +13,7 @@ from benchmark.machine import Machine
 from benchmark.slurm import run_slurm
 from benchmark.slurm_options import SlurmOptions
 from benchmark.sweep_spec import SweepSpec
+from postproc.errors import ConfigError
 
 
 def run_sweep(
@@ -42,6 +43,8 @@ def run_sweep(
     Returns:
         0 if every run is done, 1 otherwise.
     """
+    if processes is not None and processes < 1:
+        raise ConfigError(f"--processes must be 1 or more, not {processes}")
     jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in SweepSpec.load(file).runs()]
     if dry_run:
         print_plan(jobs)
