@@ -23,6 +23,7 @@ from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, read_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
+from datamodules.augment import build_policy
 from models.base import Task
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
@@ -138,7 +139,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
     for each in (data, *(other for other, _ in data.also)):
         _check_pair(method, each)
     check_balance(spec, method)
-    check_crop(spec, method)
+    check_recipe(spec, method)
     store = RunStore.create(machine.runs, spec)
     if process_rank():  # started by Lightning beside the first process, to train with it and no more
         train_method(spec, store, method, data, machine)
@@ -221,12 +222,14 @@ def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
     }
 
 
-def check_crop(spec: RunSpec, method: NucleiMethod) -> None:
-    """Refuse training crops of a size that the network does not take.
+def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
+    """Refuse settings of the training that cannot work, before anything is stored.
 
     Raises:
-        ConfigError: With the nearest sizes that it takes.
+        ConfigError: If a name is unknown, or the network does not take crops of that size; with the nearest.
     """
+    recipe = spec.overrides.applied_to(method.recipe)
+    build_policy(recipe.augment)
     crop, geometry = spec.overrides.crop, method.geometry
     if crop is None or not method.card.trained or geometry.valid_input(crop) == crop:
         return

@@ -1,9 +1,11 @@
-"""What the command line can ask SLURM for; imports nothing, so that ``--help`` stays quick."""
+"""What the command line can ask SLURM for; imports nothing heavy, so that ``--help`` stays quick."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from postproc.errors import ConfigError
 
 GRACE_SECONDS = 90
 """Time between the signal that a job is about to end and its end: enough to write a checkpoint."""
@@ -32,6 +34,17 @@ class SlurmOptions:
     memory: float | None = None
     parallel: int | None = None
     wait: bool = True
+
+    def check(self) -> None:
+        """Check the counts: SLURM takes 0 for no limit, or for everything.
+
+        Raises:
+            ConfigError: If one is impossible.
+        """
+        for name, least in (("minutes", 1), ("gpus", 0), ("cpus", 1), ("memory", 0.1), ("parallel", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--slurm.{name} must be {least} or more, not {value}")
 
     def parameters(self) -> dict[str, Any]:
         """Return them as submitit names them."""

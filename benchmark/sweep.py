@@ -45,6 +45,8 @@ def run_sweep(
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes must be 1 or more, not {processes}")
+    if slurm is not None:
+        slurm.check()
     jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in SweepSpec.load(file).runs()]
     if dry_run:
         print_plan(jobs)

@@ -1,0 +1,119 @@
+"""Wrong command lines: one or two lines that name the argument, its value, the choices and the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import cli
+from benchmark.machine import Machine
+from benchmark.options import option_defaults
+from benchmark.registry import METHODS, method_class
+from benchmark.run import check_recipe
+from benchmark.spec import Overrides, RunSpec
+from benchmark.usage import explain
+from datamodules.synthetic_sets import Synthetic
+from models.base import Task
+from postproc.errors import ConfigError
+
+WRONG = [
+    ("", "a command is missing. Choices: run, "),
+    ("rnu unet kumar", "unknown command 'rnu'. Did you mean run?"),
+    ("run", "nucbench run needs METHOD and DATASET"),
+    ("run unet", "nucbench run needs DATASET"),
+    ("run unett synthetic", "unknown method 'unett'. Did you mean 'unet'?"),
+    ("run unet synthetik", "unknown dataset 'synthetik'. Did you mean 'synthetic'?"),
+    ("run unet synthetic extra", "nucbench run does not take 'extra'"),
+    ("run unet synthetic --stepz 3", "no option --stepz. Did you mean --steps?"),
+    ("run unet synthetic --opt 3", "no option --opt. Did you mean --options?"),
+    ("run unet synthetic --steps", "--steps needs a value"),
+    ("run unet synthetic --steps 1.5", "--steps is '1.5'; give a whole number"),
+    ("run unet synthetic --steps 0", "steps must be a positive number, not 0"),
+    ("run unet synthetic --lr fast", "--lr is 'fast'; give a number"),
+    ("run unet synthetic --lr 1e400", "lr must be a positive number, not inf"),
+    ("run unet synthetic --compile=7", "--compile is a switch and takes no value, not '7'"),
+    ("run unet synthetic --protocol strikt", "--protocol is 'strikt'. Did you mean strict? Choices: strict, paper."),
+    ("run unet synthetic --schedule cos", "--schedule is 'cos'. Did you mean cosine? Choices: constant, cosine."),
+    ("run unet synthetic --augment fliips", "unknown augmentation policy 'fliips'. Did you mean 'flips'?"),
+    ("run unet synthetic --options nonsense", "--options is 'nonsense'; give NAME VALUE pairs"),
+    ("run unet synthetic --options.featurs 4", "unknown option of unet 'featurs'. Did you mean 'features'?"),
+    ("run unet synthetic --options.features four", "option 'features' of unet is 'four'; expected int"),
+    ("run unet synthetic --options.features inf", "option 'features' of unet is 'inf'; expected int"),
+    ("run unet synthetic --options.features -4", "unet cannot be built with the options features=-4"),
+    ("run hovernet synthetic --options.mode fastt", "'fastt'. Did you mean 'fast'? Choices: fast, original."),
+    ("run unet synthetic --crop 30", "crop=30: unet does not take crops of 30 px. The nearest that it takes: 188 px"),
+    ("run unet synthetic --crop 250", "The nearest that it takes: 236 or 252 px; its recipe has 268."),
+    ("run unet synthetic --devices 99", "99 devices asked for, but this machine has "),
+    ("run unet synthetic --devices 0", "devices must be 1 or more, not 0"),
+    ("run unet synthetic --workers -1", "workers must be 0 or more, not -1"),
+    ("run unet synthetic --evaluate synthetic.tst", "synthetic has no split 'tst'. Choices: "),
+    ("run unet synthetic --steps 3 --epochs 4", "give either epochs or steps, not both"),
+    ("leaderboard segmentatoin", "unknown table 'segmentatoin'. Did you mean 'segmentation'?"),
+    ("plot boxs", "unknown plot 'boxs'. Did you mean 'boxes'?"),
+    ("list methodz", "WHAT is 'methodz'. Did you mean methods?"),
+    ("speed nomethod", "unknown method 'nomethod'"),
+    ("sweep nofile.yaml", "no sweep file nofile.yaml. Sweeps of nucbench: "),
+    ("sweep demo.yaml --executor slrm", "--executor is 'slrm'. Did you mean slurm? Choices: inline, local, slurm."),
+    ("sweep demo.yaml --executor local --processes 0", "--processes must be 1 or more, not 0"),
+    ("sweep demo.yaml --slurm.partiton gpu", "no option --slurm.partiton. Did you mean --slurm.partition?"),
+    ("sweep demo.yaml --executor slurm --slurm.minutes 0", "--slurm.minutes must be 1 or more, not 0"),
+    ("sweep demo.yaml --slurm.minutes long", "--slurm.minutes is 'long'; give a whole number"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    Synthetic.write_synthetic(folder / "data/synthetic", size=64)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize(("line", "expected"), WRONG, ids=[line or "nothing" for line, _ in WRONG])
+def test_wrong_command_lines(
+    line: str, expected: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("NUCBENCH_DATA", raising=False)
+    monkeypatch.delenv("NUCBENCH_RUNS", raising=False)
+    assert cli.main(line.split()) == 2
+    errors = capsys.readouterr().err
+    assert expected in errors
+    assert errors.startswith("nucbench: error: ")
+    assert len(errors.strip().splitlines()) <= 2
+    assert "Traceback" not in errors
+    assert not (place / "runs").exists(), "nothing is begun"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_misspelt_option_is_put_right(command: str) -> None:
+    flags = cli._flags()
+    for flag in flags[command]:
+        wrong = flag + flag[-1]
+        text = explain(f"unrecognized arguments: {wrong} 1", [command, wrong, "1"], flags)
+        assert text == f"nucbench {command} has no option {wrong}. Did you mean {flag}? See nucbench {command} --help."
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--debug", "run", "unett", "kumar"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if method_class(name).card.trained])
+def test_every_recipe_has_a_crop_that_the_network_takes(name: str) -> None:
+    kind = method_class(name)
+    known = option_defaults(kind)
+    options = {key: "none" for key in known if key == "weights" or key.endswith("_weights")}
+    options |= {key: 8 for key in ("features", "width", "hidden") if isinstance(known.get(key), int)}
+    types = ("a", "b", "c") if kind.card.needs == "points" else ()
+    method = kind(Task(types, 0.25), **options)
+    check_recipe(RunSpec(name, "kumar", overrides=Overrides(crop=method.recipe.crop)), method)
+    if method.geometry.multiple > 1:
+        with pytest.raises(ConfigError, match="does not take crops"):
+            check_recipe(RunSpec(name, "kumar", overrides=Overrides(crop=method.recipe.crop + 1)), method)
+
+
+def test_counts_of_a_machine_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers must be 0 or more"):
+        Machine(tmp_path, tmp_path, workers=-1)
