@@ -45,7 +45,7 @@ def test_wrong_names_come_with_the_nearest_one(arguments: tuple[str, ...], expec
 def test_unknown_keys_are_named() -> None:
     with pytest.raises(ConfigError, match=r"'stepps'.*'steps'"):
         RunSpec.from_dict({"method": "dist", "dataset": "kumar", "overrides": {"stepps": 1}})
-    with pytest.raises(ConfigError, match="lr must be positive"):
+    with pytest.raises(ConfigError, match="lr must be a positive number"):
         Overrides(lr=-1.0)
 
 
@@ -64,7 +64,7 @@ def test_options_are_checked_and_converted() -> None:
         check_options(DIST, {"featurs": 16})
     with pytest.raises(ConfigError, match="expected int"):
         check_options(DIST, {"features": "many"})
-    with pytest.raises(ConfigError, match="choices: original, fast"):
+    with pytest.raises(ConfigError, match="Choices: fast, original"):
         check_options(HoVerNet, {"mode": "slow"})
 
 

@@ -73,7 +73,7 @@ def test_folds_leave_out_every_patient_once(tmp_path: Path) -> None:
 
 
 def test_a_search_checks_the_values_of_its_space() -> None:
-    with pytest.raises(ConfigError, match="lr must be positive"):
+    with pytest.raises(ConfigError, match="lr must be a positive number"):
         SearchSpec("dist", "kumar", {"lr": [-1.0]}).run({"lr": -1.0})
     with pytest.raises(ConfigError, match="expected a list"):
         SearchSpec("dist", "kumar", {"lr": 0.1})
