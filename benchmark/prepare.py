@@ -113,7 +113,8 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
     if (folder / SYNTHETIC_MARKER).exists():
-        print(f"  These images are synthetic, not {card.title}.")
+        if not card.name.startswith("synthetic"):
+            print(f"  These images are synthetic, not {card.title}.")
     elif card.nuclei is not None and nuclei != card.nuclei:
         print(
             f"  The card states {card.nuclei} nuclei; versions in circulation differ, and each run stores what it saw."
