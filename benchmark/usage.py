@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+
+from postproc.errors import nearest
 
 KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "dict": "NAME VALUE pairs"}
 """Type -> what the user is to give."""
@@ -88,7 +89,7 @@ def _wrong_value(message: str, command: str, flags: Mapping[str, Iterable[str]])
 def _near(name: str, choices: Iterable[str]) -> str:
     known = list(choices)
     near = [choice for choice in known if choice.startswith(name)]
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = near or nearest(name, known)
     return f" Did you mean {near[0]}?" if near else ""
 
 

@@ -22,6 +22,11 @@ class DataError(NucbenchError):
     """A file or folder that is missing, unreadable or inconsistent."""
 
 
+def nearest(name: str, choices: Iterable[str]) -> list[str]:
+    """Return the choice that is most like a name, alone in a list; none if all are too different."""
+    return difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
     """Build the error for a name that is in no registry, with the nearest one.
 
@@ -31,6 +36,6 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
         choices: The names that exist.
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    near = nearest(name.lower(), known)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return ConfigError(f"unknown {kind} {name!r}.{hint} Choices: {', '.join(known)}.")

@@ -31,7 +31,7 @@ def leaderboard(
     from benchmark.mirrors.tables import show_tables
     from leaderboards.build import build_tables
 
-    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    roots = _stored(store, filled(runs))
     files = build_tables(tables or (), roots, out)
     for path in files:
         print(path)
@@ -60,7 +60,7 @@ def plot(
     """
     from leaderboards.plot import print_plots
 
-    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    roots = _stored(store, filled(runs))
     print_plots(plots or [], roots, filled(runs), filled(data), out)
 
 
@@ -84,7 +84,7 @@ def report(
     """
     from leaderboards.report.build import print_report
 
-    roots = [folder for folder in (store, filled(runs)) if folder.is_dir()]
+    roots = _stored(store, filled(runs))
     print_report(roots, filled(runs), filled(data), out)
 
 
@@ -123,3 +123,8 @@ def list_(
     from benchmark.listing import print_list
 
     print_list(what, verbose=verbose, data=filled(data), runs=filled(runs))
+
+
+def _stored(*folders: Path) -> list[Path]:
+    """Return the folders of stored results that exist."""
+    return [folder for folder in folders if folder.is_dir()]
