@@ -23,8 +23,6 @@ GREY = 255
 """Largest level of the official post-processing, which works on 8-bit maps."""
 
 _FAR = np.float32(1e9)  # larger than any image
-ROUNDING = 1e-3
-"""More than the rounding errors of a level."""
 P1_UNIT, P2_UNIT = 0.3, 0.1
 """What 1 in `DistanceParams` stands for in normalised maps, as shares of a nucleus' largest distance."""
 
@@ -33,10 +31,9 @@ P1_UNIT, P2_UNIT = 0.3, 0.1
 class DistanceParams(Params):
     """Post-processing parameters of DIST (Naylor et al. 2018, section IV-D, ranges of table I).
 
-    As in the official code, the predicted map is truncated to whole px before its maxima are sought, so the
-    dynamics are whole numbers, and bumps of less than one level are mostly plateaus even with ``p1 = 0``. The
-    threshold is compared with the map as predicted: on the truncated one all values of `p2` below 1 would
-    mean the same.
+    As in the official code, the predicted map is truncated to whole px before anything else: the dynamics are whole
+    numbers, bumps of less than one level are mostly plateaus even with ``p1 = 0``, and nuclear are the pixels of a
+    predicted distance of 1 px or more, whatever value below 1 `p2` has: of those in table I, 0.5 to 0.9 mean the same.
 
     Table III reports ``p1 = 0``, selected on validation images for the authors' network. The chessboard
     distance of a true nucleus often has several maxima one level above their pass, all of which ``p1 = 0``
@@ -47,12 +44,12 @@ class DistanceParams(Params):
     Attributes:
         p1: Morphological dynamics that a maximum must exceed to be a nucleus (equation 4), in px. Normalised
             maps: in units of 0.3 of the largest distance, the step by which small nuclei rise.
-        p2: Pixels whose predicted distance exceeds this are nuclear, in px. Normalised maps: in tenths of the
+        p2: Pixels whose truncated distance exceeds this are nuclear, in px. Normalised maps: in tenths of the
             largest distance.
     """
 
     p1: float = tunable(1.0, (0.0, 1.0, 2.0))
-    p2: float = tunable(0.5, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
+    p2: float = tunable(0.5, (0.5, 1.0))
 
 
 class DistanceCodec(Codec[DistanceParams]):
@@ -103,24 +100,22 @@ class DistanceCodec(Codec[DistanceParams]):
             maps: ``distance``, float (1, H, W).
             params: Thresholds.
         """
-        distance = np.asarray(maps["distance"][0], np.float32)
-        p1, p2 = params.p1, params.p2
-        levels = distance
-        if self.target == "normalised":
-            p1, p2 = p1 * P1_UNIT * GREY, p2 * P2_UNIT
-            levels = distance * GREY
-        truncated = np.clip(levels, 0, GREY).astype(np.uint8)
-        labels = dynamics_watershed(truncated, distance > p2, p1, line=self.line)
+        levels, p1, p2 = self._levels(maps, params)
+        labels = dynamics_watershed(levels, levels > p2, p1, line=self.line)
         return Instances(labels.shape, labels=labels)
 
     def support(self, maps: Mapping[str, Array], params: DistanceParams) -> NDArray[np.bool_]:
         """Mark the nuclear px, and others from which maxima might rise."""
+        levels, p1, p2 = self._levels(maps, params)
+        return dynamics_support(levels, levels > p2, int(p2) + 1, p1)
+
+    def _levels(self, maps: Mapping[str, Array], params: DistanceParams) -> tuple[NDArray[np.uint8], float, float]:
+        """Return the map in whole levels, uint8 (H, W), and `p1` and `p2` in levels."""
         distance = np.asarray(maps["distance"][0], np.float32)
-        p1, p2, unit = params.p1, params.p2, 1
+        p1, p2 = params.p1, params.p2
         if self.target == "normalised":
-            p1, p2, unit = p1 * P1_UNIT * GREY, p2 * P2_UNIT, GREY
-        levels = np.clip(distance * unit, 0, GREY).astype(np.uint8)
-        return dynamics_support(levels, distance > p2, p2 * unit - ROUNDING, p1)
+            distance, p1, p2 = distance * GREY, p1 * P1_UNIT * GREY, p2 * P2_UNIT * GREY
+        return np.clip(distance, 0, GREY).astype(np.uint8), p1, p2
 
 
 def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
