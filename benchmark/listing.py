@@ -75,7 +75,7 @@ def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
 def _way(card: DatasetCard) -> str:
     if card.downloads:
         return "download"
-    return "by hand" if card.steps else "own" if not card.images else "--synthetic"
+    return "--synthetic" if card.generated else "by hand" if card.steps else "own"
 
 
 def _trust(download: Download) -> str:

@@ -113,7 +113,7 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
     if (folder / SYNTHETIC_MARKER).exists():
-        if not card.name.startswith("synthetic"):
+        if not card.generated:
             print(f"  These images are synthetic, not {card.title}.")
     elif card.nuclei is not None and nuclei != card.nuclei:
         print(

@@ -256,7 +256,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             "images": len(chosen),
             "nuclei": nuclei if annotated else None,
             "sha256": digest.hexdigest(),
-            "synthetic": (self.root / SYNTHETIC_MARKER).exists(),
+            "synthetic": (self.root / SYNTHETIC_MARKER).exists() and not self.card.generated,
         }
 
     # ---- Lightning -----------------------------------------------------------------------------------------------

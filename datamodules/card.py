@@ -51,6 +51,7 @@ class DatasetCard:
         steps: What to do by hand where there are no downloads, or where they do not work. ``{downloads}`` stands for
             the folder of archives, ``{folder}`` for the dataset's folder.
         inside: Folder of the archives that holds the dataset, for example ``*/datasets/PNET``; empty = found by itself.
+        generated: The dataset is images that nucbench generates; those that it writes are no stand-in for others.
     """
 
     name: str
@@ -72,3 +73,4 @@ class DatasetCard:
     downloads: tuple[Download, ...] = ()
     steps: tuple[str, ...] = ()
     inside: str = ""
+    generated: bool = False

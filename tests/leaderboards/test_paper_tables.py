@@ -186,7 +186,7 @@ def test_options_are_rows(store: Path, made: Any) -> None:
 def test_targets_are_rows(store: Path, made: Any) -> None:
     for seed, options in enumerate(({}, {"target": "normalised"}, {"target": "softmax"})):
         run = made.run(store, f"paper-s{seed}-a", method="dist", train="synthetic-dist.train", options=options)
-        made.evaluation(run, "synthetic-dist.test", made.scores(["a", "b", "c", "d"]), variant="dist", title="DIST")
+        made.evaluation(run, "synthetic-dist.test", made.scores(list("abcdefghij")), variant="dist", title="DIST")
     frame = DistanceTargets().build(load_scores([store]), load_facts())
     assert sorted(set(frame["method"])) == ["Normalised distance", "Normalised distance, softmax", "Raw distance"]
-    assert (frame["expected"].dropna() == 4).all()
+    assert (frame["expected"].dropna() == 10).all()
