@@ -33,7 +33,7 @@ class SearchSpec:
 
     Attributes:
         method: Method to train.
-        dataset: Training set; it must have validation images.
+        dataset: Training set.
         space: Setting -> values to choose from. A setting is a recipe setting of `nucbench run` (``lr``) or
             ``options.NAME`` for an option of the method.
         trials: Trainings in all; never more than there are combinations.
@@ -41,6 +41,8 @@ class SearchSpec:
         options: Options of all trials.
         overrides: Recipe settings of all trials.
         precision: Floating-point precision.
+        validate: What the trials are judged on, ``dataset.split`` (or ``dataset``: its ``validation``); empty = the
+            validation images of the training set.
     """
 
     method: str
@@ -51,6 +53,7 @@ class SearchSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "auto"
+    validate: str = ""
 
     def __post_init__(self) -> None:
         """Check the space.
@@ -91,7 +94,14 @@ class SearchSpec:
             else:
                 options[option] = value
         return RunSpec(
-            self.method, self.dataset, "train", "strict", self.seed, self.precision, options, Overrides.read(overrides)
+            self.method,
+            self.dataset,
+            protocol="strict",
+            seed=self.seed,
+            precision=self.precision,
+            options=options,
+            overrides=Overrides.read(overrides),
+            validate=self.validate,
         )
 
     def combinations(self) -> list[dict[str, Any]]:
@@ -122,7 +132,8 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
         check_options(method_class(plan.method), plan.run(chosen).options)
     if dry_run:
         print(f"{wanted} of {len(combinations)} combinations of {', '.join(plan.space)} on the validation images of")
-        print(f"{plan.dataset}; the study {plan.name} has {_stored_trials(plan, machine.runs)} trials so far")
+        judges, tried = plan.validate or plan.dataset, _stored_trials(plan, machine.runs)
+        print(f"{judges}; the study {plan.name} has {tried} trials so far")
         return 0
     study = open_study(plan, machine.runs)
     _take_up_again(study)

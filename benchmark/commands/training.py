@@ -163,8 +163,8 @@ def search(
     """Search hyper-parameters with Optuna; every trial is a run under protocol strict, judged on validation images.
 
     A search file is YAML: method, dataset, space (setting -> values), number of trials, and settings as in `nucbench
-    run`. Given again, also after a kill, it goes on where it was. Files that come with nucbench are named without a
-    folder (dist-search.yaml).
+    run`, with `validate` where another dataset's validation images judge. Given again, also after a kill, it goes on
+    where it was. Files that come with nucbench are named without a folder (dist-search.yaml).
 
     Args:
         file: Search file.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.search import SearchSpec, open_study
-from datamodules.synthetic_sets import Synthetic
+from datamodules.synthetic_sets import Synthetic, SyntheticDIST
 
 FILE = """
 method: dist
@@ -69,6 +69,16 @@ def test_a_killed_search_goes_on_and_tries_nothing_twice(place: Path) -> None:
     best = scored[0].split()[-1]
     trials = json.loads((place / "runs" / best / "params.json").read_text())["dist"]["trials"]
     assert float(scored[0].split()[0]) == pytest.approx(max(t["score"] for t in trials), abs=1e-4)
+
+
+def test_trials_are_judged_on_the_validation_images_named(place: Path) -> None:
+    SyntheticDIST.write_synthetic(place / "data/synthetic-dist", images=3, size=64)
+    (place / "search.yaml").write_text(FILE.replace("trials: 3", "trials: 1\nvalidate: synthetic-dist"))
+    assert "images of\nsynthetic-dist;" in search(place, "--dry-run").stdout
+    done = search(place)
+    assert done.returncode == 0, done.stderr
+    (spec,) = place.glob("runs/dist/synthetic/strict-*/spec.json")
+    assert json.loads(spec.read_text())["validate"] == "synthetic-dist"
 
 
 def test_a_wrong_setting_is_named(place: Path) -> None:
