@@ -113,7 +113,7 @@ class UNet(NucleiMethod):
 
     def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5) -> None:
         super().__init__(task)
-        self.codecs = {"unet": BorderedObjectCodec(), "unet-pp": BinaryDynamicsCodec(split=True)}
+        self.codecs = {"unet": BorderedObjectCodec(), "unet-pp": BinaryDynamicsCodec(split=True, p1=11.0)}
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
         self.weight_decay = weight_decay
         self.network = ValidUNet(features, dropout=dropout)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import BinaryDynamicsCodec, DynamicsParams, ForegroundCodec
+from postproc.binary import ForegroundCodec
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.components import connected_components, fill_holes, remove_small
 from postproc.distance import largest
@@ -46,23 +46,6 @@ class WatershedParams(ObjectParams):
     """
 
     marker: float = tunable(125, (75, 100, 125, 150, 175))
-
-
-@dataclass(frozen=True)
-class Dynamics2017Params(DynamicsParams):
-    """Post-processing by dynamics as Naylor et al. 2017 set it.
-
-    Attributes:
-        p1: Dynamics that a maximum must exceed, in 1/255: lambda = 7 (section 6).
-    """
-
-    p1: float = tunable(7.0, (6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0))
-
-
-class Dynamics2017Codec(BinaryDynamicsCodec):
-    """`postproc.binary.BinaryDynamicsCodec` with the lambda of Naylor et al. 2017."""
-
-    params_type: ClassVar[type[Params]] = Dynamics2017Params
 
 
 P = TypeVar("P", bound=ObjectParams)

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.base import Task
 from models.deconvnet import BatchNorm, DeconvNet, DeconvNetwork
-from postproc.binary_watershed import Dynamics2017Params
+from postproc.binary import DynamicsParams
 from postproc.errors import ConfigError
 
 
@@ -84,7 +84,7 @@ def test_momentum_or_adam() -> None:
 
 def test_dynamics_are_those_of_2017() -> None:
     codec = DeconvNet(Task(), **DeconvNet.small).codecs["deconvnet-pp"]
-    assert codec.defaults() == Dynamics2017Params(p1=7.0, p2=0.5)
+    assert codec.defaults() == DynamicsParams(p1=7.0, p2=0.5)
 
 
 def test_imagenet_weights_need_the_full_width() -> None:

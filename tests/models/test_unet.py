@@ -147,3 +147,7 @@ def test_probabilities_and_the_checkpoint_round_trip(tmp_path: Path) -> None:
 
 def test_every_variant_has_its_codec() -> None:
     assert [variant.key for variant in UNet.card.variants] == list(build().codecs)
+
+
+def test_dynamics_are_those_selected_for_u_net() -> None:
+    assert build().codecs["unet-pp"].defaults().p1 == 11.0

@@ -15,7 +15,6 @@ from skimage.segmentation import watershed
 from postproc.binary import BinaryDynamicsCodec
 from postproc.binary_watershed import (
     BinaryWatershedCodec,
-    Dynamics2017Codec,
     ObjectCodec,
     ObjectParams,
     WatershedParams,
@@ -167,6 +166,6 @@ def test_dynamics_of_2017_split_at_7() -> None:
     levels[0, 2:7, 2:9] = levels[0, 2:7, 12:19] = 200
     levels[0, 2:7, 9:12] = 191
     maps = {"foreground": levels / 255}
-    early, late = Dynamics2017Codec(split=False, w0=0.0), BinaryDynamicsCodec(split=False, w0=0.0)
+    early, late = BinaryDynamicsCodec(split=False, w0=0.0, p1=7.0), BinaryDynamicsCodec(split=False, w0=0.0)
     assert early.decode(maps, early.defaults()).count == 2
     assert late.decode(maps, late.defaults()).count == 1
