@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import environment, nucbench
 from scipy.io import loadmat
 
 from benchmark.cli import COMMANDS
@@ -20,26 +20,6 @@ from datamodules.files import read_instances, write_mat
 from datamodules.synthetic import generate
 
 TRAIN = ["--options.features", "4", "--batch-size", "2", "--crop", "64", "--augment", "flips", "--no-progress"]
-
-
-def nucbench(*arguments: str | Path, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would, with `folder` as the working directory."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *map(str, arguments)],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
-
-
-def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("NUCBENCH_")}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from command_line import wait_until
 
 from benchmark.attempt import Job, State
 from benchmark.executors import environment, finish, run_local, start
@@ -49,14 +49,6 @@ def sweep(place: Path, *more: str, status: int = 0) -> str:
     done = subprocess.run(command(place, *more), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
-
-
-def wait_until(condition: object, seconds: float = 240) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_a_job_survives_the_way_to_another_process(place: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import environment, wait_until
 
 from datamodules.synthetic_sets import Synthetic
 
@@ -30,18 +31,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def variables() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUCBENCH_")}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-
-
 def nucbench(
     *arguments: str | Path, data: Path, runs: Path, status: int = 0, before: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line; `before` is Python that is run first in its process."""
     done = subprocess.run(
         start(*arguments, data=data, runs=runs, before=before),
-        env=variables(), capture_output=True, text=True, timeout=300, check=False,
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     return done
@@ -98,7 +94,7 @@ class TestKills:
         words = [*command, "--data", str(data), "--runs", str(tmp_path / "killed")]
         done = subprocess.run(
             [sys.executable, str(killer), *words],
-            cwd=tmp_path, env={**variables(), "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=tmp_path, env=environment(PYTHONPATH=str(Path(__file__).parents[2])),
             capture_output=True, text=True, timeout=500, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -117,7 +113,7 @@ class TestSignals:
         steps = [0]
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             process = subprocess.Popen(
-                command, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
             wait_for_training(process, tmp_path, since=steps[-1])
             process.send_signal(number)
@@ -138,7 +134,7 @@ class TestSignals:
         slow += "r.evaluate = lambda *a, **k: (print('scoring', flush=True), time.sleep(60))"
         process = subprocess.Popen(
             start(*CLASSICAL, data=data, runs=tmp_path, before=slow),
-            env=variables(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         while "scoring" not in process.stdout.readline():
@@ -157,10 +153,10 @@ class TestSignals:
         )
         command = ("sweep", tmp_path / "sweep.yaml", "--executor", "local", "--processes", "2", "--wandb", "off")
         process = subprocess.Popen(
-            start(*command, data=data, runs=tmp_path), env=variables(),
+            start(*command, data=data, runs=tmp_path), env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        wait_until(process, lambda: len(list(tmp_path.glob("dist/*/*/logs/phase0"))) == 2)
+        wait_until(lambda: len(list(tmp_path.glob("dist/*/*/logs/phase0"))) == 2, process)
         process.terminate()
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 128 + signal.SIGTERM
@@ -172,16 +168,7 @@ class TestSignals:
 def wait_for_training(process: subprocess.Popen[str], runs: Path, since: int) -> None:
     """Wait until a process trains: it has told its loggers so, anew where it goes on from `since` steps."""
     started = time.time()
-    wait_until(process, lambda: any(p.stat().st_mtime > started for p in runs.glob("*/*/*/logs/*/*")))
-
-
-def wait_until(process: subprocess.Popen[str], condition: object) -> None:
-    assert callable(condition)
-    end = time.monotonic() + 200
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+    wait_until(lambda: any(p.stat().st_mtime > started for p in runs.glob("*/*/*/logs/*/*")), process)
 
 
 class TestBrokenFiles:
@@ -296,7 +283,7 @@ class TestMachine:
         limit = 12 * 2**30
         command = ("sweep", tmp_path / "sweep.yaml", "--executor", "local", "--wandb", "off")
         done = subprocess.run(
-            start(*command, data=data, runs=tmp_path / "runs"), env=variables(), capture_output=True, text=True,
+            start(*command, data=data, runs=tmp_path / "runs"), env=environment(), capture_output=True, text=True,
             timeout=300, check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
         )  # fmt: skip
         assert done.returncode == 1, done.stdout + done.stderr

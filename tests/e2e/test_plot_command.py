@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
+import command_line
 import numpy as np
 from PIL import Image
 
-
-def nucbench(*arguments: str, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would, with `folder` as the working directory."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("NUCBENCH_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *arguments],
-        cwd=folder,
-        env={**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "MPLBACKEND": "qtagg"},  # a window would fail
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
+nucbench = partial(command_line.nucbench, MPLBACKEND="qtagg")  # a window would fail
 
 
 def test_plots_of_a_run(tmp_path: Path) -> None:
