@@ -10,6 +10,8 @@ from benchmark.commands.common import Executor
 from benchmark.estimate import estimated_minutes
 from benchmark.executors import run_inline, run_local
 from benchmark.machine import Machine
+from benchmark.options import check_options
+from benchmark.registry import method_class
 from benchmark.slurm import run_slurm
 from benchmark.slurm_options import SlurmOptions
 from benchmark.sweep_spec import SweepSpec
@@ -42,12 +44,17 @@ def run_sweep(
 
     Returns:
         0 if every run is done, 1 otherwise.
+
+    Raises:
+        ConfigError: If the file, an option of a method or one of the executor is wrong; nothing has been started then.
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes must be 1 or more, not {processes}")
     if slurm is not None:
         slurm.check()
     jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in SweepSpec.load(file).runs()]
+    for job in jobs:  # a misspelt option is known before the first training, not hours later
+        check_options(method_class(job.spec.method), job.spec.options)
     if dry_run:
         print_plan(jobs)
         return 0

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from benchmark.estimate import estimated_minutes, planned_steps
+from benchmark.machine import Machine
 from benchmark.registry import dataset_class, method_class
 from benchmark.search import SearchSpec
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.store import write_json
+from benchmark.sweep import run_sweep
 from benchmark.sweep_spec import SweepSpec
 from postproc.errors import ConfigError
 
@@ -94,6 +96,14 @@ def test_a_search_checks_the_values_of_its_space() -> None:
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_options_are_checked_before_anything_starts(tmp_path: Path, dry_run: bool) -> None:
+    (tmp_path / "s.yaml").write_text("methods: [fiji, dist]\ndatasets: [synthetic]\noptions: {dist: {featurs: 2}}\n")
+    with pytest.raises(ConfigError, match="unknown option of dist 'featurs'"):
+        run_sweep(tmp_path / "s.yaml", Machine(tmp_path / "data", tmp_path / "runs"), dry_run=dry_run)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_training_time_is_estimated_from_runs_alike(tmp_path: Path) -> None:
