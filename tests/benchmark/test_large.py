@@ -123,8 +123,8 @@ def test_the_gradients_are_scaled_as_in_the_whole_image(tmp_path: Path) -> None:
 def test_a_cluster_across_the_image_is_decoded_in_blocks_without_cuts(tmp_path: Path) -> None:
     codec = DistanceCodec()
     maps = network_like(codec, 600)
-    maps["distance"] += 0.3 + 0.4 * (maps["distance"] > 0.3)  # one web of touching nuclei
-    maps["distance"][:, ::30] = np.maximum(maps["distance"][:, ::30], 0.8)
+    maps["distance"] += 0.3 + 0.9 * (maps["distance"] > 0.3)  # one web of touching nuclei
+    maps["distance"][:, ::30] = np.maximum(maps["distance"][:, ::30], 1.2)
     expected, _ = raster_order(codec.decode(maps, codec.defaults()).labels)
     with pytest.warns(UserWarning, match="touch each other"):
         labels, _, _ = by_region(codec, maps, tmp_path, side=256, beyond=64, largest=300**2)
