@@ -256,8 +256,13 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             "images": len(chosen),
             "nuclei": nuclei if annotated else None,
             "sha256": digest.hexdigest(),
-            "synthetic": (self.root / SYNTHETIC_MARKER).exists() and not self.card.generated,
+            "synthetic": self.is_stand_in,
         }
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether the images are generated in place of real ones; a score on them says nothing of the dataset."""
+        return (self.root / SYNTHETIC_MARKER).exists() and not self.card.generated
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.base import SYNTHETIC_MARKER, Loading, NucleiDataModule, Record
+from datamodules.base import Loading, NucleiDataModule, Record
 from datamodules.card import DatasetCard
 from datamodules.drawing import Drawer
 from datamodules.files import read_rgb, write_rgb
@@ -101,7 +101,7 @@ class Tiles(NucleiDataModule):
             "images": len(self.select(split)),
             "nuclei": None,
             "sha256": hashlib.sha256(manifest).hexdigest(),
-            "synthetic": (self.root / SYNTHETIC_MARKER).exists(),
+            "synthetic": self.is_stand_in,
         }
 
     def training_items(self, loading: Loading) -> Items:

@@ -21,7 +21,7 @@ from models.vgg import (
     load_pretrained,
 )
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 
 GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)
@@ -137,7 +137,7 @@ class DeconvNet(ForegroundMethod):
         super().__init__(task)
         self.codecs = {
             "deconvnet": BinaryCodec(split=False, w0=0.0),
-            "deconvnet-pp": BinaryDynamicsCodec(split=False, w0=0.0, p1=7.0),
+            "deconvnet-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0)),
         }
         self.geometry = GEOMETRY
         self.adam = adam

@@ -14,7 +14,7 @@ from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
 from models.vgg import FEATURES, load_pretrained
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 
 MEMBERS = ("fcn", "deconvnet")
 """Names of the two networks, of their logits and of the terms of the loss."""
@@ -78,7 +78,7 @@ class Ensemble(NucleiMethod):
         super().__init__(task)
         self.codecs = {
             "ensemble": BinaryCodec(split=False, w0=0.0),
-            "ensemble-pp": BinaryDynamicsCodec(split=False, w0=0.0, p1=7.0),
+            "ensemble-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0)),
         }
         self.geometry = GEOMETRY  # DeconvNet's: FCN takes every size that it takes, with the same context
         self.adam = adam

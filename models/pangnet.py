@@ -11,7 +11,7 @@ from models.foreground import ForegroundMethod, sgd_or_adam
 from models.recipe import Phase, Recipe, Step
 from models.vgg import initialise, stage
 from models.weights import IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
 
@@ -80,7 +80,7 @@ class PangNet(ForegroundMethod):
             raise ConfigError(f"features={features}: give at least 1; the paper has 8")
         self.codecs = {
             "pangnet": BinaryCodec(split=False, w0=0.0),
-            "pangnet-pp": BinaryDynamicsCodec(split=False, w0=0.0, p1=7.0),
+            "pangnet-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0)),
         }
         self.geometry = Geometry(context=HIDDEN_LAYERS, minimum=1 + 2 * HIDDEN_LAYERS)
         self.adam = adam

@@ -13,7 +13,7 @@ from models.hovernet_network import centre_crop
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
-from postproc.binary import BinaryDynamicsCodec
+from postproc.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.binary_watershed import BorderedObjectCodec
 from postproc.tiles import Geometry
 
@@ -113,7 +113,10 @@ class UNet(NucleiMethod):
 
     def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5) -> None:
         super().__init__(task)
-        self.codecs = {"unet": BorderedObjectCodec(), "unet-pp": BinaryDynamicsCodec(split=True, p1=11.0)}
+        self.codecs = {
+            "unet": BorderedObjectCodec(),
+            "unet-pp": BinaryDynamicsCodec(split=True, params=DynamicsParams(p1=11.0)),
+        }
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
         self.weight_decay = weight_decay
         self.network = ValidUNet(features, dropout=dropout)

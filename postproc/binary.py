@@ -60,11 +60,17 @@ class ForegroundCodec(Codec[P]):
         w0: float = 10.0,
         sigma: float = 5.0,
         balance: tuple[float, float] = (1.0, 1.0),
+        params: P | None = None,
     ) -> None:
         self.split = split
         self.w0 = w0
         self.sigma = sigma
         self.balance = balance
+        self.params = params
+
+    def defaults(self) -> P:
+        """Return the parameters that the method gave, else those of the codec."""
+        return super().defaults() if self.params is None else self.params
 
     def encode(self, truth: Instances) -> Targets:
         """Return ``foreground`` and ``weight``.
@@ -134,27 +140,11 @@ class BinaryDynamicsCodec(ForegroundCodec[DynamicsParams]):
         w0: Height of the border weight.
         sigma: Its width in px.
         balance: Class weights (background, nucleus): w_c of U-Net's equation 2.
-        p1: Default of the dynamics, in 1/255. Naylor et al. 2018 selected 10 for FCN and 11 for U-Net (table III);
-            Naylor et al. 2017 used 7 (lambda, section 6).
+        params: Default parameters. Naylor et al. 2018 selected p1 = 10 for FCN (the codec's own) and 11 for U-Net
+            (table III); Naylor et al. 2017 used 7 (lambda, section 6).
     """
 
     params_type: ClassVar[type[Params]] = DynamicsParams
-
-    def __init__(
-        self,
-        split: bool,
-        *,
-        w0: float = 10.0,
-        sigma: float = 5.0,
-        balance: tuple[float, float] = (1.0, 1.0),
-        p1: float = 10.0,
-    ) -> None:
-        super().__init__(split, w0=w0, sigma=sigma, balance=balance)
-        self.p1 = p1
-
-    def defaults(self) -> DynamicsParams:
-        """Return the parameters of the paper whose `p1` this is."""
-        return DynamicsParams(p1=self.p1)
 
     def decode(self, maps: Mapping[str, Array], params: DynamicsParams) -> Instances:
         """Return the watershed regions of the maxima whose dynamics exceed p1.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from postproc.binary import BinaryDynamicsCodec
+from postproc.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.binary_watershed import (
     BinaryWatershedCodec,
     ObjectCodec,
@@ -166,6 +166,7 @@ def test_dynamics_of_2017_split_at_7() -> None:
     levels[0, 2:7, 2:9] = levels[0, 2:7, 12:19] = 200
     levels[0, 2:7, 9:12] = 191
     maps = {"foreground": levels / 255}
-    early, late = BinaryDynamicsCodec(split=False, w0=0.0, p1=7.0), BinaryDynamicsCodec(split=False, w0=0.0)
+    early = BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0))
+    late = BinaryDynamicsCodec(split=False, w0=0.0)
     assert early.decode(maps, early.defaults()).count == 2
     assert late.decode(maps, late.defaults()).count == 1
