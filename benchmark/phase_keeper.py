@@ -17,6 +17,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from benchmark import signals
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, atomic
+from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from models.base import NucleiMethod
 from models.recipe import Phase
@@ -52,6 +53,7 @@ class PhaseKeeper(pl.Callback):
         minutes: Time after which the phase ends early; None = never.
         patience: Epochs without a better validation loss after which the phase ends; None = never.
         choose: Keep the weights with the least validation loss.
+        average: Keeps the moving average of the weights that is chosen from; None = the weights themselves.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class PhaseKeeper(pl.Callback):
         minutes: float | None,
         patience: int | None,
         choose: bool,
+        average: WeightAverage | None = None,
     ) -> None:
         self.total_steps = total_steps
         self.elapsed = 0.0
@@ -82,6 +85,7 @@ class PhaseKeeper(pl.Callback):
         self._limit = None if minutes is None else 60 * minutes
         self._patience = patience
         self._choose = choose
+        self._average = average
         self._last_tick = self._last_save = time.monotonic()
         self._checkpoint = store.checkpoints / f"phase{index}.ckpt"
         self.best_file = store.checkpoints / f"phase{index}-best.pt"
@@ -188,7 +192,7 @@ class PhaseKeeper(pl.Callback):
             self.best, self.best_epoch = float(value), trainer.current_epoch
             if trainer.is_global_zero:
                 with atomic(self.best_file) as file:
-                    torch.save(module.state_dict(), file)
+                    torch.save(self._average.weights() if self._average else module.state_dict(), file)
         elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
             trainer.should_stop = True
 

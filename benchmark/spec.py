@@ -38,6 +38,7 @@ class Overrides:
         label_share: Share of the training images whose nucleus labels are used, in (0, 1]; the others keep their
             regions alone. 1 is the same as None.
         balance: What evens out how often types are learnt (`benchmark.balance`), one of `BALANCES`.
+        ema: Decay of the moving average of the weights, in [0, 1); 0 = none.
     """
 
     crop: int | None = None
@@ -51,6 +52,7 @@ class Overrides:
     max_minutes: float | None = None
     label_share: float | None = None
     balance: str | None = None
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         """Check that every number is positive, and the share of labels at most 1.
@@ -64,7 +66,11 @@ class Overrides:
             object.__setattr__(self, "label_share", None)  # all labels, as in a run that says nothing of them
         if self.balance is not None and self.balance not in BALANCES:
             raise unknown_name("balance", self.balance, BALANCES)
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must be at least 0 and below 1, for example 0.999, not {self.ema}")
         for name, value in dataclasses.asdict(self).items():
+            if name == "ema":
+                continue
             if isinstance(value, int | float) and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} must be a positive number, not {value}")
 

@@ -24,6 +24,7 @@ from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, atomic, read_json, write_json
+from benchmark.weight_average import WeightAverage
 from datamodules.base import Loading, NucleiDataModule
 from datamodules.card import DatasetCard
 from datamodules.labelled import keep_labels
@@ -175,6 +176,7 @@ def _train_phase(
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
         raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
+    average = None if recipe.ema is None else WeightAverage(recipe.ema)
     keeper = PhaseKeeper(
         spec,
         store,
@@ -185,6 +187,7 @@ def _train_phase(
         minutes,
         recipe.patience if strict else None,
         strict,
+        average,
     )
     trainer = pl.Trainer(
         accelerator="auto",
@@ -195,7 +198,7 @@ def _train_phase(
         max_steps=keeper.total_steps,
         max_epochs=-1,
         logger=loggers,
-        callbacks=[keeper, *callbacks],
+        callbacks=[*([average] if average else []), keeper, *callbacks],  # the average moves before the keeper saves
         plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -210,6 +213,8 @@ def _train_phase(
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
     if not keeper.finished:
         raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to go on")
+    if average is not None:
+        average.apply(method)
     if strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
     result = {

@@ -32,6 +32,7 @@ def run(
     schedule: Literal["constant", "cosine"] | None = None,
     augment: str | None = None,
     crops_per_image: int | None = None,
+    ema: float | None = None,
     devices: int = 1,
     workers: int | None = None,
     compile: bool = False,
@@ -74,6 +75,7 @@ def run(
         schedule: Learning-rate schedule in place of the recipe's.
         augment: Augmentation policy in place of the recipe's.
         crops_per_image: Crops drawn from each image in an epoch.
+        ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
         compile: Compile the network for inference with torch.compile; pays for many images of one size.
@@ -90,7 +92,18 @@ def run(
     from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(
-        crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes, label_share, balance
+        crop,
+        batch_size,
+        lr,
+        epochs,
+        steps,
+        schedule,
+        augment,
+        crops_per_image,
+        max_minutes,
+        label_share,
+        balance,
+        ema,
     )
     further = tuple(also or ())
     spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)
