@@ -137,7 +137,7 @@ def _head(channels: int, outputs: int) -> nn.Sequential:
     """Return a head of one 3 x 3 and one 1 x 1 convolution whose outputs start near 0."""
     last = nn.Conv2d(channels, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.zeros_(last.bias)
+    last.bias.data.zero_()  # type: ignore[union-attr]  # there is one
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), last
     )

@@ -33,6 +33,7 @@ def run(
     augment: str | None = None,
     crops_per_image: int | None = None,
     ema: float | None = None,
+    monitor: Literal["loss", "dice", "aji", "pq", "f1"] | None = None,
     devices: int = 1,
     workers: int | None = None,
     compile: bool = False,
@@ -76,6 +77,8 @@ def run(
         augment: Augmentation policy in place of the recipe's.
         crops_per_image: Crops drawn from each image in an epoch.
         ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
+        monitor: With protocol strict, what chooses the checkpoint: the validation loss, or a score of whole validation
+            images, decoded and scored up to 40 times in a phase. Default: loss.
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
         compile: Compile the network for inference with torch.compile; pays for many images of one size.
@@ -104,6 +107,7 @@ def run(
         label_share,
         balance,
         ema,
+        monitor,
     )
     further = tuple(also or ())
     spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)

@@ -11,8 +11,15 @@ import torch
 from torch import nn
 
 from models.base import Task
-from models.encoders import PACKAGED, DepthwiseConv2d, EncoderDecoder, from_package, in_order, load_encoder
-from models.encoders import quicken_depthwise
+from models.encoders import (
+    PACKAGED,
+    DepthwiseConv2d,
+    EncoderDecoder,
+    from_package,
+    in_order,
+    load_encoder,
+    quicken_depthwise,
+)
 from models.hover_lite import HoverLite
 from postproc.errors import ConfigError, DataError
 
