@@ -95,9 +95,10 @@ class ValidationScores(pl.Callback):
         return last or (trainer.current_epoch + 1) % self.every == 0
 
     def _score(self, method: NucleiMethod, rank: int, world: int) -> dict[str, float]:
+        outlines = "segmentation" in method.card.tasks and self._images[0].truth.labels is not None
         objects, detection = ObjectMetrics(), DetectionMetrics(self._radius)
         typed = ClassificationMetrics(max(self._types, 1), self._radius)
-        metrics = MetricCollection({"objects": objects, "detection": detection, "typed": typed}, compute_groups=False)
+        metrics = MetricCollection([objects if outlines else detection, *([typed] if self._types else [])])
         metrics.to(method.device)  # where processes exchange what they have counted
         training = method.training
         method.eval()
@@ -107,16 +108,14 @@ class ValidationScores(pl.Callback):
             maps = predict_maps(method, image, self._settings)
             found = decode(method.codec, maps, method.codec.defaults(), truth.shape)
             centres, true_centres = torch.from_numpy(found.centroids()), torch.from_numpy(truth.centroids())
-            detection.update(centres, true_centres)
-            if truth.labels is not None and found.labels is not None:
+            if outlines and truth.labels is not None and found.labels is not None:
                 objects.update(torch.from_numpy(found.labels), torch.from_numpy(truth.labels))
+            else:
+                detection.update(centres, true_centres)
             if self._types and truth.types is not None and found.types is not None:
                 typed.update(centres, torch.from_numpy(found.types), true_centres, torch.from_numpy(truth.types))
         method.train(training)
-        scores = {name: float(value) for name, value in metrics.compute().items()}
-        if math.isfinite(scores["aji"]):  # there were outlines on both sides
-            scores.pop("f1")
-        return scores
+        return {name: float(value) for name, value in metrics.compute().items()}
 
 
 def rounds_every(total_steps: int, steps_per_epoch: int) -> int:
