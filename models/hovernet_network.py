@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks import Shortcut
 from models.weights import (
     IMAGENET,
     NONE,
@@ -58,10 +60,35 @@ OFFICIAL_RULES = (
 OFFICIAL_DROP = ("upsample2x.", "linear.")
 
 
+class _Crop(torch.autograd.Function):
+    """A slice whose gradient keeps the memory format; that of plain slicing is always NCHW."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+        ctx.shape, ctx.corner = x.shape, (top, left)
+        return x[..., top : top + height, left : left + width]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        channels_last = gradient.stride(1) == 1
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        padded = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout).zero_()
+        (top, left), (height, width) = ctx.corner, gradient.shape[-2:]
+        padded[..., top : top + height, left : left + width] = gradient
+        return padded, None, None, None, None
+
+
 def centre_crop(x: Tensor, size: torch.Size) -> Tensor:
-    """Return the central part of (B, C, H, W) with the height and width of `size`, a view."""
+    """Return the central part of (B, C, H, W) with the height and width of `size`, a view.
+
+    In training its gradient has the memory format of the gradient that comes in: with channels_last, sums with other
+    gradients and the convolutions before the crop stay in one format.
+    """
     height, width = size[-2:]
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    if x.requires_grad and torch.is_grad_enabled():
+        cropped: Tensor = _Crop.apply(x, top, left, height, width)
+        return cropped
     return x[..., top : top + height, left : left + width]
 
 
@@ -108,7 +135,7 @@ class ResidualLevel(nn.Module):
 
     def __init__(self, channels_in: int, width: int, units: int, stride: int) -> None:
         super().__init__()
-        self.shortcut = nn.Conv2d(channels_in, 4 * width, 1, stride=stride, bias=False)
+        self.shortcut = Shortcut(channels_in, 4 * width, stride)
         first = ResidualUnit(channels_in, width, stride, preactivate=False)
         others = (ResidualUnit(4 * width, width, 1, preactivate=True) for _ in range(units - 1))
         self.units = nn.ModuleList([first, *others])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.base import Batch, Task
+from models.blocks import Shortcut
 from models.hovernet import HoVerNet
 from models.losses import cross_entropy, gradient_mse
 from postproc.errors import ConfigError
@@ -250,3 +251,16 @@ def test_input_is_scaled_to_one_alone() -> None:
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     prepared: Tensor = build().prepare(images)
     torch.testing.assert_close(prepared, torch.ones(1, 3, 2, 2))
+
+
+@pytest.mark.parametrize("channels", [8, 12, 16])
+@pytest.mark.parametrize("size", [(13, 8), (112, 112)])
+def test_a_shortcut_is_a_strided_convolution(channels: int, size: tuple[int, int]) -> None:
+    layer = Shortcut(channels, 5, 2)
+    x = torch.randn(2, channels, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.testing.assert_close(layer(x), torch.conv2d(x, layer.weight, stride=2))
+    found = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+    y = x.detach().contiguous().requires_grad_()  # NCHW, where the library's backward pass is sound
+    expected = torch.autograd.grad(torch.conv2d(y, layer.weight, stride=2).square().sum(), [y, layer.weight])
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-2)
