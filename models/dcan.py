@@ -109,9 +109,8 @@ class DCAN(NucleiMethod):
         paper="Chen et al., DCAN: Deep Contour-Aware Networks for Object Instance Segmentation from Histology Images, "
         "Medical Image Analysis 36, 2017 (and CVPR 2016)",
         url="https://doi.org/10.1016/j.media.2016.11.004",
-        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): crops of 256 px, batch 4, Adam, "
-        "learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5; the auxiliary losses weigh 1, and a "
-        "tenth of it after every 50 epochs.",
+        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): Adam, weight decay 1e-5; the "
+        "auxiliary losses weigh 1, and a tenth of it after every 5/24 of the training.",
         deviations=(
             "Adam in place of stochastic gradient descent from 1e-3, and 256 px in place of 480, as in the comparison "
             "of HoVer-Net, whose figures the tables show; so are dropout and the 1024 channels at stride 32.",
@@ -133,9 +132,9 @@ class DCAN(NucleiMethod):
     small = {"features": 4, "weights": "none", "dropout": 0.0}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(every=120, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(parts=2)),),
         crops_per_image=16,
-        augment="paper",
+        augment="hovernet",
     )
 
     def __init__(

@@ -163,9 +163,9 @@ class MicroNet(NucleiMethod):
         paper="Raza et al., Micro-Net: A Unified Model for Segmentation of Various Objects in Microscopy Images, "
         "Medical Image Analysis 52, 2019",
         url="https://doi.org/10.1016/j.media.2018.12.003",
-        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): crops of 252 px, batch 4, Adam, "
-        "learning rate 1e-4, and 1e-5 after 125 of 250 epochs, weight decay 1e-5; cross-entropy with the border "
-        "weights of U-Net (w0 10, sigma 5); the auxiliary losses weigh 1 / epoch.",
+        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): Adam, weight decay 1e-5; "
+        "cross-entropy with the border weights of U-Net (w0 10, sigma 5); the auxiliary losses weigh 1 / epoch, of "
+        "250.",
         deviations=(
             "The network, with tanh and with batch normalisation after the first convolution of each branch of group "
             "1, is as the authors' laboratory published it (TIAToolbox), and the paper's text was not at hand: the "
@@ -183,9 +183,9 @@ class MicroNet(NucleiMethod):
     small = {"features": 4, "dropout": 0.0}
     recipe = Recipe(
         crop=252,
-        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(every=125, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(parts=2)),),
         crops_per_image=16,
-        augment="paper",
+        augment="hovernet",
     )
 
     def __init__(

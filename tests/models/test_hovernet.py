@@ -86,7 +86,7 @@ def test_two_phases_and_the_learning_rate() -> None:
     first, second = HoVerNet.recipe.phases
     assert (first.epochs, first.batch_size, second.epochs, second.batch_size) == (50, 8, 50, 4)
     for phase in (first, second):
-        rates = [phase.lr * phase.schedule(epoch, 0.0) for epoch in (0, 24, 25, 49)]
+        rates = [phase.lr * phase.schedule(epoch / 50) for epoch in (0, 24, 25, 49)]
         assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
 
 
