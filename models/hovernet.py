@@ -97,6 +97,8 @@ class HoVerNet(NucleiMethod):
             "vertically, as in eq. 3; the public code swaps the directions. It is divided by twice the "
             "number of nuclear px, as in the public code, not by their number, and weighted by 2, as in the "
             "paper.",
+            "Nuclei, and parts of them, under 30 px have no distances to learn, as in the public code; here they are "
+            "measured in the whole input, there in the part that the network's output shows.",
             "With weights=none there is one phase of 100 epochs with nothing frozen, since the first would train the "
             "decoders on random features.",
             "Augmentation is that of the public code (policy hovernet): beside what the paper names it scales, "

@@ -65,6 +65,8 @@ class SegNet(ForegroundMethod):
             "VGG16 without; the public code of HoVer-Net's comparison from Glorot's random weights.",
             "The public code of that comparison ends in a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
             "Images are standardised with ImageNet's mean and deviation; the paper normalises their local contrast.",
+            "The row SegNet is decoded as in that comparison: components of the probability above 0.5, which are one "
+            "where nuclei touch. True maps so decode to a mean AJI of 0.742 on Kumar; with WS to 0.916.",
             "WS is the watershed of the distance transform of that public code; their paper does not describe it.",
         ),
         pretrained="ImageNet (torchvision vgg16_bn)",
