@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.initial import small_output
 from models.weights import (
     IMAGENET,
     NONE,
@@ -292,6 +293,9 @@ class HoVerNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        distances = self.decoders["hv"] if "hv" in branches else None
+        if isinstance(distances, Decoder):
+            small_output(distances.out)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the logits of each branch, (B, C, h, w), of images (B, 3, H, W) in [0, 1]."""

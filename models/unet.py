@@ -94,6 +94,8 @@ class UNet(NucleiMethod):
         deviations=(
             "Adam in place of stochastic gradient descent with momentum 0.99 and batch 1, as in the "
             "comparison of HoVer-Net, whose figures the tables show.",
+            "31.0 M parameters, as in U-Net's paper; the network of that comparison has 37.0 M: up-sampling halves the "
+            "channels here, and keeps them there.",
             "Initial weights are U-Net's own (He et al.); the comparison of HoVer-Net drew Glorot's.",
             "Crops are drawn at random, 144 of each image in an epoch, as many as the comparison of "
             "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",

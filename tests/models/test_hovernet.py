@@ -206,7 +206,7 @@ def test_one_crop_is_learnt() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
         probability = method.activate(method(method.prepare(batch["image"])))["np"][:, 0]
     cut = (112 - probability.shape[-1]) // 2
