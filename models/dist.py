@@ -19,6 +19,9 @@ from postproc.tiles import Geometry
 from postproc.typed import TypedCodec
 
 TARGETS = ("raw", "normalised", "softmax")
+SCALE, OFFSET = 3.0, 1.0
+"""Px that 1 of the last convolution's output is worth, and that 0 is: about the mean of the raw distances over the px of
+Kumar's training images (0.9), and within nuclei (3.6)."""
 
 
 class DIST(NucleiMethod):
@@ -60,6 +63,9 @@ class DIST(NucleiMethod):
             "first convolution is normalised over the batch, which takes any constant out again, but for the padding "
             "at "
             "the border.",
+            "What the last convolution gives is multiplied by 3, and 1 px added, since the distances are of that order. On "
+            "four validation images of Kumar, 150 steps at 8 features so reach an AJI of 0.32 with either of two seeds, "
+            "without 0.14 and 0.25.",
             "Convolutions are padded, so that the output is as large as the input.",
             "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
             "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",
@@ -107,7 +113,8 @@ class DIST(NucleiMethod):
             ``tp``, (B, T + 1, H, W), 0 = background.
         """
         features = self.body(images)
-        outputs = {"distance": self.head(features)}
+        distance = self.head(features)
+        outputs = {"distance": SCALE * distance + OFFSET if self.target == "raw" else distance}
         return outputs if self.type_head is None else outputs | {"tp": self.type_head(features)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
