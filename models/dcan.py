@@ -12,6 +12,7 @@ from models.card import MethodCard, Variant
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
+from models.vgg import VGG16
 from models.weights import (
     IMAGENET,
     IMAGENET_MEAN,
@@ -29,8 +30,6 @@ from postproc.tiles import Geometry
 
 FEATURES = 64
 """Channels of VGG-16's first convolution."""
-VGG16 = (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8, 0)
-"""Channels of its convolutions, in units of the first one's; 0 = max-pooling."""
 STRIDES = (8, 16, 32)
 """Px of the image to a px of the features whose logits are fused (figure 3: before and after the last two poolings)."""
 HEADS = ("object", "contour")

@@ -89,7 +89,7 @@ class DRAN(NucleiMethod):
         ),
         pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
     )
-    small = {"features": 2, "multiscale": False, "weights": "none"}
+    small = {"features": 4, "multiscale": False, "weights": "none"}
     recipe = PRETRAINED
 
     def __init__(
