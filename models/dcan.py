@@ -115,8 +115,7 @@ class DCAN(NucleiMethod):
             "of HoVer-Net, whose figures the tables show; so are dropout and the 1024 channels at stride 32.",
             "The encoder starts from VGG-16 on ImageNet, not from DeepLab on PASCAL VOC, whose weights are not on a "
             "public server. Other kernels are He et al.'s, since all layers are followed by a ReLU; the comparison "
-            "draws "
-            "Glorot's.",
+            "draws Glorot's.",
             "Up-sampling is bilinear and fixed, as in the comparison; the paper starts from it and learns it.",
             "The structuring element of the contours is the comparison's diamond; the paper has a disc. At 40x the 3 "
             "px of both cover the smallest nuclei whole: true maps decode to a mean PQ of 0.975 on Kumar and 0.902 on "

@@ -20,8 +20,8 @@ from postproc.typed import TypedCodec
 
 TARGETS = ("raw", "normalised", "softmax")
 SCALE, OFFSET = 3.0, 1.0
-"""Px that 1 of the last convolution's output is worth, and px that are added: about the mean of the raw distances within
-nuclei of Kumar's training images (3.6), and over all px (0.9)."""
+"""Px that 1 of the last convolution's output is worth, and px that are added: of the order of the mean of the raw
+distances within nuclei of Kumar's training images (3.6), and over all px (0.9)."""
 
 
 class DIST(NucleiMethod):
@@ -48,10 +48,8 @@ class DIST(NucleiMethod):
         deviations=(
             "Crops of 256 px, 16 of each image in an epoch, since the paper does not say how large its inputs are.",
             "How strongly images are blurred and deformed, and stains perturbed (policy dist), is a choice: the paper "
-            "gives "
-            "no figures. This training stands for the row DIST of HoVer-Net's comparison too, which gave all its "
-            "networks "
-            "the milder policy hovernet; --augment hovernet does so.",
+            "gives no figures. This training stands for the row DIST of HoVer-Net's comparison too, which gave all its "
+            "networks the milder policy hovernet; --augment hovernet does so.",
             "The decay every 10 epochs is by a factor of 0.96, as in the authors' public code; the paper gives none.",
             "Post-processing defaults to p1 = 1 px and p2 = 0.5 px. The paper tunes both on validation images, as "
             "protocol strict does, and states p1 = 0, which splits even true maps at every bump of one px. p2 is "
@@ -59,13 +57,11 @@ class DIST(NucleiMethod):
             "7.8 M parameters; the network of the comparison of HoVer-Net has 9.2 M: up-sampling halves the channels "
             "here, and keeps them there, which pads no convolution and takes 268 px.",
             "The authors subtract the mean of the training images. Here, as in that comparison, images are in [0, 1]: "
-            "the "
-            "first convolution is normalised over the batch, which takes any constant out again, but for the padding "
-            "at "
-            "the border.",
-            "What the last convolution gives is multiplied by 3, and 1 px added, since the distances are of that order. On "
-            "four validation images of Kumar, after 150 to 300 steps at 8 features, the AJI so is 0.32, 0.32, 0.45 and "
-            "0.40 for four seeds, without 0.14, 0.25, 0.43 and 0.33.",
+            "the first convolution is normalised over the batch, which takes any constant out again, but for the "
+            "padding at the border.",
+            "What the last convolution gives is multiplied by 3, and 1 px added, since the distances are of that "
+            "order. On four validation images of Kumar, after 150 to 300 steps at 8 features, the AJI so is 0.32, "
+            "0.32, 0.45 and 0.40 for four seeds, without 0.14, 0.25, 0.43 and 0.33.",
             "Convolutions are padded, so that the output is as large as the input.",
             "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
             "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",

@@ -118,9 +118,8 @@ class FCN8(ForegroundMethod):
         deviations=(
             "One training, with the augmentation of Graham et al. 2019 (policy hovernet), stands for the rows of both "
             "comparisons; Naylor et al. 2018 deform images and perturb stains. FCN8 and FCN8 + WS are decoded as in "
-            "Graham et al. "
-            "2019 (holes filled, at least 10 px; WS: watershed of the distance transform, as their public code does "
-            "it), FCN and FCN + PP as in Naylor et al. 2018 (components above 0.5; dynamics p1 = 10).",
+            "Graham et al. 2019 (holes filled, at least 10 px; WS: watershed of the distance transform, as their "
+            "public code does it), FCN and FCN + PP as in Naylor et al. 2018 (components above 0.5; dynamics p1 = 10).",
             "The public code of HoVer-Net's comparison starts FCN8 from Glorot's random weights, not from ImageNet; "
             "option weights=none starts from those of He et al.",
             "That comparison resizes the scores; here, as in the paper, two transposed convolutions start as bilinear "

@@ -100,13 +100,11 @@ class HoVerNet(NucleiMethod):
             "Nuclei, and parts of them, under 30 px have no distances to learn, as in the public code; here they are "
             "measured in the whole input, there in the part that the network's output shows.",
             "The distances start at a twentieth of what the public code draws, whose gradient term starts at 77 on "
-            "Kumar "
-            "where empty maps score 2.4; with random weights and few steps it learns nothing from there.",
+            "Kumar where empty maps score 2.4; with random weights and few steps it learns nothing from there.",
             "With weights=none there is one phase of 100 epochs with nothing frozen, since the first would train the "
             "decoders on random features.",
-            "Augmentation is that of the public code (policy hovernet): beside what the paper names it scales, "
-            "shears, adds noise, and "
-            "changes hue, saturation, brightness and contrast. The added brightness is a factor here.",
+            "Augmentation is that of the public code (policy hovernet): beside what the paper names it scales, shears, "
+            "adds noise, and changes hue, saturation, brightness and contrast. The added brightness is a factor here.",
             "Crops are drawn at random, 169 (mode fast: 49) of each image in an epoch, as many as the "
             "public code cuts from an image of 1000 x 1000 px on a grid.",
         ),

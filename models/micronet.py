@@ -170,9 +170,8 @@ class MicroNet(NucleiMethod):
             "The network, with tanh and with batch normalisation after the first convolution of each branch of group "
             "1, is as the authors' laboratory published it (TIAToolbox), and the paper's text was not at hand. It has "
             "184.4 M parameters, that of the comparison of HoVer-Net, whose figures the tables show, 192.6 M: it has "
-            "ReLU, "
-            "keeps the channels where it enlarges features, and fuses the classes of the three outputs, not their "
-            "features.",
+            "ReLU, keeps the channels where it enlarges features, and fuses the classes of the three outputs, not "
+            "their features.",
             "Targets and post-processing are the comparison's: nuclei eroded by a pixel; holes filled, components "
             "under 10 px dropped, the others dilated by a pixel. TIAToolbox drops those under 50 px.",
             "With types the components are of all types together, and each has the most frequent one.",

@@ -28,8 +28,7 @@ TRAINING = (
 SHARED_DEVIATIONS = (
     "The comparison (Xing et al. 2019, section IV-D) does not say how its other methods were trained; all are trained "
     "and decoded as KiNet is (policy kinet: how far crops turn and shift is a choice), the norm of the gradient "
-    "limited to 1, patience 444 epochs (2e4 iterations for the 45 "
-    "training images of protocol strict).",
+    "limited to 1, patience 444 epochs (2e4 iterations for the 45 training images of protocol strict).",
 )
 """What the cards of all methods of the comparison say."""
 

@@ -35,8 +35,7 @@ class StarDist(NucleiMethod):
         deviations=(
             "400 epochs of 4 crops of each image; the public implementation trains 400 epochs of 100 steps.",
             "Augmentation is that of the public example (policy stardist), with intensities times 0.6 to 1.2 in place "
-            "of 0.6 "
-            "to 2: its images, normalised by percentiles, may exceed 1, those of 8 bits may not.",
+            "of 0.6 to 2: its images, normalised by percentiles, may exceed 1, those of 8 bits may not.",
             "The learning rate stays as it is; the public implementation halves it when the validation loss stalls.",
             "Polygons that overlap are compared by what they share of the smaller one, counted in px.",
             "Batch normalisation in the U-Net, with which it trains at any batch size of this suite.",
