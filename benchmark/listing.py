@@ -22,6 +22,7 @@ def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
 
 def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
     from benchmark.options import option_defaults
+    from models.recipe import describe
 
     if not verbose:
         table = Table("method", "rows in tables", "tasks", "summary")
@@ -35,6 +36,7 @@ def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
         card = kind.card
         console.print(f"[bold]{name}[/bold]  {card.summary}")
         lines = [f"paper: {card.paper}", card.url, f"recipe: {card.recipe}"]
+        lines += [f"training: {describe(kind.recipe)}"] if card.trained else []
         lines += [f"deviates: {text}" for text in card.deviations]
         lines += [f"option {key} = {value!r}" for key, value in option_defaults(kind).items()]
         lines += [f"row {variant.key}: {variant.title}" for variant in card.variants]

@@ -4,27 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.augment import augment, build_policy, inside, split_parts
+from datamodules.augment import augment, build_policy, split_parts
 from datamodules.sample import Sample
+from datamodules.transforms import BORDER, inside
 from postproc.codec import Codec, Targets
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap
 
 
+class Area(NamedTuple):
+    """A rectangle of an image, in px."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def area_around(centre: tuple[float, float], side: int, shape: tuple[int, int]) -> Area:
+    """Return the square around a point, as near as the border allows.
+
+    Args:
+        centre: (x, y) px.
+        side: Px; where the image is smaller, the area is as large as the image.
+        shape: (H, W) of the image.
+    """
+    starts = [
+        min(max(round(middle - side / 2), 0), max(extent - side, 0))
+        for middle, extent in zip(centre[::-1], shape, strict=True)
+    ]
+    return Area(*starts, *(min(side, extent - start) for start, extent in zip(starts, shape, strict=True)))
+
+
 class Drawer(Protocol):
     """Draws one item for training from a sample."""
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Targets:
-        """Return ``image``, uint8 (3, crop, crop), and the codec's targets; `rng` is the only randomness."""
+    def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
+        """Return ``image``, uint8 (3, crop, crop), and the codec's targets; `rng` is the only randomness.
+
+        Crops lie in `area` before they are moved; None = anywhere in the image.
+        """
 
 
 class CropDrawer:
     """Random crop, augmentation of image and annotation together, then encoding.
+
+    Where the policy turns or deforms, it is given a larger window around the crop, whose centre it leaves: the image
+    is mirrored only beyond its end. The position is that of the crop without augmentation, all being equally likely.
 
     Args:
         crop: Side of the crop in px; smaller images are mirrored.
@@ -37,61 +69,73 @@ class CropDrawer:
         self._codec = codec
         self._policy = build_policy(policy)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Targets:
+    def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
         """Return one item."""
-        image, truth = random_crop(sample, self._crop, rng)
-        image, truth = augment(self._policy, image, truth, rng)
+        image, truth = random_window(sample, self._crop, rng, self._policy.window(self._crop), area)
+        image, truth = augment(self._policy, image, truth, rng, self._crop)
         item = self._codec.encode(truth)
         item["image"] = np.ascontiguousarray(image.transpose(2, 0, 1))
         return item
 
 
-def random_crop(
-    sample: Sample, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Instances]:
-    """Cut a random square out of a sample, mirrored at the image border where the image is smaller.
+def random_window(
+    sample: Sample, size: int, rng: np.random.Generator, window: int | None = None, area: Area | None = None
+) -> tuple[NDArray[np.uint8], Instances]:
+    """Cut the window around a random square out of a sample, mirrored where it leaves the image.
 
     Args:
         sample: The image.
-        size: Side in px.
+        size: Side of the square in px; it lies within `area` unless this is smaller.
         rng: Source of the position.
+        window: Side of the window in px, `size` or larger by an even number; None = `size`.
+        area: What part of the image the square is drawn from; None = all of it.
 
     Returns:
-        uint8 (size, size, 3) and the annotation of that part; nuclei are numbered anew. Where the image is
-        mirrored, so are its points, and a mirrored nucleus is one of its own unless it touches the original.
+        uint8 (window, window, 3) and the annotation of that part, see `cut_instances`. Where the image is mirrored,
+        so are its points.
     """
-    height, width = sample.truth.shape
-    top = int(rng.integers(0, max(height - size, 0) + 1))
-    left = int(rng.integers(0, max(width - size, 0) + 1))
-    return _cut(sample.image, top, left, size), cut_instances(sample.truth, top, left, size)
+    top, left, height, width = area or Area(0, 0, *sample.truth.shape)
+    top += int(rng.integers(0, max(height - size, 0) + 1))
+    left += int(rng.integers(0, max(width - size, 0) + 1))
+    # an area smaller than the square lies at the border, or is the whole image
+    top, left = (max(min(k, n - size), 0) for k, n in zip((top, left), sample.truth.shape, strict=True))
+    window = size if window is None else window
+    beyond = (window - size) // 2
+    corner = (top - beyond, left - beyond)
+    return _cut(sample.image, *corner, window), cut_instances(sample.truth, *corner, window, renumber=window == size)
 
 
-def cut_instances(truth: Instances, top: int, left: int, size: int) -> Instances:
-    """Cut a square out of an annotation, mirrored at the bottom and right border where it is smaller.
+def cut_instances(truth: Instances, top: int, left: int, size: int, *, renumber: bool = True) -> Instances:
+    """Cut a square out of an annotation, mirrored where it leaves the image.
 
     Args:
         truth: Annotation of the whole image.
-        top: First row of the crop in px.
-        left: First column of the crop in px.
-        size: Side of the crop in px.
+        top: First row of the square in px; may be negative.
+        left: First column of the square in px; may be negative.
+        size: Side of the square in px.
+        renumber: Number the nuclei anew, 1..N; a mirrored one is then one of its own unless it touches the original.
+            False leaves ids and types as they are, for what numbers them later.
 
     Returns:
-        The annotation of the square, see `random_crop`. Where there are outlines, `points` becomes None: the
-        centre of a nucleus is that of the part in view.
+        The annotation of the square. Where there are outlines, `points` becomes None: the centre of a nucleus is that
+        of the part in view.
     """
     labels, points, types = truth.labels, truth.points, truth.types
     shape = (size, size)
     if labels is not None:
-        labels, types = _renumber(labels[top : top + size, left : left + size], types)
-        points = None
-        if labels.shape != shape:
-            labels, types = split_parts(_cut(labels, 0, 0, size), types)
+        labels, points = _cut(labels, top, left, size), None
+        if renumber:
+            labels, types = _renumber(labels, types)
+            whole = min(top, left) >= 0 and top + size <= truth.shape[0] and left + size <= truth.shape[1]
+            if not whole:
+                labels, types = split_parts(labels, types)
+        elif types is not None:
+            types = types[: int(labels.max(initial=0))]
     elif points is not None:
-        corner = np.array([left, top], np.float32)
-        points, rows = _mirror(points - corner, truth.shape, size)
-        points, seen = inside(points, shape)
+        points, rows = _mirror(points, truth.shape, (top, left), size)
+        points, seen = inside(points - np.array([left, top], np.float32), shape)
         types = None if types is None else types[rows[seen]]
-    regions = None if truth.regions is None else np.ascontiguousarray(_cut(truth.regions, top, left, size))
+    regions = None if truth.regions is None else _cut(truth.regions, top, left, size)
     return Instances(shape, labels=labels, points=points, types=types, regions=regions)
 
 
@@ -128,11 +172,8 @@ def cut_window(sample: Sample, centre: tuple[float, float], side: int) -> Sample
         The window as an image of its own; its nuclei are numbered anew. Where there are outlines, its `points` are
         None, see `cut_instances`.
     """
-    spans = []
-    for middle, extent in zip(centre[::-1], sample.truth.shape, strict=True):
-        start = min(max(round(middle - side / 2), 0), max(extent - side, 0))
-        spans.append(slice(start, min(start + side, extent)))
-    rows, columns = spans
+    top, left, height, width = area_around(centre, side, sample.truth.shape)
+    rows, columns = slice(top, top + height), slice(left, left + width)
     truth, image = sample.truth, sample.image[rows, columns]
     labels, points, types = truth.labels, truth.points, truth.types
     if labels is not None:
@@ -146,10 +187,14 @@ def cut_window(sample: Sample, centre: tuple[float, float], side: int) -> Sample
     return replace(sample, image=image, truth=seen_truth)
 
 
-def _cut(array: np.ndarray[Any, Any], top: int, left: int, size: int) -> np.ndarray[Any, Any]:
-    part = array[top : top + size, left : left + size]
-    pad = [(0, size - part.shape[0]), (0, size - part.shape[1])] + [(0, 0)] * (array.ndim - 2)
-    return part if part.shape[:2] == (size, size) else np.pad(part, pad, mode="symmetric")
+def _cut(array: NDArray[Any], top: int, left: int, size: int) -> NDArray[Any]:
+    """Return the square of a map, mirrored about the ends of the map where it leaves them."""
+    height, width = array.shape[:2]
+    part = array[max(top, 0) : top + size, max(left, 0) : left + size]
+    beyond = (max(-top, 0), max(top + size - height, 0), max(-left, 0), max(left + size - width, 0))
+    if not any(beyond):
+        return np.ascontiguousarray(part)
+    return np.asarray(cv2.copyMakeBorder(part, *beyond, BORDER))
 
 
 def _renumber(labels: LabelMap, types: NDArray[np.int64] | None) -> tuple[LabelMap, NDArray[np.int64] | None]:
@@ -162,17 +207,25 @@ def _renumber(labels: LabelMap, types: NDArray[np.int64] | None) -> tuple[LabelM
 
 
 def _mirror(
-    points: NDArray[np.float32], shape: tuple[int, int], size: int
+    points: NDArray[np.float32], shape: tuple[int, int], corner: tuple[int, int], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Add the mirror images of points (x, y) below and right of an image that is smaller than `size`.
+    """Add the mirror images of points (x, y) that a square beyond the ends of the image shows.
+
+    Args:
+        points: In px of the image.
+        shape: (H, W) of the image.
+        corner: (top, left) of the square.
+        size: Side of the square.
 
     Returns:
         The points with their images, and the rows that they come from.
     """
     rows = np.arange(len(points))
-    for axis, extent in ((0, shape[1]), (1, shape[0])):
+    for axis, extent, start in ((0, shape[1], corner[1]), (1, shape[0], corner[0])):
         original, source = points, rows
-        for turn in range(1, -(-size // extent)):
+        for turn in range(start // extent, -(-(start + size) // extent)):
+            if turn == 0:
+                continue
             copy = original.copy()
             # every other copy is mirrored about the edge half a px beyond the outermost pixel centre
             copy[:, axis] = original[:, axis] if turn % 2 == 0 else extent - 1 - original[:, axis]

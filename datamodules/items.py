@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.drawing import Drawer, cut_window, nuclei_by_type
+from datamodules.drawing import Drawer, area_around, nuclei_by_type
 from datamodules.sample import Sample
 from postproc.codec import Targets
 
@@ -68,7 +68,7 @@ class ItemDataset(Items):
         draw: Draws an item from a sample.
         per_image: Items per image in an epoch.
         seed: Seed of the run.
-        window: Side in px of what is cut out around the nucleus for `draw` to draw from; None = whole images.
+        window: Side in px of the area around the nucleus that `draw` draws from; None = whole images.
 
     Raises:
         DataError: If there is a `window`, but no nucleus with a type.
@@ -98,7 +98,8 @@ class ItemDataset(Items):
     def _draw_balanced(self, rng: np.random.Generator, window: int) -> Targets:
         nuclei = self._by_type[int(rng.integers(len(self._by_type)))]
         image, x, y = nuclei[int(rng.integers(len(nuclei)))]
-        return self._draw(cut_window(self._samples[int(image)], (float(x), float(y)), window), rng)
+        sample = self._samples[int(image)]
+        return self._draw(sample, rng, area_around((float(x), float(y)), window, sample.truth.shape))
 
 
 __all__ = ["EpochSampler", "ItemDataset", "Items"]

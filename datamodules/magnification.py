@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.drawing import Area
 from datamodules.sample import Sample
 from postproc.codec import Targets
 from postproc.errors import DataError
@@ -44,8 +45,8 @@ class MagnificationDrawer:
     levels: tuple[float, ...] = LEVELS
     native: float = 40.0
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Targets:
-        """Return what `draw_batch` draws from.
+    def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
+        """Return what `draw_batch` draws from; `area` is left unheeded, since no nucleus is sought here.
 
         Returns:
             ``image``, uint8 (H, W, 3), the whole image, not copied; ``scales``, float64 (L,), px of the crop per px of

@@ -202,7 +202,7 @@ class NucleiMethod(pl.LightningModule, ABC):
         """Set the learning rate for the share of the phase that is done (`progress`, kept by the runner)."""
         if self.phase is None:
             return
-        rate = self.phase.lr * self.phase.schedule(self.current_epoch, self.progress)
+        rate = self.phase.lr * self.phase.schedule(self.progress)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
 

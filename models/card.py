@@ -30,8 +30,9 @@ class MethodCard:
         summary: One sentence for `nucbench list methods`.
         paper: Paper to cite.
         url: DOI or address of the paper.
-        recipe: The paper's training in one or two sentences.
-        deviations: Each difference from the paper, with its reason.
+        recipe: What the training follows, and what of it `Recipe` does not hold: optimiser, losses, initial weights.
+            The rest is `models.recipe.describe` of the recipe itself.
+        deviations: Each difference from the paper, with its reason. One on augmentation names the policy.
         tasks: Among ``segmentation``, ``classification``, ``detection``.
         trained: False for classical pipelines.
         needs: What the training annotation must hold: ``instances``, ``points`` or ``none``.

@@ -44,8 +44,8 @@ class CIANet(NucleiMethod):
         paper="Zhou et al., CIA-Net: Robust Nuclei Instance Segmentation with Contour-aware Information Aggregation, "
         "IPMI 2019",
         url="https://doi.org/10.1007/978-3-030-20351-1_53",
-        recipe="DenseNet encoder from ImageNet, AMSGrad with learning rate 1e-3; smooth truncated loss for nuclei, "
-        "soft Dice loss for contours, at each level of the decoders.",
+        recipe="DenseNet encoder from ImageNet, AMSGrad; smooth truncated loss for nuclei, soft Dice loss for "
+        "contours, at each level of the decoders.",
         deviations=(
             "No public code of the authors was found and the paper's text was not at hand; what follows is uncertain.",
             "The encoder is DenseNet-121 (blocks of 6, 12, 24 and 16 layers) without its first stride and pooling, so "
@@ -58,6 +58,7 @@ class CIANet(NucleiMethod):
             "Contours are 2 px wide on each side of a border. True maps then decode to a mean PQ of 0.992 on Kumar and "
             "0.966 on CoNSeP.",
             "Cores of nuclei are what is nuclear and no contour; they grow back within the nuclear px.",
+            "Augmentation is that of HoVer-Net's comparison (policy hovernet), for the same lack of the text.",
             "No stain normalisation: all methods see the same images.",
         ),
         pretrained="ImageNet (torchvision densenet121)",
@@ -65,9 +66,9 @@ class CIANet(NucleiMethod):
     small = {"features": 4, "stride": 2, "weights": "none"}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=4, lr=1e-3, epochs=240, schedule=Step(every=120, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-3, epochs=240, schedule=Step(parts=2)),),
         crops_per_image=16,
-        augment="paper",
+        augment="hovernet",
     )
 
     def __init__(

@@ -12,6 +12,7 @@ from models.card import MethodCard, Variant
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
+from models.vgg import VGG16
 from models.weights import (
     IMAGENET,
     IMAGENET_MEAN,
@@ -29,8 +30,6 @@ from postproc.tiles import Geometry
 
 FEATURES = 64
 """Channels of VGG-16's first convolution."""
-VGG16 = (1, 1, 0, 2, 2, 0, 4, 4, 4, 0, 8, 8, 8, 0, 8, 8, 8, 0)
-"""Channels of its convolutions, in units of the first one's; 0 = max-pooling."""
 STRIDES = (8, 16, 32)
 """Px of the image to a px of the features whose logits are fused (figure 3: before and after the last two poolings)."""
 HEADS = ("object", "contour")
@@ -109,14 +108,14 @@ class DCAN(NucleiMethod):
         paper="Chen et al., DCAN: Deep Contour-Aware Networks for Object Instance Segmentation from Histology Images, "
         "Medical Image Analysis 36, 2017 (and CVPR 2016)",
         url="https://doi.org/10.1016/j.media.2016.11.004",
-        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): crops of 256 px, batch 4, Adam, "
-        "learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5; the auxiliary losses weigh 1, and a "
-        "tenth of it after every 50 epochs.",
+        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): Adam, weight decay 1e-5; the "
+        "auxiliary losses weigh 1, and a tenth of it after every 5/24 of the training.",
         deviations=(
             "Adam in place of stochastic gradient descent from 1e-3, and 256 px in place of 480, as in the comparison "
             "of HoVer-Net, whose figures the tables show; so are dropout and the 1024 channels at stride 32.",
             "The encoder starts from VGG-16 on ImageNet, not from DeepLab on PASCAL VOC, whose weights are not on a "
-            "public server. Other kernels are He et al.'s, since all layers are followed by a ReLU.",
+            "public server. Other kernels are He et al.'s, since all layers are followed by a ReLU; the comparison "
+            "draws Glorot's.",
             "Up-sampling is bilinear and fixed, as in the comparison; the paper starts from it and learns it.",
             "The structuring element of the contours is the comparison's diamond; the paper has a disc. At 40x the 3 "
             "px of both cover the smallest nuclei whole: true maps decode to a mean PQ of 0.975 on Kumar and 0.902 on "
@@ -133,9 +132,9 @@ class DCAN(NucleiMethod):
     small = {"features": 4, "weights": "none", "dropout": 0.0}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(every=120, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-4, epochs=EPOCHS, schedule=Step(parts=2)),),
         crops_per_image=16,
-        augment="paper",
+        augment="hovernet",
     )
 
     def __init__(

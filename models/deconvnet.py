@@ -98,7 +98,7 @@ class DeconvNet(ForegroundMethod):
         paper="Noh et al., Learning Deconvolution Network for Semantic Segmentation, ICCV 2015",
         url="https://doi.org/10.1109/ICCV.2015.178",
         recipe="As in Naylor et al. 2017, section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy, "
-        "pretrained layers; the rate is 0.01 as in Noh et al., divided by 10 every 80 of 240 epochs.",
+        "pretrained layers; the rate is that of Noh et al.",
         deviations=(
             "Naylor et al. state neither rate, batch, crop nor duration: the rate is that of Noh et al. and of their "
             "public code, whose batch of 4 is kept; 240 epochs of 16 crops of each image are of the order of the "
@@ -110,7 +110,7 @@ class DeconvNet(ForegroundMethod):
             "public code of Naylor et al. names weights learnt on PASCAL VOC.",
             "Trained in one stage on crops of images, in place of two stages on crops around objects and on proposals, "
             "which nuclei do not need; no CRF.",
-            "No elastic deformation: all methods are trained with the same augmentation.",
+            "Naylor et al. flip, rotate, blur and deform (policy naylor-2017) without saying how much.",
             "Weights that are not pretrained are those of He et al.; the paper draws Gaussians.",
         ),
         pretrained="ImageNet (torchvision vgg16_bn)",
@@ -118,9 +118,9 @@ class DeconvNet(ForegroundMethod):
     small = {"features": 2, "weights": "none"}
     recipe = Recipe(
         crop=320,
-        phases=(Phase(batch_size=4, lr=1e-2, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-2, epochs=240, schedule=Step(parts=3)),),
         crops_per_image=16,
-        augment="paper",
+        augment="naylor-2017",
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

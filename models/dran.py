@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +11,7 @@ from models.dran_network import DRANetwork, load_pretrained
 from models.hovernet_network import FEATURES
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
-from models.recipe import Phase, Recipe, Step
+from models.recipe import Milestones, Phase, Recipe, Step
 from models.weights import IMAGENET, NONE
 from postproc.contour import ContourCodec
 from postproc.tiles import Geometry
@@ -26,38 +24,24 @@ WRONG = (4.0, 6.0)
 FROZEN = ("network.encoders.",)
 
 
-@dataclass(frozen=True)
-class Milestones:
-    """Learning-rate factors from given epochs on.
-
-    Attributes:
-        factors: (first epoch, factor), epochs ascending; 1 before the first.
-    """
-
-    factors: tuple[tuple[int, float], ...]
-
-    def __call__(self, epoch: int, progress: float) -> float:
-        """Return the factor of a 0-based epoch."""
-        return next((factor for first, factor in reversed(self.factors) if epoch >= first), 1.0)
-
-
-DECAY = Milestones(((1, 0.5), (15, 0.1), (25, 0.075), (35, 0.05)))
+DECAY = ((1, 0.5), (15, 0.1), (25, 0.075), (35, 0.05))
+"""(epoch, factor of the learning rate) of the phases of one scale."""
 PRETRAINED = Recipe(
     crop=206,
     phases=(
-        Phase(batch_size=8, lr=1e-4, epochs=35, schedule=DECAY, frozen=FROZEN),
-        Phase(batch_size=8, lr=1e-4, epochs=40, schedule=DECAY),
-        Phase(batch_size=8, lr=1e-4, epochs=45, schedule=Step(every=15, factor=0.1), frozen=FROZEN),
+        Phase(batch_size=8, lr=1e-4, epochs=35, schedule=Milestones.of_epochs(35, DECAY), frozen=FROZEN),
+        Phase(batch_size=8, lr=1e-4, epochs=40, schedule=Milestones.of_epochs(40, DECAY)),
+        Phase(batch_size=8, lr=1e-4, epochs=45, schedule=Step(parts=3), frozen=FROZEN),
     ),
     crops_per_image=111,
-    augment="paper",
+    augment="hovernet",
 )
 # An encoder of random weights must learn throughout.
 SCRATCH = Recipe(
     crop=206,
-    phases=(Phase(batch_size=8, lr=1e-4, epochs=120, schedule=Step(every=60, factor=0.1)),),
+    phases=(Phase(batch_size=8, lr=1e-4, epochs=120, schedule=Step(parts=2)),),
     crops_per_image=111,
-    augment="paper",
+    augment="hovernet",
 )
 
 
@@ -82,9 +66,9 @@ class DRAN(NucleiMethod):
         paper="Vu et al., Methods for Segmentation and Classification of Digital Microscopy Tissue Images, "
         "Frontiers in Bioengineering and Biotechnology 7, 2019",
         url="https://doi.org/10.3389/fbioe.2019.00053",
-        recipe="Encoders from ImageNet, frozen for 35 epochs, trained for 40; then three scales for 10 and 35 epochs, "
-        "encoders frozen. Adam, learning rate 1e-4 and falling, patches of 102 px (54 px out), batch 32, weight decay "
-        "1e-5. Boundary px weigh 5, and 6 where they are missed; others weigh 1, and 4 where they are taken for one.",
+        recipe="Encoders from ImageNet, frozen at first; then three scales, encoders frozen. Adam, weight decay 1e-5; "
+        "patches of 102 px (54 px out), batches of 32. Boundary px weigh 5, and 6 where they are missed; others weigh "
+        "1, and 4 where they are taken for one.",
         deviations=(
             "No public code was found and the paper's table 1 was not at hand: the kernels of the decoders (5 x 5 and "
             "3 x 3, which turn 102 px into the paper's 54), their widths (half of their input) and paths (16, 8 and 4) "
@@ -93,6 +77,8 @@ class DRAN(NucleiMethod):
             "the scales start from the network of one scale; here, as there, they share a frozen encoder.",
             "Crops of 206 px, batch 8, 111 of each image in an epoch: as many px at the output as 32 patches of 54 px, "
             "and as many patches as the paper drew. Patches are not centred on nuclei for the boundaries.",
+            "Augmentation is HoVer-Net's (policy hovernet), from the same laboratory; what DRAN's was is not known "
+            "here.",
             "Enlarged and reduced images lose up to 3 px at the border, so that the encoder takes their size.",
             "Boundaries are 2 px wide on each side. The paper dilates the predicted boundary by a 3 x 3 kernel "
             "instead, and how wide its training boundary is could not be found. True maps decode to a mean PQ of 0.992 "
@@ -103,7 +89,7 @@ class DRAN(NucleiMethod):
         ),
         pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
     )
-    small = {"features": 2, "multiscale": False, "weights": "none"}
+    small = {"features": 4, "multiscale": False, "weights": "none"}
     recipe = PRETRAINED
 
     def __init__(

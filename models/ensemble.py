@@ -51,6 +51,7 @@ class Ensemble(NucleiMethod):
             "The paper states neither rate, batch, crop nor duration, and tunes a rate for each network: here both "
             "members are trained on the same crops with a rate of 1e-3, a tenth of DeconvNet's own since FCN has no "
             "batch normalisation; otherwise as DeconvNet is. Members trained before can be given by the options.",
+            "How much images are rotated, blurred and deformed (policy naylor-2017) the paper does not say.",
             "The other deviations are those of FCN8 and DeconvNet.",
         ),
         pretrained="ImageNet (torchvision vgg16 and vgg16_bn)",
@@ -58,9 +59,9 @@ class Ensemble(NucleiMethod):
     small = {"features": 2, "fcn_weights": "none", "deconvnet_weights": "none"}
     recipe = Recipe(
         crop=320,
-        phases=(Phase(batch_size=4, lr=1e-3, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-3, epochs=240, schedule=Step(parts=3)),),
         crops_per_image=16,
-        augment="paper",
+        augment="naylor-2017",
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

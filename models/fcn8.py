@@ -112,14 +112,14 @@ class FCN8(ForegroundMethod):
         summary="VGG16 made fully convolutional; scores at three strides are added up.",
         paper="Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015",
         url="https://doi.org/10.1109/CVPR.2015.7298965",
-        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): crops of 256 px, 9 of each image in an epoch, "
-        "batch 8, Adam, learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5, cross-entropy. VGG16 "
+        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): Adam, weight decay 1e-5, cross-entropy. VGG16 "
         "starts from ImageNet, the scores from Glorot's weights, as in Naylor et al. 2018 (section VI-D), whose rate "
         "is 1e-4 too.",
         deviations=(
-            "One training stands for the rows of both comparisons. FCN8 and FCN8 + WS are decoded as in Graham et al. "
-            "2019 (holes filled, at least 10 px; WS: watershed of the distance transform, as their public code does "
-            "it), FCN and FCN + PP as in Naylor et al. 2018 (components above 0.5; dynamics p1 = 10).",
+            "One training, with the augmentation of Graham et al. 2019 (policy hovernet), stands for the rows of both "
+            "comparisons; Naylor et al. 2018 deform images and perturb stains. FCN8 and FCN8 + WS are decoded as in "
+            "Graham et al. 2019 (holes filled, at least 10 px; WS: watershed of the distance transform, as their "
+            "public code does it), FCN and FCN + PP as in Naylor et al. 2018 (components above 0.5; dynamics p1 = 10).",
             "The public code of HoVer-Net's comparison starts FCN8 from Glorot's random weights, not from ImageNet; "
             "option weights=none starts from those of He et al.",
             "That comparison resizes the scores; here, as in the paper, two transposed convolutions start as bilinear "
@@ -135,9 +135,9 @@ class FCN8(ForegroundMethod):
     small = {"features": 4, "weights": "none"}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(every=120, factor=0.1)),),
+        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(parts=2)),),
         crops_per_image=9,
-        augment="paper",
+        augment="hovernet",
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.card import MethodCard, Variant
 from models.encoders import EncoderDecoder, load_encoder, quicken_depthwise
+from models.initial import small_output
 from models.losses import hover_terms
 from models.optimizers import kernels_decay
 from models.recipe import Cosine, Phase, Recipe
@@ -52,8 +53,7 @@ class HoverLite(NucleiMethod):
         "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019 (outputs, loss, post-processing); the network "
         "and its training are this suite's own",
         url="https://doi.org/10.1016/j.media.2019.101563",
-        recipe="ImageNet encoder; AdamW, learning rate 1e-3 falling along half a cosine, weight decay 1e-4, batch 8, "
-        "6,000 steps, exponential moving average of the weights (0.999).",
+        recipe="This suite's own: ImageNet encoder; AdamW, weight decay 1e-4; HoVer-Net's proposed loss.",
         tasks=("segmentation", "classification"),
         pretrained="ImageNet (EfficientNet-Lite)",
     )
@@ -136,8 +136,7 @@ class HoverLite(NucleiMethod):
 def _head(channels: int, outputs: int) -> nn.Sequential:
     """Return a head of one 3 x 3 and one 1 x 1 convolution whose outputs start near 0."""
     last = nn.Conv2d(channels, outputs, 1)
-    nn.init.normal_(last.weight, std=0.01)
-    last.bias.data.zero_()  # type: ignore[union-attr]  # there is one
+    small_output(last)
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), last
     )

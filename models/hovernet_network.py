@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks import Shortcut
+from models.initial import small_output
 from models.weights import (
     IMAGENET,
     NONE,
@@ -69,7 +70,7 @@ class _Crop(torch.autograd.Function):
         return x[..., top : top + height, left : left + width]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         channels_last = gradient.stride(1) == 1
         layout = torch.channels_last if channels_last else torch.contiguous_format
         padded = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout).zero_()
@@ -319,6 +320,9 @@ class HoVerNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        distances = self.decoders["hv"] if "hv" in branches else None
+        if isinstance(distances, Decoder):
+            small_output(distances.out)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the logits of each branch, (B, C, h, w), of images (B, 3, H, W) in [0, 1]."""

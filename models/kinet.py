@@ -47,9 +47,7 @@ class KiNet(PointsMethod):
         paper="Xing et al., Pixel-to-pixel Learning with Weak Supervision for Single-stage Nucleus "
         "Recognition in Ki67 Images, IEEE TBME 2019",
         url="https://doi.org/10.1109/TBME.2019.2900378",
-        recipe="SGD with Nesterov momentum 0.9, learning rate 0.01, weight decay 1e-6, batch 4, 1e5 "
-        "iterations, four crops of 200 px per image, each standardised per channel; rotation, shift and "
-        "mirroring; stops after 2e4 iterations without a better validation error.",
+        recipe="Of the paper: SGD with Nesterov momentum 0.9, weight decay 1e-6, each crop standardised per channel.",
         deviations=(
             "Equations 2 and 4 are averaged over pixels, without the factor 1/2, and the proximity is "
             "regressed scaled by 5, as in the authors' public code: sums would be some 1e5 times larger and "
@@ -58,6 +56,7 @@ class KiNet(PointsMethod):
             "The correlation counts positive responses only: where a type is absent from a crop, equation 2 "
             "leaves its map free, and the plain dot product has no lower bound. It is left out of the "
             "validation loss, which would otherwise jump after 1e4 steps.",
+            "How far crops turn and shift (policy kinet) is a choice; the paper does not say.",
             "The norm of the gradient is limited to 1: without it the first steps at the paper's learning rate "
             "diverge on real images, at the full width too.",
             "Widths, and the number of convolutions per block, are the public code's (the paper has them in "

@@ -91,15 +91,16 @@ class MaskRCNN(NucleiMethod):
         summary="Region proposals on a ResNet-101 feature pyramid; box, type and mask of each.",
         paper="He et al., Mask R-CNN, ICCV 2017",
         url="https://doi.org/10.1109/ICCV.2017.322",
-        recipe="Naylor et al. 2018, VI-D: ResNet-101, 256 anchors and 256 regions per image, batch 4, "
-        "learning rate 1e-2 divided by 10 every 20 epochs, at most 80 epochs, early stopping after 10 epochs "
-        "without a better validation error; other settings those of the Matterport implementation. Graham et "
-        "al. 2019, V-C: smaller anchors; VI: overlapping tiles, of which only non-boundary nuclei count.",
+        recipe="Naylor et al. 2018, VI-D: ResNet-101, 256 anchors and 256 regions per image; other settings those of "
+        "the Matterport implementation. Graham et al. 2019, V-C: smaller anchors; VI: overlapping tiles, of which "
+        "only non-boundary nuclei count.",
         deviations=(
             "The backbone starts from ImageNet, not COCO: torchvision has COCO weights for ResNet-50 alone.",
             "Anchors of 8 to 181 px (one size and sqrt 2 times it on each level): neither paper gives sizes.",
             "Crops of 256 px at their own size, 16 of each image in an epoch: Matterport's default enlarges "
             "images to 1024 px, and the papers do not say what they did.",
+            "One training stands for the rows of both papers, with the augmentation of Graham et al. 2019 (policy "
+            "hovernet); Naylor et al. 2018 deform images and perturb stains.",
             "torchvision's losses, sampling and heads in place of Matterport's: the weight decay is not "
             "divided by the number of weights of a layer, box losses are means over all sampled regions, and "
             "a nucleus may be detected with two types, of which decoding keeps the more certain.",
@@ -112,9 +113,9 @@ class MaskRCNN(NucleiMethod):
     small = {"backbone": "resnet18", "weights": "none", "regions": 16}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=4, lr=1e-2, epochs=80, schedule=Step(every=20)),),
+        phases=(Phase(batch_size=4, lr=1e-2, epochs=80, schedule=Step(parts=4)),),
         crops_per_image=16,
-        augment="paper",
+        augment="hovernet",
         patience=10,
         gradient_clip=5.0,
     )

@@ -60,16 +60,16 @@ class PangNet(ForegroundMethod):
             "Naylor et al. state neither rate, batch, crop nor duration: batch 4 and crops of 224 px are those of "
             "their public code, the rate of 0.1 and 240 epochs of 16 crops of each image, with the rate divided by 10 "
             "every 80, are ours.",
-            "No elastic deformation: all methods are trained with the same augmentation.",
+            "Naylor et al. flip, rotate, blur and deform (policy naylor-2017) without saying how much.",
             "Initial weights are those of He et al. before each ReLU; their public code draws Glorot's.",
         ),
     )
     small = {"features": 8}
     recipe = Recipe(
         crop=224,
-        phases=(Phase(batch_size=4, lr=1e-1, epochs=240, schedule=Step(every=80, factor=0.1)),),
+        phases=(Phase(batch_size=4, lr=1e-1, epochs=240, schedule=Step(parts=3)),),
         crops_per_image=16,
-        augment="paper",
+        augment="naylor-2017",
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

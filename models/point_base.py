@@ -20,16 +20,15 @@ RECIPE = Recipe(
 """KiNet's training (section IV-B), which is used for all methods of its comparison."""
 
 TRAINING = (
-    "As KiNet, with which it is compared: SGD with Nesterov momentum 0.9, learning rate 0.01, weight decay 1e-6, "
-    "batch 4, 1e5 iterations, four crops of 200 px per image, each standardised per channel; rotation, shift and "
-    "mirroring; stops after 2e4 iterations without a better validation error."
+    "As KiNet, with which it is compared: SGD with Nesterov momentum 0.9, weight decay 1e-6, images standardised per "
+    "channel."
 )
 """The sentence for the cards."""
 
 SHARED_DEVIATIONS = (
     "The comparison (Xing et al. 2019, section IV-D) does not say how its other methods were trained; all are trained "
-    "and decoded as KiNet is, the norm of the gradient limited to 1, patience 444 epochs (2e4 iterations for the 45 "
-    "training images of protocol strict).",
+    "and decoded as KiNet is (policy kinet: how far crops turn and shift is a choice), the norm of the gradient "
+    "limited to 1, patience 444 epochs (2e4 iterations for the 45 training images of protocol strict).",
 )
 """What the cards of all methods of the comparison say."""
 

@@ -8,35 +8,82 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from datamodules.augment import build_policy
 from postproc.errors import ConfigError, unknown_name
 
 
 class Schedule(Protocol):
-    """Learning-rate factor over a phase."""
+    """Learning-rate factor over a phase.
 
-    def __call__(self, epoch: int, progress: float) -> float:
-        """Return the factor for 0-based `epoch`; `progress` in [0, 1] is the share of the phase that is done."""
+    A schedule knows the share of the phase that is done, not epochs: a phase that a run shortens (steps, epochs,
+    minutes) has every drop of the recipe, at the same share of it.
+    """
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor when `progress`, in [0, 1], of the phase is done."""
+
+    def __str__(self) -> str:
+        """Say what follows the initial rate, for `describe`; empty where it stays."""
 
 
 @dataclass(frozen=True)
 class Constant:
     """The same rate throughout."""
 
-    def __call__(self, epoch: int, progress: float) -> float:
+    def __call__(self, progress: float) -> float:
         """Return 1."""
         return 1.0
+
+    def __str__(self) -> str:
+        """Return nothing: the rate stays."""
+        return ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Multiply the rate by `factor` every `every` epochs."""
+    """Multiply the rate by `factor` from each of `parts` equal parts of the phase to the next.
 
-    every: int
+    Attributes:
+        parts: A rate that drops every 25 of 50 epochs has 2.
+        factor: Of each drop.
+    """
+
+    parts: int
     factor: float = 0.1
 
-    def __call__(self, epoch: int, progress: float) -> float:
-        """Return ``factor ** (epoch // every)``."""
-        return float(self.factor ** (epoch // self.every))
+    def __call__(self, progress: float) -> float:
+        """Return ``factor ** part``, counting parts from 0."""
+        # steps / total * parts may fall short of a whole number by a rounding
+        return float(self.factor ** min(int(progress * self.parts + 1e-9), self.parts - 1))
+
+    def __str__(self) -> str:
+        """Return the drops."""
+        part = {2: "half", 3: "third", 4: "quarter"}.get(self.parts, f"1/{self.parts}")
+        return f"times {self.factor:g} after each {part} but the last"
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """Factors of the rate from given shares of the phase on.
+
+    Attributes:
+        factors: (share, factor of the initial rate), shares ascending; 1 before the first.
+    """
+
+    factors: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of_epochs(cls, total: int, factors: tuple[tuple[int, float], ...]) -> Milestones:
+        """Make it from (epoch, factor) of a phase of `total` epochs; what lies beyond its end is left out."""
+        return cls(tuple((epoch / total, factor) for epoch, factor in factors if epoch < total))
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor of the last share that is reached."""
+        return next((factor for share, factor in reversed(self.factors) if progress >= share - 1e-9), 1.0)
+
+    def __str__(self) -> str:
+        """Return the factors."""
+        return ", ".join(f"times {factor:g} from {share:.0%}" for share, factor in self.factors)
 
 
 @dataclass(frozen=True)
@@ -45,12 +92,16 @@ class Cosine:
 
     warmup: float = 0.02
 
-    def __call__(self, epoch: int, progress: float) -> float:
+    def __call__(self, progress: float) -> float:
         """Return the factor; `warmup` is the share of the phase spent rising."""
         if progress < self.warmup:
             return max(progress / self.warmup, 0.01)
         done = (progress - self.warmup) / (1 - self.warmup)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def __str__(self) -> str:
+        """Return the shape."""
+        return "rising for a short time, then falling to 0 along half a cosine"
 
 
 SCHEDULES: dict[str, Schedule] = {"constant": Constant(), "cosine": Cosine()}
@@ -94,8 +145,8 @@ class Recipe:
     Attributes:
         crop: Side of the square input crops in px.
         phases: Trained one after the other, each with a fresh optimiser.
-        crops_per_image: Crops drawn from each training image in an epoch.
         augment: Name of the augmentation policy (`datamodules.augment.POLICIES`).
+        crops_per_image: Crops drawn from each training image in an epoch.
         patience: Epochs without a better validation loss after which protocol ``strict`` stops; None = never.
         gradient_clip: Largest norm of the gradient; None = unlimited.
         ema: Decay of the exponential moving average of the weights, with which validation and the result are made;
@@ -104,8 +155,8 @@ class Recipe:
 
     crop: int
     phases: tuple[Phase, ...]
+    augment: str
     crops_per_image: int = 1
-    augment: str = "paper"
     patience: int | None = None
     gradient_clip: float | None = None
     ema: float | None = None
@@ -153,6 +204,28 @@ class Recipe:
             crops_per_image=crops_per_image or self.crops_per_image,
             ema=self.ema if ema is None else ema or None,
         )
+
+
+def describe(recipe: Recipe) -> str:
+    """Return a recipe in words, for lists: what the cards need not repeat, and cannot contradict."""
+    phases = "; then ".join(_describe_phase(phase) for phase in recipe.phases)
+    text = f"crops of {recipe.crop} px, {recipe.crops_per_image} of each image in an epoch; {phases}"
+    policy = build_policy(recipe.augment)
+    text += f"; augmentation {policy.name}" + (f" ({policy.summary})" if policy.summary else "")
+    if recipe.patience is not None:
+        text += f"; stops after {recipe.patience} epochs without a better validation loss"
+    if recipe.gradient_clip is not None:
+        text += f"; norm of the gradient at most {recipe.gradient_clip:g}"
+    if recipe.ema is not None:
+        text += f"; moving average of the weights (decay {recipe.ema:g})"
+    return text + "."
+
+
+def _describe_phase(phase: Phase) -> str:
+    length = f"{phase.epochs:,} epochs" if phase.epochs is not None else f"{phase.steps:,} steps"
+    schedule, frozen = str(phase.schedule), ", ".join(name.rstrip(".") for name in phase.frozen)
+    rate = f"learning rate {phase.lr:g}" + (f" ({schedule})" if schedule else "")
+    return f"{length} of batch {phase.batch_size}, {rate}" + (f", {frozen} frozen" if frozen else "")
 
 
 def _shares(total: int | None, lengths: list[float]) -> list[int | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
-from models.recipe import Phase, Recipe
+from models.recipe import Milestones, Phase, Recipe
 from models.sc_cnn_network import (
     PATCH,
     PatchNetwork,
@@ -45,17 +44,6 @@ Places = tuple[Tensor, Tensor, Tensor]
 """Image, row and column of the upper left cell of each of K patches, int64 (K,) each."""
 
 
-@dataclass(frozen=True)
-class Milestones:
-    """Divide the learning rate by 10 after each of some shares of the phase."""
-
-    at: tuple[float, ...]
-
-    def __call__(self, epoch: int, progress: float) -> float:
-        """Return the factor; `progress` is the share that is done."""
-        return float(0.1 ** sum(progress >= share for share in self.at))
-
-
 class SCCNN(NucleiMethod):
     """A network that detects centres in patches, and one that classifies patches around them; they share nothing.
 
@@ -82,8 +70,7 @@ class SCCNN(NucleiMethod):
         paper="Sirinukunwattana et al., Locality Sensitive Deep Learning for Detection and Classification of Nuclei in "
         "Routine Colon Cancer Histology Images, IEEE TMI 35(5), 2016",
         url="https://doi.org/10.1109/TMI.2016.2525803",
-        recipe="Patches of 27 px at 20x, rotated by right angles and mirrored; stochastic gradient descent, momentum "
-        "0.9, weight decay 5e-4, learning rate 1e-2, divided by 10 after 60 and 100 of 120 epochs, dropout 0.2.",
+        recipe="Patches of 27 px at 20x; stochastic gradient descent, momentum 0.9, weight decay 5e-4, dropout 0.2.",
         deviations=(
             "The paper's text was not at hand. Layers, window of 11 px, reach of 4 px, weighted loss, dropout, "
             "optimiser, rates and epochs are those of public reimplementations (github.com/AIMLab-UBC/SC-CNN for the "
@@ -104,7 +91,7 @@ class SCCNN(NucleiMethod):
             "Both networks are trained side by side, each on 64 patches of each of 8 crops in a step: the detector's "
             "lie anywhere, the classifier's within 4 px of a centre, the types of a batch alike often. An epoch is 16 "
             "crops of each image. The paper's numbers of patches and its batch are not known.",
-            "Stains are perturbed in place of hue, saturation and value, and for both networks.",
+            "Stains are perturbed (policy stain) in place of hue, saturation and value, and for both networks.",
             "The threshold of the likelihood, and 3 px between maxima, are choices of this suite; the paper's "
             "threshold is empirical.",
         ),
@@ -114,7 +101,9 @@ class SCCNN(NucleiMethod):
     small = {"hidden": 16, "patches": 24}
     recipe = Recipe(
         crop=CROP,
-        phases=(Phase(batch_size=8, lr=1e-2, epochs=120, schedule=Milestones((60 / 120, 100 / 120))),),
+        phases=(
+            Phase(batch_size=8, lr=1e-2, epochs=120, schedule=Milestones.of_epochs(120, ((60, 0.1), (100, 0.01)))),
+        ),
         crops_per_image=16,
         augment="stain",
         gradient_clip=5.0,

@@ -57,8 +57,7 @@ class SegNet(ForegroundMethod):
         paper="Badrinarayanan et al., SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image "
         "Segmentation, IEEE TPAMI 39(12), 2017",
         url="https://doi.org/10.1109/TPAMI.2016.2644615",
-        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): crops of 256 px, 9 of each image in an epoch, "
-        "batch 8, Adam, learning rate 1e-4, and 1e-5 after 120 of 240 epochs, weight decay 1e-5, cross-entropy.",
+        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): Adam, weight decay 1e-5, cross-entropy.",
         deviations=(
             "Adam in place of SGD with rate 0.1 and momentum 0.9, and unweighted classes in place of median frequency "
             "balancing, as in that comparison, whose figures the tables show.",
@@ -66,6 +65,8 @@ class SegNet(ForegroundMethod):
             "VGG16 without; the public code of HoVer-Net's comparison from Glorot's random weights.",
             "The public code of that comparison ends in a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
             "Images are standardised with ImageNet's mean and deviation; the paper normalises their local contrast.",
+            "The row SegNet is decoded as in that comparison: components of the probability above 0.5, which are one "
+            "where nuclei touch. True maps so decode to a mean AJI of 0.742 on Kumar; with WS to 0.916.",
             "WS is the watershed of the distance transform of that public code; their paper does not describe it.",
         ),
         pretrained="ImageNet (torchvision vgg16_bn)",
@@ -73,9 +74,9 @@ class SegNet(ForegroundMethod):
     small = {"features": 4, "weights": "none"}
     recipe = Recipe(
         crop=256,
-        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(every=120, factor=0.1)),),
+        phases=(Phase(batch_size=8, lr=1e-4, epochs=240, schedule=Step(parts=2)),),
         crops_per_image=9,
-        augment="paper",
+        augment="hovernet",
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

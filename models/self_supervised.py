@@ -74,8 +74,8 @@ class SelfSupervised(NucleiMethod):
         paper="Sahasrabudhe et al., Self-supervised Nuclei Segmentation in Histopathological Images Using "
         "Attention, MICCAI 2020",
         url="https://doi.org/10.1007/978-3-030-59722-1_38",
-        recipe="Adam, learning rate 2e-4, weight decay 1e-4, beta1 0.9, batch 32 uniform over 10x, 20x and "
-        "40x, crops of 160 px, 100 batches an epoch; epoch and post-processing chosen on validation images.",
+        recipe="Adam, weight decay 1e-4, beta1 0.9, batches uniform over 10x, 20x and 40x, 100 of them an epoch; "
+        "epoch and post-processing chosen on validation images.",
         deviations=(
             "Trained on images of a dataset (the paper's ablation M_-WSI), these are shrunk by area to 20x and "
             "10x; the tissue filter is left out, since such images hold hardly any background. An image below "
@@ -107,7 +107,7 @@ class SelfSupervised(NucleiMethod):
         crop=160,
         phases=(Phase(batch_size=32, lr=2e-4, steps=6_000),),
         crops_per_image=169,  # 100 batches of 32 from the paper's 19 training images
-        augment="none",  # turning and mirroring belong to the drawer
+        augment="flips",  # done by a drawer of its own, for a whole batch
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD

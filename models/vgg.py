@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.vgg import make_layers
 
 from models.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
 from postproc.errors import ConfigError, DataError
@@ -18,6 +19,10 @@ WIDTHS = (1, 2, 4, 8, 8)
 """Channels of each stage, in those of the first."""
 DEPTHS = (2, 2, 3, 3, 3)
 """Convolutions of each stage."""
+VGG16 = tuple(
+    factor for width, depth in zip(WIDTHS, DEPTHS, strict=True) for factor in (*(width for _ in range(depth)), 0)
+)
+"""Channels of its convolutions, in those of the first; 0 = max-pooling."""
 STRIDE = 2 ** len(WIDTHS)
 """Input px of each side of a cell of the last stage."""
 HIDDEN = 64
@@ -44,6 +49,8 @@ def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Se
 class VGGEncoder(nn.Module):
     """The 13 convolutions of VGG16, in five stages that each end in a pooling.
 
+    The layers are torchvision's, parted at their poolings, whose indices the decoders of SegNet and DeconvNet need.
+
     Args:
         features: Channels of the first stage; 64 in VGG16.
         norm: Whether to normalise batches after each convolution.
@@ -56,11 +63,13 @@ class VGGEncoder(nn.Module):
         super().__init__()
         if features < 1:
             raise ConfigError(f"features={features}: give at least 1; VGG16 has {FEATURES}")
-        widths = [3, *(features * width for width in WIDTHS)]
-        self.stages = nn.ModuleList(
-            stage([before] + [after] * depth, norm=norm)
-            for before, after, depth in zip(widths[:-1], widths[1:], DEPTHS, strict=True)
-        )
+        stages: list[list[nn.Module]] = [[]]
+        for layer in make_layers([features * width if width else "M" for width in VGG16], batch_norm=norm):
+            if isinstance(layer, nn.MaxPool2d):
+                stages.append([])
+            else:
+                stages[-1].append(layer)
+        self.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages if layers)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return what each stage gives after its pooling, and the indices of the largest px.

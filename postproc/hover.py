@@ -27,6 +27,8 @@ SOBEL = 21
 """Side of the Sobel kernel in px, at 40x."""
 SLOPES = ("horizontal", "vertical")
 """Names of the two derivatives in a survey of an image."""
+LEARNT = 30
+"""Least area in px of a part of a nucleus whose distances are learnt, as in the public code of HoVer-Net."""
 
 
 @dataclass(frozen=True)
@@ -210,15 +212,17 @@ def _scaled(slope: FloatMap, limits: tuple[float, float] | None) -> FloatMap:
     return np.asarray(cv2.normalize(extended, None, 0, 1, cv2.NORM_MINMAX)[: len(slope)], np.float32)
 
 
-def hover_maps(labels: NDArray[np.integer[Any]]) -> FloatMap:
+def hover_maps(labels: NDArray[np.integer[Any]], smallest: int = LEARNT) -> FloatMap:
     """Measure where each nuclear pixel lies between the centre of its nucleus and the nucleus' extremes.
 
     Section III-A. As in the official code, every 4-connected part of a nucleus has a centre of its own
     (mirrored borders make such parts), the zero lies one pixel left of and above the rounded centroid, and
-    the negative and the positive side are each divided by their largest distance.
+    the negative and the positive side are each divided by their largest distance. Parts that are smaller than
+    `smallest` have no distances there either.
 
     Args:
         labels: (H, W), 0 = background; any ids.
+        smallest: Least area in px of a part that has distances; the maps are 0 on smaller ones.
 
     Returns:
         float32 (2, H, W): horizontal (left to right) and vertical (top to bottom) distance in [-1, 1], 0 on
@@ -227,15 +231,15 @@ def hover_maps(labels: NDArray[np.integer[Any]]) -> FloatMap:
     runs = find_runs(labels)
     part, count = join_runs(runs, 4)
     maps = np.zeros((2, *labels.shape), np.float32)
-    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)
+    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)
     return maps
 
 
 @compiled
-def _scales(runs: Runs, part: NDArray[np.int32], count: int) -> tuple[NDArray[np.int64], FloatMap]:
+def _scales(runs: Runs, part: NDArray[np.int32], count: int, smallest: int) -> tuple[NDArray[np.int64], FloatMap]:
     """Return the zero of each part, int64 (count + 1, 2) as (x, y), and what 1 px is worth on either side of it.
 
-    The latter is float32 (count + 1, 2, 2): part, axis, then the negative and the positive side.
+    The latter is float32 (count + 1, 2, 2): part, axis, then the negative and the positive side; 0 on small parts.
     """
     place, _, _ = runs
     area = np.zeros(count + 1, np.int64)
@@ -252,6 +256,8 @@ def _scales(runs: Runs, part: NDArray[np.int32], count: int) -> tuple[NDArray[np
     zero = np.zeros((count + 1, 2), np.int64)
     scale = np.zeros((count + 1, 2, 2), np.float32)
     for own in range(1, count + 1):
+        if area[own] < smallest:
+            continue
         for axis in range(2):
             # floor(centroid + 0.5) in whole numbers
             zero[own, axis] = (2 * total[own, axis] + area[own]) // (2 * area[own]) - 1

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
 from datamodules.augment import POLICIES, augment, build_policy
-from datamodules.drawing import CropDrawer, random_crop
+from datamodules.drawing import CropDrawer, random_window
 from datamodules.items import EpochSampler, ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
@@ -107,9 +107,9 @@ class Stepwise:
         items = []
         for rng in generators:
             times = [clock()]
-            image, truth = random_crop(sample, CROP, rng)
+            image, truth = random_window(sample, CROP, rng, self._policy.window(CROP))
             times.append(clock())
-            image, truth = augment(self._policy, image, truth, rng)
+            image, truth = augment(self._policy, image, truth, rng, CROP)
             times.append(clock())
             items.append(self._codec.encode(truth) | {"image": np.ascontiguousarray(image.transpose(2, 0, 1))})
             times.append(clock())

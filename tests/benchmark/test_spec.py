@@ -11,7 +11,7 @@ from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_
 from benchmark.spec import Overrides, RunSpec, Target
 from models.dist import DIST
 from models.hovernet import HoVerNet
-from models.recipe import Cosine, Phase, Recipe, Step
+from models.recipe import Cosine, Milestones, Phase, Recipe, Step
 from postproc.errors import ConfigError
 
 
@@ -78,7 +78,7 @@ def test_registries_resolve() -> None:
 
 
 def test_recipe_overrides_keep_the_proportion_of_phases() -> None:
-    recipe = Recipe(crop=64, phases=(Phase(8, 1e-4, epochs=50), Phase(4, 1e-4, epochs=50)))
+    recipe = Recipe(crop=64, phases=(Phase(8, 1e-4, epochs=50), Phase(4, 1e-4, epochs=50)), augment="flips")
     assert [phase.steps for phase in recipe.override(steps=7).phases] == [4, 3]
     assert [phase.epochs for phase in recipe.override(epochs=10).phases] == [5, 5]
     assert recipe.override(batch_size=2).phases[0].batch_size == 2
@@ -90,8 +90,19 @@ def test_recipe_overrides_keep_the_proportion_of_phases() -> None:
 
 def test_schedules() -> None:
     cosine = Cosine(warmup=0.1)
-    assert cosine(0, 0.05) == pytest.approx(0.5)
-    assert cosine(0, 0.1) == pytest.approx(1.0)
-    assert cosine(0, 1.0) == pytest.approx(0.0)
-    assert Step(every=25)(24, 0.0) == 1.0
-    assert Step(every=25)(25, 0.0) == pytest.approx(0.1)
+    assert cosine(0.05) == pytest.approx(0.5)
+    assert cosine(0.1) == pytest.approx(1.0)
+    assert cosine(1.0) == pytest.approx(0.0)
+    halves, eighths = Step(parts=2), Step(parts=8, factor=0.96)
+    assert [halves(share) for share in (0.0, 0.499, 0.5, 1.0)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert eighths(1.0) == eighths(0.875) == pytest.approx(0.96**7)
+    warm = Milestones.of_epochs(40, ((1, 0.5), (15, 0.1), (45, 0.01)))
+    assert [warm(share) for share in (0.0, 1 / 40, 14.9 / 40, 15 / 40, 1.0)] == pytest.approx([1, 0.5, 0.5, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("total", [3, 7, 30, 240, 1000])
+@pytest.mark.parametrize("parts", [2, 3, 4, 8])
+def test_a_drop_comes_at_the_same_share_of_every_length(total: int, parts: int) -> None:
+    rates = [Step(parts)(step / total) for step in range(total)]
+    drops = [step for step in range(1, total) if rates[step] < rates[step - 1]]
+    assert drops == sorted({-(-part * total // parts) for part in range(1, parts)} - {total})

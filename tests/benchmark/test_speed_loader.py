@@ -33,8 +33,8 @@ def test_what_is_timed_is_what_training_draws(policy: str, sample: Sample) -> No
 
 
 def test_shares_add_up(sample: Sample) -> None:
-    whole, *steps = step_timings(sample, "paper", 1)
-    assert [step.job for step in steps] == [f"training sample, paper: {name}" for name in STEPS]
+    whole, *steps = step_timings(sample, "dist", 1)
+    assert [step.job for step in steps] == [f"training sample, dist: {name}" for name in STEPS]
     assert sum(step.share or 0 for step in steps) == pytest.approx(1)
     assert sum(step.median_ms for step in steps) == pytest.approx(whole.median_ms)
     assert whole.samples_per_second == pytest.approx(1000 / whole.median_ms)

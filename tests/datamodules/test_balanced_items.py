@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.drawing import CropDrawer, cut_window, nuclei_by_type
+from datamodules.drawing import Area, CropDrawer, area_around, cut_window, nuclei_by_type
 from datamodules.items import ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
+from postproc.codec import Targets
 from postproc.distance import DistanceCodec
 from postproc.errors import DataError
 from postproc.instances import Instances
@@ -119,9 +120,14 @@ def test_a_window_larger_than_the_image_is_the_image() -> None:
 def test_types_are_drawn_equally_often_and_lie_near_the_middle() -> None:
     samples, crop = uneven(), 64
     windows: list[Sample] = []
-    items = ItemDataset(
-        samples, lambda window, _rng: windows.append(window) or {}, 100, seed=0, window=crop + crop // 4
-    )
+
+    def draw(sample: Sample, _rng: np.random.Generator, area: Area | None = None) -> Targets:
+        assert area is not None
+        centre = (area.left + area.width / 2, area.top + area.height / 2)
+        windows.append(cut_window(sample, centre, area.height))
+        return {}
+
+    items = ItemDataset(samples, draw, 100, seed=0, window=crop + crop // 4)
     assert len(items) == 300, "an epoch is as long as ever"
     for key in range(600):
         items[key]
@@ -139,12 +145,22 @@ def test_types_are_drawn_equally_often_and_lie_near_the_middle() -> None:
 def test_the_nucleus_is_in_every_crop_of_its_window() -> None:
     samples, crop = uneven(), 64
     (rare,) = nuclei_by_type(samples)[0]
-    window = cut_window(samples[2], (rare[1], rare[2]), crop + crop // 4)
+    area = area_around((rare[1], rare[2]), crop + crop // 4, samples[2].truth.shape)
     codec = TypedCodec(DistanceCodec(), 4)
     draw = CropDrawer(crop, codec, "none")
     for seed in range(40):
-        item = draw(window, np.random.default_rng(seed))
+        item = draw(samples[2], np.random.default_rng(seed), area)
         assert (item["tp"] == 1).any()
+
+
+def test_a_turned_crop_around_a_nucleus_sees_the_image_around_its_window() -> None:
+    samples, crop = uneven(), 64
+    rare = nuclei_by_type(samples)[0][0]
+    area = area_around((rare[1], rare[2]), crop + crop // 4, samples[2].truth.shape)
+    codec = TypedCodec(DistanceCodec(), 4)
+    draw = CropDrawer(crop, codec, "hovernet")
+    there = [(draw(samples[2], np.random.default_rng(seed), area)["tp"] == 1).any() for seed in range(40)]
+    assert sum(there) >= 30, "only in the corners of the window may a turn lose it"
 
 
 def test_items_depend_on_seed_and_key_alone() -> None:

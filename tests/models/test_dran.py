@@ -6,7 +6,7 @@ import timm
 import torch
 
 from models.base import Batch, Task
-from models.dran import DECAY, DRAN, PRETRAINED, boundary_weights
+from models.dran import DRAN, PRETRAINED, boundary_weights
 from models.dran_network import SCALES, DecoderUnit, DRANetwork, resized, restored
 from models.hovernet_network import TIMM_DROP, TIMM_NAME, TIMM_RULES, centre_crop
 from models.weights import rename
@@ -123,7 +123,9 @@ def test_loss_has_a_term_for_each_scale() -> None:
 def test_recipe_follows_the_weights() -> None:
     assert build().recipe.phases[0].frozen == ()
     assert [phase.epochs for phase in PRETRAINED.phases] == [35, 40, 45]
-    assert [1e-4 * DECAY(epoch, 0.0) for epoch in (0, 1, 15, 25, 35)] == pytest.approx([1e-4, 5e-5, 1e-5, 7.5e-6, 5e-6])
+    second = PRETRAINED.phases[1]
+    rates = [second.lr * second.schedule(epoch / 40) for epoch in (0, 1, 15, 25, 35)]
+    assert rates == pytest.approx([1e-4, 5e-5, 1e-5, 7.5e-6, 5e-6])
     (phase,) = build().recipe.phases
     assert phase.total_steps(10) == 1200
     with pytest.raises(ConfigError, match="weights=none"):

@@ -97,7 +97,7 @@ def test_kernels_alone_decay() -> None:
 
 def test_learning_rate_falls_half_way() -> None:
     (phase,) = FCN8.recipe.phases
-    rates = [phase.lr * phase.schedule(epoch, 0.0) for epoch in (0, 119, 120, 239)]
+    rates = [phase.lr * phase.schedule(epoch / 240) for epoch in (0, 119, 120, 239)]
     assert (phase.epochs, phase.batch_size) == (240, 8)
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
 

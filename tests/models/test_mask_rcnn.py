@@ -325,7 +325,7 @@ def test_defaults_are_the_papers() -> None:
     )
     assert (smallest, largest[0]) == (8, 64)
     phase = method.recipe.phases[0]
-    rates = [phase.lr * phase.schedule(epoch, 0.0) for epoch in (0, 19, 20, 40, 79)]
+    rates = [phase.lr * phase.schedule(epoch / 80) for epoch in (0, 19, 20, 40, 79)]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-5])
     assert (phase.batch_size, phase.epochs) == (4, 80)
     assert list(method.codecs) == [variant.key for variant in method.card.variants]

@@ -11,13 +11,15 @@ from postproc.hover import HoverCodec, gradient_measure, hover_maps
 from postproc.instances import Instances
 
 
-def by_definition(labels):
+def by_definition(labels, smallest):
     """One connected part after the other, in floating point."""
     maps = np.zeros((2, *labels.shape))
     for label in np.unique(labels[labels > 0]):
         parts, count = ndimage.label(labels == label)
         for part in range(1, count + 1):
             inside = parts == part
+            if inside.sum() < smallest:
+                continue
             for axis, values in zip((0, 1), np.nonzero(inside)[::-1], strict=True):
                 offset = values - int(values.mean() + 0.5) + 1.0
                 low, high = -offset.min(), offset.max()
@@ -28,14 +30,14 @@ def by_definition(labels):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_hover_maps_equal_their_definition(seed):
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 10, 30]))
+def test_hover_maps_equal_their_definition(seed, smallest):
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=rng.integers(1, 50, 2)), 2)
     labels = np.where(noise > 0, rng.integers(1, 4) * 10**9 + (noise > 0.15), 0)
-    result = hover_maps(labels)
+    result = hover_maps(labels, smallest)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, by_definition(labels), atol=1e-6)
+    np.testing.assert_allclose(result, by_definition(labels, smallest), atol=1e-6)
 
 
 @pytest.mark.real_data
@@ -56,6 +58,29 @@ def test_zero_is_one_px_before_the_rounded_centroid():
     assert horizontal[4, 1:8].tolist() == pytest.approx([-1, -0.5, 0, 0.25, 0.5, 0.75, 1])
     assert vertical[2:7, 4].tolist() == pytest.approx([-1, 0, 1 / 3, 2 / 3, 1])
     assert not horizontal[labels == 0].any()
+
+
+def test_nuclei_under_30_px_have_no_distances_but_are_nuclear():
+    labels = np.zeros((20, 30), np.int32)
+    labels[2:7, 2:8], labels[10:15, 3:8] = 1, 2  # 30 and 25 px
+    labels[2:8, 15:21], labels[12:14, 15:20] = 3, 3  # 36 px, and a part of the same nucleus of 10 px
+    targets = HoverCodec().encode(Instances((20, 30), labels=labels))
+    np.testing.assert_array_equal(targets["np"], labels > 0)
+    shown = np.abs(targets["hv"]).max(axis=0) > 0
+    assert shown[2:7, 2:8].any()
+    assert shown[2:8, 15:21].any()
+    assert not shown[9:].any()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["consep_3", "kumar_breast", "kumar_prostate"])
+def test_small_nuclei_are_left_out_as_in_the_official_targets(golden_root, name):
+    with np.load(golden_root / f"hover_targets_{name}.npz") as golden:
+        labels = golden["instances"]
+        small = (np.bincount(labels.ravel())[labels] < 30) & (labels > 0)
+        assert small.any()
+        assert not golden["horizontal"][small].any()
+        assert not hover_maps(labels)[:, small].any()
 
 
 def test_gradient_measure_is_low_between_nuclei():
