@@ -34,6 +34,8 @@ SINGLE: dict[str, tuple[str, Kind, str]] = {
 """Name of a map of one channel -> title, kind and unit."""
 BY_TYPE = {"probability": "Probability of", "proximity": "Proximity:", "density": "Density:", "types": "Probability of"}
 """Name of a map of a channel per type -> beginning of the titles."""
+TYPES_LAST = ("tp", "types")
+"""Maps that tell types apart, drawn after those that find nuclei."""
 CLASSES = ("outside", "inside", "boundary")
 """Channels of the map ``classes`` (`postproc.region_growing`)."""
 
@@ -55,8 +57,8 @@ def panels_of(method: NucleiMethod, variant: str, maps: Maps, params: Params) ->
     codec = method.codecs[variant]
     codec = codec.outlines if isinstance(codec, TypedCodec) else codec
     panels: list[MapPanel] = []
-    for name, value in maps.items():
-        values = np.asarray(value, np.float32)
+    for name in sorted(maps, key=lambda name: (name in TYPES_LAST, name not in SINGLE)):  # equal ones as they come
+        values = np.asarray(maps[name], np.float32)
         special = SPECIAL.get(name)
         panels += special(values, codec, params) if special else _plain(name, values, method)
     return panels
@@ -90,7 +92,7 @@ def _distance(values: Array, codec: Any, params: Params) -> list[MapPanel]:
 def _hover(values: Array, codec: Any, params: Params) -> list[MapPanel]:
     titles = ("Horizontal distance", "Vertical distance")
     return [
-        MapPanel(title, part, "signed", "share of the half width") for title, part in zip(titles, values, strict=True)
+        MapPanel(title, part, "signed", "of the half width") for title, part in zip(titles, values, strict=True)
     ]
 
 
