@@ -15,8 +15,10 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from benchmark import signals
-from benchmark.spec import RunSpec
+from benchmark.spec import LOSS, RunSpec
 from benchmark.store import RunStore, atomic
+from benchmark.validation import ValidationScores
+from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from models.base import NucleiMethod
 from models.recipe import Phase
@@ -50,8 +52,10 @@ class PhaseKeeper(pl.Callback):
         index: Its number.
         total_steps: Optimiser steps of the phase.
         minutes: Time after which the phase ends early; None = never.
-        patience: Epochs without a better validation loss after which the phase ends; None = never.
-        choose: Keep the weights with the least validation loss.
+        patience: Epochs without a better value of what is monitored after which the phase ends; None = never.
+        choose: Keep the weights with the best value of what the run monitors.
+        average: Keeps the moving average of the weights that is chosen from; None = the weights themselves.
+        validation: Scores whole validation images, where there are some.
     """
 
     def __init__(
@@ -65,13 +69,16 @@ class PhaseKeeper(pl.Callback):
         minutes: float | None,
         patience: int | None,
         choose: bool,
+        average: WeightAverage | None = None,
+        validation: ValidationScores | None = None,
     ) -> None:
         self.total_steps = total_steps
         self.elapsed = 0.0
         self.epochs = 0
         self.batches = 0
         self.steps = 0
-        self.best = math.inf
+        self.monitor = spec.overrides.monitor or LOSS
+        self.best = math.inf if self.monitor == LOSS else -math.inf
         self.best_epoch = -1
         self.finished = False
         self._seed = spec.seed + 1_000_003 * index
@@ -82,6 +89,8 @@ class PhaseKeeper(pl.Callback):
         self._limit = None if minutes is None else 60 * minutes
         self._patience = patience
         self._choose = choose
+        self._average = average
+        self._validation = validation
         self._last_tick = self._last_save = time.monotonic()
         self._checkpoint = store.checkpoints / f"phase{index}.ckpt"
         self.best_file = store.checkpoints / f"phase{index}-best.pt"
@@ -181,16 +190,28 @@ class PhaseKeeper(pl.Callback):
             raise signals.Stopped(signals.asked() or signal.SIGTERM)  # or the signal of another process
 
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if "val/loss" not in trainer.callback_metrics:
-            return  # training stopped inside its first epoch: nothing to choose from, the last weights are kept
-        value = trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean")
-        if float(value) < self.best:
-            self.best, self.best_epoch = float(value), trainer.current_epoch
+        value = self._monitored(trainer)
+        if value is None:
+            return
+        if value < self.best if self.monitor == LOSS else value > self.best:
+            self.best, self.best_epoch = value, trainer.current_epoch
             if trainer.is_global_zero:
                 with atomic(self.best_file) as file:
-                    torch.save(module.state_dict(), file)
+                    torch.save(self._average.weights() if self._average else module.state_dict(), file)
         elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
             trainer.should_stop = True
+
+    def _monitored(self, trainer: pl.Trainer) -> float | None:
+        """Return the value of this epoch that chooses, None where there is none.
+
+        Without a loss, training stopped inside its first epoch: nothing to choose from, the last weights are kept.
+        Scores are there after some epochs only.
+        """
+        if self.monitor != LOSS:
+            return None if self._validation is None else self._validation.scores.get(self.monitor)
+        if "val/loss" not in trainer.callback_metrics:
+            return None
+        return float(trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean"))
 
 
 def _any(trainer: pl.Trainer, wish: bool) -> bool:

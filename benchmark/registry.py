@@ -26,6 +26,7 @@ METHODS = {
     "fcrn-b": "models.fcrn:FCRNB",
     "fiji": "models.fiji:Fiji",
     "frcn": "models.frcn:FRCN",
+    "hover-lite": "models.hover_lite:HoverLite",
     "hovernet": "models.hovernet:HoVerNet",
     "ki67-fcn8s": "models.fcn8_points:FCN8Points",
     "ki67-unet": "models.unet_points:UNetPoints",

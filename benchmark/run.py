@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, read_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
+from benchmark.validation import check_monitor
 from datamodules.augment import build_policy
 from models.base import Task
 from postproc.codec import Params
@@ -54,7 +54,7 @@ def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
         DataError: If files are missing.
     """
     (data, split), *others = [(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets]
-    wanted = training_magnification(data, split)
+    wanted = data.training_magnification(split)
     taken = {record.image for record in data.select(split)}
     for other, other_split in others:
         images = {record.image for record in other.select(other_split)}
@@ -63,7 +63,7 @@ def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
                 f"{other.card.name}.{other_split} shares {len(taken & images)} images with the other training sets"
             )
         taken |= images
-        found = training_magnification(other, other_split)
+        found = other.training_magnification(other_split)
         if found != wanted:
             raise ConfigError(
                 f"{other.card.name} is at {found}x and {data.card.name} at {wanted}x; training sets that are used "
@@ -140,11 +140,13 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         _check_pair(method, each)
     check_recipe(spec, method)
     check_balance(spec, method)
+    if spec.overrides.monitor is not None:
+        check_monitor(spec.overrides.monitor, method.card, (data.validation_set or (data, ""))[0].card.annotation)
     store = RunStore.create(machine.runs, spec)
     if process_rank():  # started by Lightning beside the first process, to train with it and no more
         train_method(spec, store, method, data, machine)
         return Result(store, {})
-    known = partial(training_magnification, data, spec.split)
+    known = partial(data.training_magnification, spec.split)
     with store.lock(), Mirror(spec, store, method, data, targets, machine, known, group) as mirror:
         magnification, params = prepare_run(spec, store, method, data, machine, mirror)
         mirror.prepared(params)
@@ -169,7 +171,7 @@ def prepare_run(
     training = train_method(spec, store, method, data, machine, mirror)
     if torch.cuda.is_available():
         method = method.cuda()
-    magnification = training_magnification(data, spec.split)
+    magnification = data.training_magnification(spec.split)
     settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
     params = fit_parameters(
         spec,
@@ -256,14 +258,6 @@ def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
             f"{method.card.name} learns from outlines, but {data.card.name} has only points. Methods that learn from "
             "points are listed by: nucbench list methods"
         )
-
-
-def training_magnification(data: NucleiDataModule, split: str) -> float | None:
-    """Return the most frequent magnification of the training images, None where unknown."""
-    if data.card.magnification is not None:
-        return data.card.magnification
-    known = Counter(data.read_image(record).magnification for record in data.select(split))
-    return known.most_common(1)[0][0]
 
 
 def _evaluate(

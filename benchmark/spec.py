@@ -17,6 +17,10 @@ from postproc.errors import ConfigError, unknown_name
 PROTOCOLS = ("strict", "paper")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
+LOSS = "loss"
+MONITORS = (LOSS, "dice", "aji", "pq", "f1")
+"""What may choose the checkpoint. The loss is the default: DIST and KiNet stop early by their validation error, it is
+computed after every epoch, and it does not depend on post-processing parameters that are tuned afterwards."""
 FORMAT = 1
 """Version of the files in a run directory."""
 
@@ -38,6 +42,8 @@ class Overrides:
         label_share: Share of the training images whose nucleus labels are used, in (0, 1]; the others keep their
             regions alone. 1 is the same as None.
         balance: What evens out how often types are learnt (`benchmark.balance`), one of `BALANCES`.
+        ema: Decay of the moving average of the weights, in [0, 1); 0 = none.
+        monitor: What chooses the checkpoint under protocol ``strict``, one of `MONITORS`; None = ``loss``.
     """
 
     crop: int | None = None
@@ -51,6 +57,8 @@ class Overrides:
     max_minutes: float | None = None
     label_share: float | None = None
     balance: str | None = None
+    ema: float | None = None
+    monitor: str | None = None
 
     def __post_init__(self) -> None:
         """Check that every number is positive, and the share of labels at most 1.
@@ -64,7 +72,15 @@ class Overrides:
             object.__setattr__(self, "label_share", None)  # all labels, as in a run that says nothing of them
         if self.balance is not None and self.balance not in BALANCES:
             raise unknown_name("balance", self.balance, BALANCES)
+        if self.monitor is not None and self.monitor not in MONITORS:
+            raise unknown_name("monitor", self.monitor, MONITORS)
+        if self.monitor == LOSS:
+            object.__setattr__(self, "monitor", None)  # as in a run that says nothing of it
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must be at least 0 and below 1, for example 0.999, not {self.ema}")
         for name, value in dataclasses.asdict(self).items():
+            if name == "ema":
+                continue
             if isinstance(value, int | float) and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} must be a positive number, not {value}")
 
@@ -84,7 +100,7 @@ class Overrides:
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set, but for those that are no part of one."""
         given = self.given()
-        for name in ("max_minutes", "label_share", "balance"):
+        for name in ("max_minutes", "label_share", "balance", "monitor"):
             given.pop(name, None)
         return recipe.override(**given)
 
@@ -141,6 +157,10 @@ class RunSpec:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
         if self.validation_set is not None and self.protocol != "strict":
             raise ConfigError(f"validate={self.validate}: protocol paper chooses nothing; use --protocol strict")
+        if self.overrides.monitor is not None and self.protocol != "strict":
+            raise ConfigError(
+                f"monitor={self.overrides.monitor}: protocol paper keeps the last checkpoint; use --protocol strict"
+            )
         training_sets = self.training_sets
         if self.overrides.label_share is not None:
             for target in training_sets:

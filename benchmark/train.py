@@ -22,8 +22,10 @@ from benchmark.mirrors.training import log_interval, watch
 from benchmark.phase_keeper import AtomicCheckpointIO, PhaseKeeper
 from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
-from benchmark.spec import RunSpec
+from benchmark.spec import LOSS, RunSpec
 from benchmark.store import RunStore, atomic, read_json, write_json
+from benchmark.validation import ValidationScores, rounds_every
+from benchmark.weight_average import WeightAverage
 from datamodules.base import Loading, NucleiDataModule
 from datamodules.card import DatasetCard
 from datamodules.labelled import keep_labels
@@ -108,7 +110,7 @@ def train(
         )
         for key in ("steps", "minutes", "epochs"):
             totals[key] += result[key]
-        totals["best_epoch"], totals["val_loss"] = result["best_epoch"], result["val_loss"]
+        totals |= {name: value for name, value in result.items() if name == "best_epoch" or name.startswith("val_")}
     totals["parameters"] = sum(p.numel() for p in method.parameters())
     if process_rank():
         return totals
@@ -175,16 +177,21 @@ def _train_phase(
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
         raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
+    average = None if recipe.ema is None else WeightAverage(recipe.ema)
+    total_steps = phase.total_steps(steps_per_epoch)
+    scores = _validation(spec, method, data, rounds_every(total_steps, steps_per_epoch)) if strict else None
     keeper = PhaseKeeper(
         spec,
         store,
         data,
         phase,
         index,
-        phase.total_steps(steps_per_epoch),
+        total_steps,
         minutes,
         recipe.patience if strict else None,
         strict,
+        average,
+        scores,
     )
     trainer = pl.Trainer(
         accelerator="auto",
@@ -195,7 +202,8 @@ def _train_phase(
         max_steps=keeper.total_steps,
         max_epochs=-1,
         logger=loggers,
-        callbacks=[keeper, *callbacks],
+        # scored before the average is taken out again, which moves before the keeper saves
+        callbacks=[each for each in (scores, average, keeper) if each is not None] + callbacks,
         plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -210,6 +218,8 @@ def _train_phase(
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
     if not keeper.finished:
         raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to go on")
+    if average is not None:
+        average.apply(method)
     if strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
     result = {
@@ -217,13 +227,26 @@ def _train_phase(
         "minutes": round(keeper.elapsed / 60, 2),
         "epochs": keeper.epochs,
         "best_epoch": keeper.best_epoch,
-        "val_loss": keeper.best if strict else None,
-    }
+        "val_loss": keeper.best if strict and keeper.monitor == LOSS else None,
+    } | ({f"val_{keeper.monitor}": keeper.best} if keeper.monitor != LOSS else {})
     if not process_rank():
         with atomic(weights) as file:
             torch.save(method.state_dict(), file)
         write_json(result_file, result)
     return result
+
+
+def _validation(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule, every: int) -> ValidationScores:
+    """Return what scores the validation images of a run after every `every`-th epoch."""
+    card = (data.validation_set or (data, ""))[0].card
+    return ValidationScores(
+        data.validation_images(),
+        radius=card.radius,
+        types=len(method.task.types) if card.types == method.task.types else 0,
+        magnification=data.training_magnification(spec.split),
+        precision=spec.precision,
+        every=every,
+    )
 
 
 def _cluster() -> list[ClusterEnvironment]:

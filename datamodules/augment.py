@@ -381,6 +381,18 @@ def _kinet() -> Policy:
     return Policy("kinet", _geometry(A.D4(p=1.0), affine), rigid=False)
 
 
+def _hover_lite() -> Policy:
+    """Training of HoVer-Lite: any rotation, scale, stains and light, and now and then blur or noise."""
+    affine = _affine(scale=(0.75, 1.35), rotate=(-45, 45), keep_ratio=True)
+    colour = A.ColorJitter(
+        brightness=(0.9, 1.1), contrast=(0.85, 1.15), saturation=(0.8, 1.2), hue=(-8 / 180, 8 / 180), p=0.8
+    )
+    blur = A.GaussianBlur(blur_limit=0, sigma_limit=(0.4, 1.2), p=1.0)
+    noise = A.GaussNoise(std_range=(0.01, 0.04), per_channel=True, p=1.0)
+    appearance = A.Compose([StainJitter(scale=0.25, shift=0.06), colour, A.OneOf([blur, noise], p=0.3)])
+    return Policy("hover-lite", _geometry(A.D4(p=1.0), affine), appearance, rigid=False)
+
+
 POLICIES: dict[str, Callable[[], Policy]] = {
     "none": _none,
     "flips": _flips,
@@ -388,5 +400,6 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "hovernet": _hovernet,
     "paper": _paper,
     "kinet": _kinet,
+    "hover-lite": _hover_lite,
 }
 """Policy name -> builder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,6 +278,13 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             "synthetic": self.is_stand_in,
         }
 
+    def training_magnification(self, split: str) -> float | None:
+        """Return the most frequent magnification of the images of a split, None where unknown."""
+        if self.card.magnification is not None:
+            return self.card.magnification
+        known = Counter(self.read_image(record).magnification for record in self.select(split))
+        return known.most_common(1)[0][0]
+
     @property
     def is_stand_in(self) -> bool:
         """Whether the images are generated in place of real ones; a score on them says nothing of the dataset."""
@@ -301,6 +309,12 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             ]
         return self._train if loading.choose is None else loading.choose(self._train)
 
+    def validation_images(self) -> list[Sample]:
+        """Return the images that protocol ``strict`` validates on, which are read once."""
+        if self._validation is None:
+            self._validation = list(self.validation_samples())
+        return self._validation
+
     def train_dataloader(self) -> DataLoader[Targets]:
         """Return the loader of training items; a resumed run draws the items that it would have drawn."""
         loading = self._training()
@@ -320,9 +334,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         loading = self._training()
         if not loading.strict:
             return []
-        if self._validation is None:
-            self._validation = list(self.validation_samples())
-        items = ItemDataset(self._validation, loading.validation, VALIDATION_CROPS, loading.seed)
+        items = ItemDataset(self.validation_images(), loading.validation, VALIDATION_CROPS, loading.seed)
         return _loader(items, loading, None, drop_last=False)
 
 

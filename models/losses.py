@@ -8,6 +8,8 @@ from torch import Tensor
 
 SMOOTH = 1e-3
 """Smoothing of the Dice loss (HoVer-Net, eq. 5)."""
+GRADIENT_WEIGHT = 2.0
+"""Weight of the gradient term (lambda_b; HoVer-Net, section III-A.1); all others are 1."""
 SOBEL_SIZE = 5
 """Side of the Sobel kernels of the gradient loss in px (HoVer-Net's public code)."""
 
@@ -48,6 +50,26 @@ def dice_loss(logits: Tensor, target: Tensor, smooth: float = SMOOTH) -> Tensor:
     common = (probability * truth).sum(dim=(0, 2, 3))
     total = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     return (1 - (2 * common + smooth) / (total + smooth)).sum()
+
+
+def hover_terms(outputs: dict[str, Tensor], batch: dict[str, Tensor], types: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the weighted terms of HoVer-Net's loss (eq. 1) by name.
+
+    Args:
+        outputs: ``hv`` (B, 2, h, w), and logits ``np`` (B, 2, h, w), ``tp`` (B, T + 1, h, w) or both.
+        batch: ``hv`` float (B, 2, h, w), ``np`` and, where there are such logits, ``tp`` int64 (B, h, w).
+        types: float (T + 1,), weights of background and types in the cross-entropy of ``tp``; None = all alike.
+    """
+    terms = {
+        "hv_mse": mse_loss(outputs["hv"], batch["hv"]),
+        "hv_gradient": GRADIENT_WEIGHT * gradient_mse(outputs["hv"], batch["hv"], batch["np"]),
+    }
+    for branch in ("np", "tp"):
+        if branch in outputs:
+            weights = types if branch == "tp" else None
+            terms[f"{branch}_ce"] = cross_entropy(outputs[branch], batch[branch], classes=weights)
+            terms[f"{branch}_dice"] = dice_loss(outputs[branch], batch[branch])
+    return terms
 
 
 def mse_loss(predicted: Tensor, target: Tensor) -> Tensor:

@@ -98,6 +98,8 @@ class Recipe:
         augment: Name of the augmentation policy (`datamodules.augment.POLICIES`).
         patience: Epochs without a better validation loss after which protocol ``strict`` stops; None = never.
         gradient_clip: Largest norm of the gradient; None = unlimited.
+        ema: Decay of the exponential moving average of the weights, with which validation and the result are made;
+            None = the weights themselves.
     """
 
     crop: int
@@ -106,6 +108,7 @@ class Recipe:
     augment: str = "paper"
     patience: int | None = None
     gradient_clip: float | None = None
+    ema: float | None = None
 
     def override(
         self,
@@ -118,6 +121,7 @@ class Recipe:
         schedule: str | None = None,
         augment: str | None = None,
         crops_per_image: int | None = None,
+        ema: float | None = None,
     ) -> Recipe:
         """Return the recipe with what a run asked for in place of the paper's.
 
@@ -147,6 +151,7 @@ class Recipe:
             crop=crop or self.crop,
             augment=augment or self.augment,
             crops_per_image=crops_per_image or self.crops_per_image,
+            ema=self.ema if ema is None else ema or None,
         )
 
 

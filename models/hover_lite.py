@@ -1,0 +1,143 @@
+"""HoVer-Lite: HoVer-Net's maps from a small pretrained encoder and one shared decoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.card import MethodCard, Variant
+from models.encoders import EncoderDecoder, load_encoder, quicken_depthwise
+from models.losses import hover_terms
+from models.optimizers import kernels_decay
+from models.recipe import Cosine, Phase, Recipe
+from models.weights import IMAGENET
+from postproc.errors import ConfigError
+from postproc.hover import HoverCodec
+from postproc.tiles import Geometry
+
+DEPTH = 4
+"""Down-samplings: at stride 32 a nucleus of 20 px is smaller than one px."""
+WIDTHS = (128, 64, 32, 16, 16)
+"""Channels of the U-Net's decoder for a width of 1."""
+
+
+class HoverLite(NucleiMethod):
+    """A U-Net over an ImageNet encoder with light heads for nuclear px, distances to the centre, and types.
+
+    Args:
+        task: What the training data asks for.
+        encoder: timm's name of the encoder. Foundation models of pathology are given by their name in timm, or by
+            architecture and a local file as `weights`, where the user has their licence.
+        decoder: Decoder of segmentation-models-pytorch: ``unet`` (output at the input's resolution), ``fpn`` or
+            ``deeplab`` (a quarter of it, interpolated).
+        weights: Of the encoder: ``imagenet``, ``none``, or the path of a file (`models.encoders.load_encoder`).
+        depth: Down-samplings of the encoder that are used, 3 to 5.
+        width: Factor on the channels of the U-Net's decoder, which are 128, 64, 32, 16.
+        classify: Whether types are predicted; None = where the data has types.
+        weight_decay: Of the kernels, in AdamW.
+
+    Raises:
+        ConfigError: If encoder, decoder and depth do not fit together, or weights are unavailable.
+    """
+
+    card = MethodCard(
+        name="hover-lite",
+        variants=(Variant("hover-lite", "HoVer-Lite"),),
+        summary="HoVer-Net's maps from a pretrained EfficientNet-Lite and one shared U-Net decoder.",
+        paper="Graham et al., HoVer-Net: Simultaneous Segmentation and Classification of Nuclei in "
+        "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019 (outputs, loss, post-processing); the network "
+        "and its training are this suite's own",
+        url="https://doi.org/10.1016/j.media.2019.101563",
+        recipe="ImageNet encoder; AdamW, learning rate 1e-3 falling along half a cosine, weight decay 1e-4, batch 8, "
+        "6,000 steps, exponential moving average of the weights (0.999).",
+        tasks=("segmentation", "classification"),
+        pretrained="ImageNet (EfficientNet-Lite)",
+    )
+    small = {"weights": "none", "encoder": "tf_efficientnet_lite0", "width": 0.5}
+    recipe = Recipe(
+        crop=256,
+        phases=(Phase(batch_size=8, lr=1e-3, steps=6000, schedule=Cosine(warmup=0.02)),),
+        crops_per_image=32,
+        augment="hover-lite",
+        gradient_clip=5.0,
+        ema=0.999,
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        encoder: str = "tf_efficientnet_lite1",
+        decoder: Literal["unet", "fpn", "deeplab"] = "unet",
+        weights: str = IMAGENET,
+        depth: int = DEPTH,
+        width: float = 1.0,
+        classify: bool | None = None,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        super().__init__(task)
+        if not 3 <= depth <= len(WIDTHS):
+            raise ConfigError(f"depth={depth}: give 3 to {len(WIDTHS)} down-samplings")
+        if width * WIDTHS[-1] < 1:
+            raise ConfigError(f"width={width}: the last level would have no channel; give at least {1 / WIDTHS[-1]}")
+        self.types = learnt_types(task, classify)
+        self.weighs_types = bool(self.types)
+        self.codecs = {"hover-lite": HoverCodec(self.types)}
+        # The reach of the network is larger; what padding does farther inside a tile has faded by then.
+        self.geometry = Geometry(multiple=2**depth, context=4 * 2**depth, minimum=2 * 2**depth)
+        self.weight_decay = weight_decay
+        self.network = EncoderDecoder(encoder, decoder, depth, tuple(round(width * w) for w in WIDTHS))
+        load_encoder(self.network, encoder, weights)
+        self.mean, self.std = self.network.mean, self.network.std
+        quicken_depthwise(self.network)
+        outputs = {"np": 2, "hv": 2} | ({"tp": self.types + 1} if self.types else {})
+        self.heads = nn.ModuleDict({name: _head(self.network.channels, count) for name, count in outputs.items()})
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits of prepared images, (B, 3, H, W).
+
+        Returns:
+            ``np`` (B, 2, H, W) background and nucleus, ``hv`` (B, 2, H, W) horizontal and vertical distance, and with
+            types ``tp`` (B, T + 1, H, W), 0 = background.
+        """
+        features = self.network(images)
+        outputs = {name: head(features) for name, head in self.heads.items()}
+        if self.network.stride == 1:
+            return outputs
+        size = images.shape[-2:]
+        return {
+            name: F.interpolate(value.float(), size=size, mode="bilinear", align_corners=False)
+            for name, value in outputs.items()
+        }
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of HoVer-Net's proposed loss (eq. 1).
+
+        Args:
+            outputs: What `forward` gave.
+            batch: ``np`` int64 (B, H, W), ``hv`` float (B, 2, H, W), and with types ``tp`` int64 (B, H, W).
+        """
+        return hover_terms(outputs, batch, self.type_weights)
+
+    def activate(self, outputs: Outputs) -> Outputs:
+        """Return ``np`` (B, 1, H, W) probability of nucleus, ``hv`` as it is, and with types probabilities ``tp``."""
+        maps = {"np": outputs["np"].softmax(dim=1)[:, 1:], "hv": outputs["hv"]}
+        return maps | ({"tp": outputs["tp"].softmax(dim=1)} if self.types else {})
+
+    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """Return AdamW; biases and normalisation do not decay."""
+        return torch.optim.AdamW(kernels_decay(parameters, self.weight_decay), lr=lr)
+
+
+def _head(channels: int, outputs: int) -> nn.Sequential:
+    """Return a head of one 3 x 3 and one 1 x 1 convolution whose outputs start near 0."""
+    last = nn.Conv2d(channels, outputs, 1)
+    nn.init.normal_(last.weight, std=0.01)
+    last.bias.data.zero_()  # type: ignore[union-attr]  # there is one
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), last
+    )
