@@ -91,9 +91,7 @@ def _distance(values: Array, codec: Any, params: Params) -> list[MapPanel]:
 
 def _hover(values: Array, codec: Any, params: Params) -> list[MapPanel]:
     titles = ("Horizontal distance", "Vertical distance")
-    return [
-        MapPanel(title, part, "signed", "of the half width") for title, part in zip(titles, values, strict=True)
-    ]
+    return [MapPanel(title, part, "signed", "of the half width") for title, part in zip(titles, values, strict=True)]
 
 
 def _classes(values: Array, codec: Any, params: Params) -> list[MapPanel]:
