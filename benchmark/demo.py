@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmark.attempt import Job, State, attempt
 from benchmark.machine import Machine
 from benchmark.pictures import overlay, write_png
-from benchmark.prepare import write_stand_in
+from benchmark.prepare import StandIn, write_stand_in
 from benchmark.registry import TABLES, dataset_class
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
@@ -39,7 +39,7 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
     plan = dataclasses.replace(plan, overrides={**plan.overrides, "steps": steps})
     for name in plan.datasets:
         if not (machine.data / name).is_dir():
-            write_stand_in(name, machine.data / name, images=None, size=256, seed=0)
+            write_stand_in(name, machine.data / name, StandIn())
     good = True
     runs = plan.runs()
     for i, (spec, targets) in enumerate(runs, start=1):

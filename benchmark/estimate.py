@@ -1,20 +1,83 @@
-"""How long a run may train, judged from stored runs of the same method."""
+"""How long a run may train: steps from its recipe, minutes from stored runs of the same method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmark.environment import hardware
+from benchmark.options import check_options, option_defaults
+from benchmark.presence import is_there
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.store import read_json
-from datamodules.splits import belongs
+from benchmark.train import task_of
+from datamodules.splits import Placed, belongs
 from models.recipe import Recipe
+from models.weights import NONE
+from postproc.errors import DataError
 
 
-def estimated_minutes(spec: RunSpec, runs: Path) -> float | None:
+@dataclass(frozen=True)
+class Plan:
+    """How long a run will be trained.
+
+    Attributes:
+        steps: Optimiser steps, at most; None where the images of a user's own set are not there to be counted.
+        epochs: Passes over the training images, at most; None where the recipe counts steps.
+        early: What may end the training earlier; empty where nothing can.
+    """
+
+    steps: int | None
+    epochs: int | None
+    early: str = ""
+
+    def text(self) -> str:
+        """Return steps and epochs in a few words."""
+        steps = "steps unknown" if self.steps is None else f"{self.steps:,} steps"
+        parts = [f"{self.epochs:,} epochs" if self.epochs else "", f"at most: {self.early}" if self.early else ""]
+        inside = ", ".join(part for part in parts if part)
+        return steps + (f" ({inside})" if inside else "")
+
+
+def plan(spec: RunSpec, data: Path | None = None) -> Plan:
+    """Return how long a run will be trained.
+
+    Args:
+        spec: The run.
+        data: Folder with one folder per dataset. Images are counted there where the dataset is there, else in the
+            committed splits; None = in the splits.
+    """
+    if not method_class(spec.method).card.trained:
+        return Plan(0, None)
+    recipe = spec.overrides.applied_to(recipe_of(spec))
+    epochs = [phase.epochs for phase in recipe.phases]
+    reasons = []
+    if spec.overrides.max_minutes is not None:
+        reasons.append(f"{spec.overrides.max_minutes:g} min")
+    if spec.protocol == "strict" and recipe.patience is not None:
+        reasons.append(f"{recipe.patience} epochs without a better validation")
+    total = None if None in epochs else sum(each or 0 for each in epochs)
+    return Plan(planned_steps(spec, recipe, data), total, " or ".join(reasons))
+
+
+def recipe_of(spec: RunSpec) -> Recipe:
+    """Return the recipe of a method with the options of a run.
+
+    Options may change the recipe, so the method is built, unless that would fetch or read weights: then it is the
+    recipe of the class.
+    """
+    kind = method_class(spec.method)
+    options = check_options(kind, spec.options)
+    starting = {**option_defaults(kind), **options}
+    reads = any(value != NONE for name, value in starting.items() if name == "weights" or name.endswith("_weights"))
+    return kind.recipe if reads or not options else kind(task_of(spec), **options).recipe
+
+
+def estimated_minutes(spec: RunSpec, runs: Path, data: Path | None = None) -> float | None:
     """Estimate the minutes of training.
 
     The time per step is the median over stored runs of the method on this hardware with the same options, crop and
@@ -23,6 +86,7 @@ def estimated_minutes(spec: RunSpec, runs: Path) -> float | None:
     Args:
         spec: The run.
         runs: Folder of all runs.
+        data: As for `plan`.
 
     Returns:
         Minutes; None where neither a stored run nor ``max_minutes`` tells.
@@ -31,33 +95,60 @@ def estimated_minutes(spec: RunSpec, runs: Path) -> float | None:
     if not kind.card.trained:
         return 0.0
     limit = spec.overrides.max_minutes
-    # options that change the recipe are not seen: the method is not built
-    steps = planned_steps(spec, spec.overrides.applied_to(kind.recipe))
+    steps = plan(spec, data).steps
     rates: list[float] = [
         record["training"]["minutes"] / record["training"]["steps"]
         for record in map(read_json, sorted((runs / spec.method).glob("*/*/record.json")))
         if _alike(record, spec)
     ]
-    if not rates:
+    if not rates or steps is None:
         return limit
     minutes = steps * median(rates)
     return minutes if limit is None else min(minutes, limit)
 
 
-def planned_steps(spec: RunSpec, recipe: Recipe) -> int:
-    """Return the optimiser steps of a run, from its recipe and the committed splits of its training sets."""
-    images = sum(_images(target.dataset, target.split, spec.protocol) for target in spec.training_sets)
+def planned_steps(spec: RunSpec, recipe: Recipe, data: Path | None = None) -> int | None:
+    """Return the optimiser steps of a run.
+
+    Args:
+        spec: The run.
+        recipe: Its recipe, overrides applied.
+        data: As for `plan`.
+
+    Returns:
+        Steps; None where they depend on the images of a user's own set that is not there.
+    """
+    counts = [count_images(target.dataset, target.split, spec.protocol, data) for target in spec.training_sets]
     total = 0
     for phase in recipe.phases:
-        per_epoch = max(1, images * recipe.crops_per_image // phase.batch_size)
-        total += phase.total_steps(per_epoch)
+        if phase.steps is None and None in counts:
+            return None
+        images = sum(count or 0 for count in counts)
+        total += phase.total_steps(max(1, images * recipe.crops_per_image // phase.batch_size))
     return total
 
 
-def _images(dataset: str, split: str, protocol: str) -> int:
+def count_images(dataset: str, split: str, protocol: str, data: Path | None) -> int | None:
+    """Count the images of a split that a run is trained on; None where they are not known.
+
+    Args:
+        dataset: Registry name.
+        split: Split to train on.
+        protocol: Protocol; ``strict`` leaves out the validation images.
+        data: As for `plan`.
+    """
+    kind = dataset_class(dataset)
+    records: Iterable[Placed] = ()
+    if data is not None and is_there(data / dataset):
+        try:
+            records = kind(data / dataset).records
+        except DataError:  # a folder that cannot be read is named when the run is started
+            records = ()
+    placed = list(records) or list(kind.splits().values() if kind.card.images else ())
+    if not placed:
+        return None
     strict = protocol == "strict"
-    rows = dataset_class(dataset).splits().values()
-    return sum(belongs(row, split) and not (strict and row.validation) for row in rows)
+    return sum(belongs(row, split) and not (strict and row.validation) for row in placed)
 
 
 def _alike(record: dict[str, Any], spec: RunSpec) -> bool:

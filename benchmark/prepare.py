@@ -16,7 +16,11 @@ from benchmark.presence import is_there, presence, required
 from benchmark.progress import track
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
-from postproc.errors import ConfigError, NucbenchError
+from datamodules.synthetic_sets import GENERATED
+from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
+
+SIZE = 256
+"""Side of synthetic images in px where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,16 @@ class StandIn:
 
     Attributes:
         images: Number over all splits; None = the least that fills every split.
-        size: Side in px.
+        size: Side in px; None = 256, or that of the annotation they are simulated from.
         seed: Seed of the generator.
+        source: Whose outlines a dataset gets that is simulated from another's annotation: ``generated``, or the name of
+            that dataset; None = that dataset where all of it is there.
     """
 
     images: int | None = None
-    size: int = 256
+    size: int | None = None
     seed: int = 0
+    source: str | None = None
 
 
 def prepare(
@@ -89,7 +96,7 @@ def prepare_dataset(
     kind = dataset_class(name)
     folder = root / name
     if stand_in is not None:
-        write_stand_in(name, folder, images=stand_in.images, size=stand_in.size, seed=stand_in.seed)
+        write_stand_in(name, folder, stand_in)
     else:
         obtain(kind, folder, archives=archives, mirror=mirror, progress=progress)
     check_dataset(kind, folder, progress=progress)
@@ -157,16 +164,48 @@ def prepare_all(
     return int(any(state == "failed" for state, _ in outcomes.values()))
 
 
-def write_stand_in(name: str, folder: Path, *, images: int | None, size: int, seed: int) -> None:
+def write_stand_in(name: str, folder: Path, stand_in: StandIn) -> None:
     """Write synthetic images in a dataset's layout, with a marker so that their scores are never taken for real ones.
 
     Raises:
-        ConfigError: If `folder` holds files already, other than downloads.
+        ConfigError: If `folder` holds files already, other than downloads, or the dataset has no such source.
+        DataError: If the source is asked for and not there.
     """
     if is_there(folder):
         raise ConfigError(
             f"{folder} is not empty; synthetic images are never mixed with other files. Give another --data, or remove "
             "the folder."
         )
-    dataset_class(name).write_synthetic(folder, images=images, size=size, seed=seed)
+    kind = dataset_class(name)
+    source = _source(kind, folder.parent, stand_in.source)
+    if source is None:
+        kind.write_synthetic(folder, images=stand_in.images, size=stand_in.size or SIZE, seed=stand_in.seed)
+    else:
+        kind.write_simulated(folder, source, images=stand_in.images, size=stand_in.size, seed=stand_in.seed)
     (folder / SYNTHETIC_MARKER).write_text("Synthetic images written by nucbench; not the real dataset.\n")
+
+
+def _source(kind: type[NucleiDataModule], root: Path, wanted: str | None) -> NucleiDataModule | None:
+    """Return the dataset whose annotation images are simulated from, None = outlines are generated; print which."""
+    name, outlines = kind.card.name, kind.card.outlines
+    if not outlines:
+        if wanted is not None:
+            raise ConfigError(f"--source {wanted}: {name} is not simulated from another dataset's annotation")
+        return None
+    if wanted not in (None, GENERATED, outlines):
+        raise unknown_name(f"source of {name}", wanted, (outlines, GENERATED))
+    folder = root / outlines
+    found = presence(dataset_class(outlines), folder)
+    whole = found.state == "found" and not found.synthetic
+    state = f"in {folder}: {found.text(dataset_class(outlines).card)}"
+    if wanted == outlines and not whole:
+        raise DataError(
+            f"--source {outlines}: {name} is simulated from the annotation of {outlines}, and {outlines} is not whole "
+            f"({state}). `nucbench prepare {outlines}` gets it; --source {GENERATED} does without."
+        )
+    if whole and wanted != GENERATED:
+        print(f"{name}: simulated from the annotation of {outlines} in {folder}")
+        return dataset_class(outlines)(folder)
+    why = "as asked for" if wanted else f"since {outlines} is not there ({state})"
+    print(f"{name}: simulated from generated outlines, {why}")
+    return None

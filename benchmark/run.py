@@ -138,8 +138,8 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
     method = build_method(spec, task_of(spec, data.card))
     for each in (data, *(other for other, _ in data.also)):
         _check_pair(method, each)
-    check_balance(spec, method)
     check_recipe(spec, method)
+    check_balance(spec, method)
     if spec.overrides.monitor is not None:
         check_monitor(spec.overrides.monitor, method.card, (data.validation_set or (data, ""))[0].card.annotation)
     store = RunStore.create(machine.runs, spec)
@@ -228,8 +228,13 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
     """Refuse settings of the training that cannot work, before anything is stored.
 
     Raises:
-        ConfigError: If a name is unknown, or the network does not take crops of that size; with the nearest.
+        ConfigError: If a name is unknown, the method trains nothing, or the network does not take crops of that size;
+            with the nearest.
     """
+    given = spec.overrides.given()
+    if given and not method.card.trained:
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+        raise ConfigError(f"{method.card.name} trains nothing, so that {flags} would do nothing; leave it out")
     recipe = spec.overrides.applied_to(method.recipe)
     build_policy(recipe.augment)
     crop, geometry = spec.overrides.crop, method.geometry

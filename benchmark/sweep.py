@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.attempt import Job, State
 from benchmark.commands.common import Executor
-from benchmark.estimate import estimated_minutes
+from benchmark.estimate import estimated_minutes, plan
 from benchmark.executors import run_inline, run_local
 from benchmark.machine import Machine
 from benchmark.options import check_options
+from benchmark.paper_length import PaperLength
 from benchmark.registry import method_class
 from benchmark.slurm import run_slurm
 from benchmark.slurm_options import SlurmOptions
@@ -52,11 +53,13 @@ def run_sweep(
         raise ConfigError(f"--processes must be 1 or more, not {processes}")
     if slurm is not None:
         slurm.check()
-    jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in SweepSpec.load(file).runs()]
+    sweep = SweepSpec.load(file)
+    jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in sweep.runs()]
+    stated = sweep.paper_lengths()
     for job in jobs:  # a misspelt option is known before the first training, not hours later
         check_options(method_class(job.spec.method), job.spec.options)
     if dry_run:
-        print_plan(jobs)
+        print_plan(jobs, stated)
         return 0
     wanted = {State.TO_DO, State.FAILED} if retry_failed else {State.TO_DO}
     chosen = [job for job in jobs if job.state in wanted]
@@ -90,15 +93,23 @@ def _last_line(failure: Path) -> str:
     return lines[-1] if lines else ""
 
 
-def print_plan(jobs: Sequence[Job]) -> None:
-    """Print every run, how it stands, and how long the others may train, as far as that is known."""
+def print_plan(jobs: Sequence[Job], stated: Mapping[str, PaperLength]) -> None:
+    """Print every run, how it stands, how many steps it takes, and how long those to do may train, as far as known.
+
+    Args:
+        jobs: The runs.
+        stated: Run id -> how long the paper trains, where the sweep file states it.
+    """
     known, unknown, done = 0.0, 0, 0
     for i, job in enumerate(jobs, start=1):
-        text = job.state.value
+        length = plan(job.spec, job.machine.data)
+        text = f"{job.state.value}, {length.text()}"
+        if job.spec.run_id in stated:
+            text += f" [{stated[job.spec.run_id].text(length.steps, length.epochs)}]"
         if job.state is State.DONE:
             done += 1
         else:
-            minutes = estimated_minutes(job.spec, job.machine.runs)
+            minutes = estimated_minutes(job.spec, job.machine.runs, job.machine.data)
             text += ", training time unknown" if minutes is None else f", about {minutes:.0f} min of training"
             unknown += minutes is None
             known += minutes or 0.0

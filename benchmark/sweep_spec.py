@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -11,9 +11,13 @@ from typing import Any
 
 import yaml
 
-from benchmark.registry import dataset_class
+from benchmark.paper_length import PaperLength
+from benchmark.registry import METHODS, dataset_class, method_class
 from benchmark.spec import Overrides, RunSpec, Target
 from postproc.errors import ConfigError, unknown_name
+
+PER_METHOD = ("options", "method_overrides", "paper")
+"""Keys of a sweep file that hold settings by method."""
 
 Run = tuple[RunSpec, list[Target]]
 """A run with the sets to evaluate it on."""
@@ -37,10 +41,12 @@ class SweepSpec:
             out.
         precision: Floating-point precision.
         options: Method -> options.
-        overrides: Recipe settings for all runs.
+        overrides: Recipe settings for all runs but those of methods that train nothing.
         method_overrides: Method -> recipe settings that differ from `overrides`.
+        paper: Method -> how long the paper trains it (`benchmark.paper_length.PaperLength`), for the plan of the sweep;
+            runs do not depend on it.
         cases: Changes to the keys above; the sweep is done once for each case. Settings under `options`,
-            `overrides` and `method_overrides` are added to those above, everything else replaces them.
+            `overrides`, `method_overrides` and `paper` are added to those above, everything else replaces them.
     """
 
     methods: tuple[str, ...]
@@ -56,6 +62,7 @@ class SweepSpec:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     method_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cases: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -79,16 +86,36 @@ class SweepSpec:
             ConfigError: If a name is unknown.
         """
         found: dict[str, Run] = {}
+        mentioned = (*self.methods, *(name for case in self.cases for name in case.get("methods", ())))
+        self._check_methods(mentioned)  # a case with fewer methods leaves settings of the others aside
         for case in self.cases or ({},):
             for spec, targets in self._changed(case)._product():
                 known = found.setdefault(spec.run_id, (spec, []))[1]
                 known.extend(target for target in targets if target not in known)
         return list(found.values())
 
+    def paper_lengths(self) -> dict[str, PaperLength]:
+        """Return run id -> how long the paper trains, of the runs that the file states it for.
+
+        Raises:
+            ConfigError: If a name is unknown or what is stated is not a length with its source.
+        """
+        found = {}
+        for case in self.cases or ({},):
+            changed = self._changed(case)
+            for spec, _ in changed._product():
+                if spec.method in changed.paper:
+                    content = changed.paper[spec.method]
+                    found[spec.run_id] = PaperLength.read(content, f"paper.{spec.method} of the sweep")
+        return found
+
     def _changed(self, case: Mapping[str, Any]) -> SweepSpec:
         """Return the sweep of one case."""
         changes = _checked(dict(case), "case")
-        for key in ("options", "method_overrides"):
+        methods = changes.get("methods", self.methods)
+        own_settings = {key: value for key, value in changes.items() if key in PER_METHOD}
+        SweepSpec(methods, self.datasets, **own_settings)._check_methods(methods)
+        for key in PER_METHOD:
             if key in changes:
                 own = getattr(self, key)
                 changes[key] = {
@@ -99,14 +126,39 @@ class SweepSpec:
             changes["overrides"] = {**self.overrides, **changes["overrides"]}
         return dataclasses.replace(self, cases=(), **changes)
 
+    def _check_methods(self, known: Collection[str]) -> None:
+        """Refuse methods and settings that the sweep cannot have.
+
+        Args:
+            known: Methods that settings may be for.
+
+        Raises:
+            ConfigError: If a method is unknown, settings are for none of `known`, or those of a training are for a
+                method that trains nothing.
+        """
+        for name in self.methods:
+            if name not in METHODS:
+                raise unknown_name("method", name, METHODS)
+        for name in (*self.options, *self.method_overrides, *self.paper):
+            if name not in known:
+                raise unknown_name("method under options, method_overrides or paper", name, known)
+        for name, settings in self.method_overrides.items():
+            if settings and not method_class(name).card.trained:
+                raise ConfigError(
+                    f"method_overrides: {name} trains nothing, so that {', '.join(settings)} would do nothing; leave "
+                    "it out"
+                )
+
+    def _overrides(self, method: str) -> Overrides:
+        """Return the overrides of a method; none for one that trains nothing: its run is the same with and without."""
+        overrides = Overrides.read({**self.overrides, **self.method_overrides.get(method, {})})
+        return overrides if method_class(method).card.trained else Overrides()
+
     def _product(self) -> Iterator[Run]:
-        for name in (*self.options, *self.method_overrides):
-            if name not in self.methods:
-                raise unknown_name("method under options or method_overrides", name, self.methods)
         for dataset in self.datasets:
             for split, targets in self._splits(dataset):
                 for method in self.methods:
-                    overrides = Overrides.read({**self.overrides, **self.method_overrides.get(method, {})})
+                    overrides = self._overrides(method)
                     options = dict(self.options.get(method, {}))
                     for seed in self.seeds:
                         spec = RunSpec(

@@ -154,6 +154,24 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             seed: Seed of the generator.
         """
 
+    @classmethod
+    def write_simulated(
+        cls, root: Path, source: NucleiDataModule, *, images: int | None = None, size: int | None = None, seed: int = 0
+    ) -> None:
+        """Write images simulated from the annotation of another dataset, the one that the card names as `outlines`.
+
+        Args:
+            root: Folder to write, created where missing.
+            source: That dataset.
+            images: Number of images over all splits; None = all.
+            size: Side of the images in px; None = that of the source.
+            seed: Seed of the generator.
+
+        Raises:
+            ConfigError: If the images of this dataset are not simulated from others.
+        """
+        raise ConfigError(f"{cls.card.name} is not simulated from the annotation of {source.card.name}")
+
     # ---- what the base owns --------------------------------------------------------------------------------------
 
     def read_image(self, record: Record) -> Sample:

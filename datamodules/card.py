@@ -52,6 +52,8 @@ class DatasetCard:
             the folder of archives, ``{folder}`` for the dataset's folder.
         inside: Folder of the archives that holds the dataset, for example ``*/datasets/PNET``; empty = found by itself.
         generated: The dataset is images that nucbench generates; those that it writes are no stand-in for others.
+        outlines: Dataset whose annotation the images are simulated from where it is present; empty = none. Such a
+            dataset has a `write_simulated`.
     """
 
     name: str
@@ -74,3 +76,4 @@ class DatasetCard:
     steps: tuple[str, ...] = ()
     inside: str = ""
     generated: bool = False
+    outlines: str = ""

@@ -25,6 +25,12 @@ class SplitRow:
     validation: bool
 
 
+def read_column(dataset: str, column: str) -> dict[str, str]:
+    """Return image id -> a further column of ``splits/<dataset>.csv``."""
+    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
+    return {row["image_id"]: row[column] for row in csv.DictReader(text.splitlines())}
+
+
 class Placed(Protocol):
     """What has a place in the splits: a line of the file, or the record of an image."""
 

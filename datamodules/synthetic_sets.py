@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,19 @@ from datamodules.base import NucleiDataModule, Record
 from datamodules.card import DatasetCard
 from datamodules.files import check_size, read_instances, read_rgb, write_mat, write_rgb
 from datamodules.sample import Sample
+from datamodules.splits import SplitRow, read_column
 from datamodules.synthetic import generate, generate_dist
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances
+from postproc.instances import Instances, LabelMap
+
+Make = Callable[[SplitRow, np.random.Generator], tuple[NDArray[np.uint8], Instances]]
+"""Makes an image, uint8 (H, W, 3), with its nuclei, for a line of the splits."""
+
+OUTLINES = "OUTLINES.txt"
+"""File in a dataset's folder that names the dataset whose outlines the images are simulated from; without it they are
+generated too."""
+GENERATED = "generated"
+"""What records say of outlines that belong to no dataset."""
 
 _LAYOUT = "{train,test}/Images/<image>.png\n{train,test}/Labels/<image>.mat   inst_map (H, W){types}"
 
@@ -67,6 +78,11 @@ class _FolderSet(NucleiDataModule):
         Raises:
             ConfigError: If `images` is not between 1 and the number of images in the committed splits.
         """
+        cls._write(root, images, lambda row, rng: cls.make((size, size), rng), seed)
+
+    @classmethod
+    def _write(cls, root: Path, images: int | None, make: Make, seed: int) -> None:
+        """Write images that `make` gives; see `write_synthetic`."""
         rows = list(cls.splits().values())
         count = len(rows) if images is None else images
         if not 1 <= count <= len(rows):
@@ -75,7 +91,7 @@ class _FolderSet(NucleiDataModule):
         # one of each part in turn, so that few images still give every split some
         order = [row for turn in zip_longest(*parts) for row in turn if row is not None]
         for row in order[:count]:
-            image, truth = cls.make((size, size), np.random.default_rng((seed, rows.index(row))))
+            image, truth = make(row, np.random.default_rng((seed, rows.index(row))))
             paths = _paths(Path(root), row.split, row.image_id)
             write_rgb(paths[0], image)
             write_mat(paths[1], truth)
@@ -117,7 +133,11 @@ class Synthetic(_FolderSet):
 
 
 class SyntheticDIST(_FolderSet):
-    """50 images of algorithm 1 of Naylor et al. (2018), with which DIST chose its regression target."""
+    """50 images of algorithm 1 of Naylor et al. (2018), with which DIST chose its regression target.
+
+    The paper simulates each from the annotation of an image of its DS1, TNBC here. The committed splits say which one
+    (column ``tnbc``), and keep all images of a patient on one side.
+    """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="synthetic-dist",
@@ -126,14 +146,17 @@ class SyntheticDIST(_FolderSet):
         images={"train": 40, "test": 10},
         nuclei=None,
         generated=True,
+        outlines="tnbc",
         citation="Naylor et al., Segmentation of Nuclei in Histopathology Images by Deep Regression of the "
         "Distance Map, IEEE TMI 2018, section V-A",
         url="the command `nucbench prepare synthetic-dist --synthetic`",
-        licence="Apache-2.0",
-        layout=_LAYOUT.replace("{types}", ""),
+        licence="Apache-2.0; simulated from TNBC, that of its annotation: CC BY 4.0",
+        layout=_LAYOUT.replace("{types}", "") + f"\n{OUTLINES}   whose outlines these are",
         notes=(
-            "The paper simulates from the annotation of its own images; here the outlines are synthetic too.",
+            "The paper simulates from the annotation of DS1, which is TNBC. Where TNBC is not there, the outlines are "
+            f"generated; {OUTLINES} and the record of each run say which.",
             "Touching nuclei are one object, as connected components in the paper.",
+            "The paper does not say by how much it dilates: here by 1 px.",
         ),
     )
 
@@ -143,3 +166,60 @@ class SyntheticDIST(_FolderSet):
         labels = generate(shape, rng)[1].labels
         assert labels is not None  # the generator draws outlines
         return generate_dist(labels, rng)
+
+    @classmethod
+    def write_simulated(
+        cls, root: Path, source: NucleiDataModule, *, images: int | None = None, size: int | None = None, seed: int = 0
+    ) -> None:
+        """Write the dataset, each image simulated from the annotation of the image of TNBC that the splits name.
+
+        Args:
+            root: Folder to write, created where missing.
+            source: TNBC.
+            images: Number of images, spread over training, validation and test; None = all of them.
+            size: Side in px of the part of each annotation that is used, at a random place; None = all of it.
+            seed: Seed of the generator.
+
+        Raises:
+            ConfigError: If `images` or `size` is more than there is.
+            DataError: If `source` lacks an image.
+        """
+        origin = read_column(cls.card.name, "tnbc")
+        records = {record.image_id: record for record in source.records}
+
+        def simulate(row: SplitRow, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Instances]:
+            name = origin[row.image_id]
+            if name not in records:
+                raise DataError(f"{source.root} lacks the image {name}, whose annotation {row.image_id} is made from")
+            labels = source.read(records[name]).truth.labels
+            assert labels is not None  # TNBC has outlines
+            return generate_dist(labels if size is None else _part(labels, size, rng, name), rng)
+
+        cls._write(root, images, simulate, seed)
+        (Path(root) / OUTLINES).write_text(f"{source.card.name}\n", encoding="utf-8")
+
+    @property
+    def outlines(self) -> str:
+        """Dataset whose outlines the images are simulated from, or ``generated``.
+
+        Raises:
+            DataError: If the file that says it names neither.
+        """
+        file = self.root / OUTLINES
+        found = file.read_text(encoding="utf-8").strip() if file.is_file() else GENERATED
+        if found not in (self.card.outlines, GENERATED):
+            raise DataError(f"{file} says {found!r}, expected {self.card.outlines} or {GENERATED}; prepare it anew")
+        return found
+
+    def fingerprint(self, split: str, *, annotated: bool = True) -> dict[str, Any]:
+        """Return what `NucleiDataModule.fingerprint` does, and whose outlines the images have (``outlines``)."""
+        return super().fingerprint(split, annotated=annotated) | {"outlines": self.outlines}
+
+
+def _part(labels: LabelMap, size: int, rng: np.random.Generator, name: str) -> LabelMap:
+    """Cut a square out of a label map at a random place."""
+    height, width = labels.shape
+    if size > min(height, width):
+        raise ConfigError(f"size is {size} px, but the annotation of {name} has {height} x {width}; give less, or none")
+    top, left = (int(rng.integers(extent - size + 1)) for extent in (height, width))
+    return labels[top : top + size, left : left + size]

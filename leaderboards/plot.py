@@ -53,7 +53,7 @@ def draw_plots(
     chosen = list(dict.fromkeys(names)) or sorted(PLOTS)
     for name in chosen:
         if name not in PLOTS:
-            raise unknown_name("plot", name, PLOTS)
+            raise unknown_name("plot", name, (*PLOTS, "maps"))
     known = load_names()
     published = load_facts(known)
     scores = load_scores(roots, known)

@@ -99,13 +99,20 @@ def _figure(field: Field, image: str, sample: Annotated, found: dict[Entry, Inst
         panel.imshow(shown, interpolation="nearest")
         panel.set_title(title)
         if nuclei is not None:
-            _outlines(panel, nuclei, window)
+            draw_outlines(panel, nuclei, window)
     for panel in axes:
         panel.set_axis_off()
     return figure
 
 
-def _outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]) -> None:
+def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]) -> None:
+    """Draw the outlines (or centres, where there are only points) of the nuclei in a part of an image.
+
+    Args:
+        panel: Where that part is drawn.
+        instances: Nuclei of the whole image.
+        window: The part, as slices of rows and columns.
+    """
     from benchmark.pictures import contours
 
     if instances.labels is None:

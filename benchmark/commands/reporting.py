@@ -41,6 +41,10 @@ def leaderboard(
 def plot(
     plots: list[str] | None = None,
     *,
+    run: list[Path] | None = None,
+    images: list[str] | None = None,
+    variant: str | None = None,
+    side: int = 250,
     data: Path | None = None,
     runs: Path | None = None,
     store: Path = Path("leaderboards/scores"),
@@ -49,19 +53,37 @@ def plot(
     """Draw pictures of stored scores as PNG and SVG: box plots, bars of each image, sizes of nuclei, overlays.
 
     Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
+    `nucbench plot maps --run RUN` runs the network of a finished run and shows what it says before decoding
+    (probabilities, distances, HV maps, attention, proximity), beside image, annotation and result.
 
     Args:
         plots: Plots to draw: boxes, confusion, images, overlays, sizes; ki67-labels, ki67-stages, ki67-gamma,
-            ki67-lambda, which show the sweeps of those names; default: all.
+            ki67-lambda, which show the sweeps of those names; maps, with --run; default: all but maps.
+        run: Of maps: directories of the runs.
+        images: Of maps: images, each DATASET/IMAGE, for example kumar/TCGA-B0-5711-01Z-00-DX1. Default: the image on
+            which each run scored neither well nor badly.
+        variant: Of maps: post-processing of the result. Default: the run's first.
+        side: Of maps: side of the part of the image that is shown, px.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
         store: Folder of published scores (`nucbench publish`).
         out: Folder to write.
     """
     from leaderboards.plot import print_plots
+    from postproc.errors import ConfigError
 
-    roots = _stored(store, filled(runs))
-    print_plots(plots or [], roots, filled(runs), filled(data), out)
+    chosen = plots or (["maps"] if run else [])
+    if "maps" in chosen and not run:
+        raise ConfigError("maps are drawn of a run: nucbench plot maps --run RUN")
+    if "maps" not in chosen and (run or images or variant):
+        raise ConfigError("--run, --images and --variant belong to the plot maps: nucbench plot maps --run RUN")
+    others = [name for name in chosen if name != "maps"]
+    if others or not chosen:
+        print_plots(others, _stored(store, filled(runs)), filled(runs), filled(data), out)
+    if run and "maps" in chosen:
+        from benchmark.maps import print_maps
+
+        print_maps(run, images or [], filled(data), out, variant=variant, side=side)
 
 
 def report(

@@ -16,8 +16,9 @@ def prepare(
     mirror: str | None = None,
     synthetic: bool = False,
     images: int | None = None,
-    size: int = 256,
+    size: int | None = None,
     seed: int = 0,
+    source: str | None = None,
     data: Path | None = None,
     progress: bool = True,
 ) -> int:
@@ -35,15 +36,20 @@ def prepare(
         mirror: Address that serves the downloads as MIRROR/DATASET/FILE, in place of those of the cards.
         synthetic: Write synthetic images in the dataset's own layout; never over existing files.
         images: Number of synthetic images over all splits; default: the least that fills every split.
-        size: Side of the synthetic images, px.
+        size: Side of the synthetic images, px; default: 256, or that of the annotation they are simulated from.
         seed: Seed of the synthetic images.
+        source: Whose outlines the images of synthetic-dist are simulated from: tnbc, the paper's, or generated.
+            Default: tnbc where all of it is in the folder of datasets, else generated.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         progress: Hide progress bars.
     """
     from benchmark.prepare import StandIn
     from benchmark.prepare import prepare as run
+    from postproc.errors import ConfigError
 
-    stand_in = StandIn(images, size, seed) if synthetic else None
+    if source is not None and not synthetic:
+        raise ConfigError(f"--source {source} belongs to synthetic images; give --synthetic too")
+    stand_in = StandIn(images, size, seed, source) if synthetic else None
     root = filled(data)
     return run(dataset, root, every=all, archives=from_ or [], mirror=mirror, stand_in=stand_in, progress=progress)
 

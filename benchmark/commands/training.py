@@ -135,8 +135,9 @@ def sweep(
     """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
 
     A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, settings as in
-    `nucbench run`, `folds: true` to leave out one patient after the other, and `cases`, each a set of changes with
-    which the sweep is repeated. Files that come with nucbench are named without a folder (demo.yaml).
+    `nucbench run` (not applied to methods that train nothing), `folds: true` to leave out one patient after the other,
+    `cases`, each a set of changes with which the sweep is repeated, and `paper`, how long the paper trains each method.
+    Files that come with nucbench are named without a folder (demo.yaml).
 
     Args:
         file: Sweep file.
@@ -145,7 +146,8 @@ def sweep(
         processes: Runs beside each other with --executor local; default: one per GPU, and one on a machine without.
         slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
         retry_failed: Do runs again that have failed; without it they are only named.
-        dry_run: Only print the runs, which of them are done, and how long the others may take.
+        dry_run: Only print the runs, which of them are done, the optimiser steps of each, those that the paper states,
+            and how long the others may take.
         wandb: Mirror each run to Weights & Biases, in one group; see `nucbench run`. Default: WANDB_MODE, else offline.
         tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of each run directory.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.estimate import estimated_minutes, planned_steps
+from benchmark.estimate import Plan, estimated_minutes, plan, planned_steps
 from benchmark.machine import Machine
 from benchmark.registry import dataset_class, method_class
 from benchmark.search import SearchSpec
@@ -30,8 +30,8 @@ def load(tmp_path: Path, text: str) -> SweepSpec:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_file_names_what_exists(file: Path) -> None:
     if "space" in yaml.safe_load(file.read_text()):
-        plan = SearchSpec.load(file)
-        runs = [(plan.run(chosen), []) for chosen in plan.combinations()]
+        search = SearchSpec.load(file)
+        runs = [(search.run(chosen), []) for chosen in search.combinations()]
     else:
         runs = SweepSpec.load(file).runs()
     assert len({spec.run_id for spec, _ in runs}) == len(runs)
@@ -45,12 +45,12 @@ def test_every_shipped_file_names_what_exists(file: Path) -> None:
 
 
 def test_cases_change_the_sweep_and_leave_the_rest(tmp_path: Path) -> None:
-    plan = load(
+    sweep = load(
         tmp_path,
         "methods: [dist]\ndatasets: [kumar]\nseeds: [0, 1]\noptions: {dist: {features: 8}}\noverrides: {lr: 0.1}\n"
         "cases:\n  - {}\n  - {options: {dist: {target: softmax}}, overrides: {steps: 5}}\n  - {also: [tnbc]}\n",
     )
-    specs = [spec for spec, _ in plan.runs()]
+    specs = [spec for spec, _ in sweep.runs()]
     assert len(specs) == 6
     assert dict(specs[2].options) == {"features": 8, "target": "softmax"}
     assert specs[2].overrides == Overrides(lr=0.1, steps=5)
@@ -59,10 +59,10 @@ def test_cases_change_the_sweep_and_leave_the_rest(tmp_path: Path) -> None:
 
 
 def test_the_same_run_of_two_cases_is_done_once_with_both_targets(tmp_path: Path) -> None:
-    plan = load(
+    sweep = load(
         tmp_path, "methods: [dist]\ndatasets: [kumar]\ncases: [{evaluate: [tnbc]}, {evaluate: [consep, tnbc]}]\n"
     )
-    ((_, targets),) = plan.runs()
+    ((_, targets),) = sweep.runs()
     assert targets == [Target("tnbc", "all"), Target("consep", "test")]
 
 
@@ -132,3 +132,76 @@ def test_planned_steps_follow_the_committed_split() -> None:
     assert planned_steps(strict, recipe) < planned_steps(paper, recipe)
     both = RunSpec("dist", "kumar", also=("tnbc",))
     assert planned_steps(both, recipe) == 80 * (66 * 16 // 10)
+
+
+@pytest.mark.parametrize("file", [path for path in SHIPPED if "space" not in path.read_text()], ids=lambda p: p.name)
+def test_shipped_sweeps_train_as_long_as_their_papers_say(file: Path) -> None:
+    sweep = SweepSpec.load(file)
+    stated = sweep.paper_lengths()
+    for spec, _ in sweep.runs():
+        if (length := stated.get(spec.run_id)) is not None:
+            planned = plan(spec)
+            assert length.agrees(planned.steps, planned.epochs) or length.differs, spec.run_id
+
+
+def test_the_sweeps_whose_papers_state_a_length_declare_it() -> None:
+    lengths = {file.stem: SweepSpec.load(file).paper_lengths() for file in SHIPPED if "space" not in file.read_text()}
+    assert {length.steps for length in lengths["distance-targets"].values()} == {100}  # 10 x 40 / 4, section V-B
+    assert len(lengths["distance-targets"]) == 9
+    assert {length.steps for length in lengths["ki67"].values()} == {100_000}  # section IV-B of KiNet's paper
+    assert len(lengths["ki67"]) == 9
+    for name in ("ablation-branches", "classification", "generalisation", "loss-terms", "segmentation"):
+        assert any(run.startswith("hovernet/") and length.epochs == 100 for run, length in lengths[name].items())
+    assert {length.epochs for length in lengths["training-sets"].values()} == {80}
+
+
+def test_a_plan_counts_the_images_that_are_there(tmp_path: Path) -> None:
+    spec = RunSpec("dist", "synthetic", options={"features": 2}, overrides=Overrides(epochs=2, batch_size=4))
+    assert plan(spec) == Plan(2 * (8 * 16 // 4), 2)
+    dataset_class("synthetic").write_synthetic(tmp_path / "synthetic", images=6, size=32)
+    here = len(dataset_class("synthetic")(tmp_path / "synthetic").select("train"))
+    assert plan(spec, tmp_path) == Plan(2 * (here * 16 // 4), 2)
+    assert here < 8
+    assert plan(RunSpec("dist", "points-csv", overrides=Overrides(epochs=2))).steps is None
+    assert plan(RunSpec("dist", "points-csv", overrides=Overrides(steps=7))).steps == 7
+    strict = RunSpec("dist", "kumar", protocol="strict", overrides=Overrides(max_minutes=3.0))
+    assert plan(strict).early == "3 min or 10 epochs without a better validation"
+    # options that change the recipe: random weights train one phase of batch 4 in place of 8 and 4
+    scratch = RunSpec("hovernet", "kumar", options={"features": 8, "weights": "none", "mode": "fast"})
+    assert plan(scratch).steps == 100 * (16 * 49 // 4)
+
+
+@pytest.mark.parametrize(
+    ("paper", "message"),
+    [
+        ("{steps: 5}", "needs its source"),
+        ("{source: x}", "either steps or epochs"),
+        ("{steps: 5, epochs: 5, source: x}", "either steps or epochs"),
+        ("{steps: many, source: x}", "either steps or epochs"),
+        ("{step: 5, source: x}", "Did you mean 'steps'"),
+        ("5", "expected a mapping"),
+    ],
+)
+def test_mistakes_in_the_papers_length_are_named(tmp_path: Path, paper: str, message: str) -> None:
+    sweep = load(tmp_path, f"methods: [dist]\ndatasets: [kumar]\npaper: {{dist: {paper}}}\n")
+    with pytest.raises(ConfigError, match=message):
+        sweep.paper_lengths()
+
+
+def test_settings_of_the_training_leave_classical_methods_alone(tmp_path: Path) -> None:
+    head = "methods: [fiji, dist]\ndatasets: [synthetic]\n"
+    plain = [spec.run_id for spec, _ in load(tmp_path, head).runs()]
+    changed = [spec.run_id for spec, _ in load(tmp_path, head + "overrides: {steps: 5, lr: 0.1}\n").runs()]
+    assert changed[0] == plain[0]
+    assert changed[1] != plain[1]
+    with pytest.raises(ConfigError, match="fiji trains nothing, so that steps would do nothing"):
+        load(tmp_path, head + "method_overrides: {fiji: {steps: 5}}\n").runs()
+    with pytest.raises(ConfigError, match="unknown override 'stepz'"):
+        load(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\noverrides: {stepz: 5}\n").runs()
+
+
+def test_a_case_with_fewer_methods_leaves_settings_of_the_others_aside(tmp_path: Path) -> None:
+    text = "methods: [dist, unet]\ndatasets: [kumar]\noptions: {unet: {features: 8}}\ncases:\n  - {methods: [dist]}\n"
+    assert [spec.method for spec, _ in load(tmp_path, text).runs()] == ["dist"]
+    with pytest.raises(ConfigError, match="unknown method under options"):
+        load(tmp_path, text + "  - {methods: [dist], options: {unet: {features: 4}}}\n").runs()

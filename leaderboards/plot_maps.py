@@ -1,0 +1,133 @@
+"""What a network says before decoding, beside image, annotation and result.
+
+As figures 3 of Graham 2019, 4 and 8 of Naylor 2018 and 2 of Sahasrabudhe 2020 do. The maps come as arrays: running a
+network is left to `benchmark.maps`, so that this needs no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leaderboards.plot_overlays import densest_window, draw_outlines
+from leaderboards.plotting import WIDTH, Drawn, new_figure, wrap
+from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIDE = 250
+"""Side of the part shown, px."""
+COLUMNS = 4
+SEQUENTIAL = "viridis"
+DIVERGING = "PuOr"
+"""Colours that people with any colour vision tell apart (Nunez et al. 2018; ColorBrewer)."""
+
+Kind = Literal["share", "amount", "signed"]
+
+
+@dataclass(frozen=True)
+class MapPanel:
+    """One map.
+
+    Attributes:
+        title: What the network says.
+        values: float (H, W), of the image's size.
+        kind: ``share`` = from 0 to 1; ``amount`` = from 0 up; ``signed`` = coloured on both sides of 0.
+        unit: Of the values, for the colour bar; empty for none.
+    """
+
+    title: str
+    values: NDArray[np.float32]
+    kind: Kind
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class MapPicture:
+    """Everything in one picture of maps.
+
+    Attributes:
+        name: File name without extension.
+        heading: Title of the picture.
+        image: uint8 (H, W, 3).
+        truth: Annotated nuclei; None where there are none.
+        found: Nuclei after decoding.
+        result: Title of the result, the row's name in tables.
+        panels: The maps.
+    """
+
+    name: str
+    heading: str
+    image: NDArray[np.uint8]
+    truth: Instances | None
+    found: Instances
+    result: str
+    panels: tuple[MapPanel, ...]
+
+
+def draw_maps(picture: MapPicture, side: int = SIDE) -> Drawn:
+    """Draw the part of an image with the most annotated (else found) nuclei: image, annotation, maps and result.
+
+    Args:
+        picture: What is drawn.
+        side: Side of the part, px.
+    """
+    window = densest_window(picture.truth if picture.truth is not None else picture.found, side)
+    shown = picture.image[window]
+    count = 2 + (picture.truth is not None) + len(picture.panels)
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    width = WIDTH * max(columns, 3) / COLUMNS
+    figure = new_figure(0.35 + rows * (0.27 + 0.8 * width / columns * shown.shape[0] / shown.shape[1]), width)
+    figure.suptitle(picture.heading)
+    axes = iter(figure.subplots(rows, columns, squeeze=False).ravel())
+    _image(next(axes), shown, "Image", None, window)
+    if picture.truth is not None:
+        _image(next(axes), shown, "Annotation", picture.truth, window)
+    for panel in picture.panels:
+        _map(figure, next(axes), panel, window)
+    _image(next(axes), shown, wrap(f"Result: {picture.result}"), picture.found, window)
+    for rest in axes:
+        rest.set_axis_off()
+    return Drawn(picture.name, figure)
+
+
+def limits(panel: MapPanel, window: tuple[slice, slice]) -> tuple[float, float]:
+    """Return the values at both ends of the colours of a map: 0 in their middle where it is signed."""
+    if panel.kind == "share":
+        return 0.0, 1.0
+    values = panel.values[window]
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max(initial=0.0)) or 1.0
+    return (-largest, largest) if panel.kind == "signed" else (0.0, largest)
+
+
+def _image(
+    axis: Axes, shown: NDArray[np.uint8], title: str, nuclei: Instances | None, window: tuple[slice, slice]
+) -> None:
+    axis.imshow(shown, interpolation="nearest")
+    axis.set_title(title)
+    if nuclei is not None:
+        draw_outlines(axis, nuclei, window)
+    axis.set_axis_off()
+
+
+def _map(figure: Any, axis: Axes, panel: MapPanel, window: tuple[slice, slice]) -> None:
+    low, high = limits(panel, window)
+    colors = DIVERGING if panel.kind == "signed" else SEQUENTIAL
+    drawn = axis.imshow(panel.values[window], cmap=colors, vmin=low, vmax=high, interpolation="nearest")
+    axis.set_title(wrap(panel.title, 26))
+    axis.set_axis_off()
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.05, pad=0.03, aspect=18)
+    bar.outline.set_linewidth(0.4)
+    bar.ax.tick_params(labelsize=6, length=2, width=0.4, pad=1.5)
+    bar.ax.locator_params(nbins=5)
+    if panel.unit:
+        bar.set_label(panel.unit, fontsize=6.5, labelpad=2)
+
+
+__all__ = ["MapPanel", "MapPicture", "draw_maps", "limits"]
