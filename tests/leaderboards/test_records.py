@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leaderboards.records import COLUMNS, describe, load_scores, option, split_options
+from leaderboards.options import describe, option, split_options
+from leaderboards.records import COLUMNS, load_scores
 from postproc.errors import DataError
 
 
@@ -26,7 +27,11 @@ def test_one_line_per_image_with_the_run_beside_it(store: Path, made: Any) -> No
     assert (line["steps"], line["minutes"], line["weights"], line["note"]) == (200, 1.5, "none", "short")
     assert line["dice"] == 0.7
     assert pd.isna(scores["dice"].iloc[2])
-    assert (scores["title"].iloc[0], scores["types"].iloc[0]) == ("U-Net + PP", "a|b")
+    assert (scores["title"].iloc[0], scores["types"].iloc[0]) == (
+        "U-Net + PP (deep=[1, 2], loss=dice, width=16)",
+        "a|b",
+    )
+    assert scores["base"].iloc[0] == "U-Net + PP"  # options that nobody has declared might be anything
 
 
 def test_columns_that_one_file_lacks_are_nan(store: Path, made: Any) -> None:
