@@ -20,7 +20,7 @@ def publish_run(path: Path, root: Path) -> Path:
         The folder written.
 
     Raises:
-        ConfigError: If the run is not finished, was not evaluated, or was trained on synthetic images.
+        ConfigError: If the run is not finished, was not evaluated, or was trained or scored on synthetic stand-ins.
     """
     store = RunStore.open(path)
     files = sorted(store.path.glob("evaluations/*/*/evaluation.json"))
@@ -29,6 +29,9 @@ def publish_run(path: Path, root: Path) -> Path:
     record = read_json(store.record_file)
     if record.get("data", {}).get("synthetic"):
         raise ConfigError(f"{store.path} was trained on synthetic stand-ins; its scores are not published")
+    for file in files:
+        if read_json(file).get("synthetic"):
+            raise ConfigError(f"{file.parent} was scored on synthetic stand-ins; such scores are not published")
     target = root / store.run_id
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "record.json", record)

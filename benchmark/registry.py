@@ -40,6 +40,7 @@ METHODS = {
     "sfcn-opi": "models.sfcn_opi:SFCNOPI",
     "stardist": "models.stardist:StarDist",
     "unet": "models.unet:UNet",
+    "unet-dist": "models.unet_dist:UNetDIST",
 }
 """Method name -> "module:class"."""
 

@@ -61,8 +61,6 @@ def row_name(title: str, method: str, options: str) -> str:
         method: Registry name.
         options: As of `leaderboards.records.describe`.
     """
-    if method == "ki67-unet":
-        return "U-Net"  # other tables have another U-Net, trained on outlines
     if method == "kinet" and option(options, "roi", "true") == "false":
         return "oKiNet"
     if method == "kinet" and option(options, "stagewise", "false") == "true":

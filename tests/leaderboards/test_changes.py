@@ -143,7 +143,7 @@ def test_a_changed_method_stands_beside_no_published_figure(line: Change, stored
     assert beside(changed, OWN.get((line.method, line.option), ())) == set()
 
 
-@pytest.mark.parametrize("method", ["hovernet", "dist", "cianet", "kinet", "self-supervised"])
+@pytest.mark.parametrize("method", ["hovernet", "dist", "cianet", "kinet"])
 def test_the_method_as_published_does(method: str, stored: pd.DataFrame) -> None:
     chosen = stored[stored["method"] == method]
     assert beside(chosen.assign(options="lr=0.1", title=chosen["base"]))
