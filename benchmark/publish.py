@@ -13,7 +13,7 @@ def publish_run(path: Path, root: Path) -> Path:
     """Copy the record and scores of a finished run below `root`; images, weights and predictions stay.
 
     Args:
-        path: Run directory.
+        path: Run directory; or what a search selected, ``search/<name>.json``.
         root: Folder of published scores.
 
     Returns:
@@ -22,6 +22,8 @@ def publish_run(path: Path, root: Path) -> Path:
     Raises:
         ConfigError: If the run is not finished, was not evaluated, or was trained or scored on synthetic stand-ins.
     """
+    if path.suffix == ".json":
+        return _publish_search(path, root)
     store = RunStore.open(path)
     files = sorted(store.path.glob("evaluations/*/*/evaluation.json"))
     if not store.record_file.exists() or not files:
@@ -41,3 +43,12 @@ def publish_run(path: Path, root: Path) -> Path:
         for name in ("scores.csv", "evaluation.json"):
             shutil.copyfile(file.parent / name, folder / name)
     return target
+
+
+def _publish_search(path: Path, root: Path) -> Path:
+    """Copy what a search selected to ``search`` below `root`."""
+    content = read_json(path)
+    if "settings" not in content or "params" not in content:
+        raise ConfigError(f"{path} is not what a search selected; `nucbench search` writes it to search/NAME.json")
+    write_json(root / "search" / path.name, content)
+    return root / "search" / path.name

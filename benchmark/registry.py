@@ -63,6 +63,7 @@ DATASETS = {
 TABLES = {
     "ablation_branches": "leaderboards.ablation_branches:AblationBranches",
     "classification": "leaderboards.classification:Classification",
+    "dist_search": "leaderboards.dist_search:DistSearch",
     "distance_targets": "leaderboards.distance_targets:DistanceTargets",
     "generalisation": "leaderboards.generalisation:Generalisation",
     "ki67": "leaderboards.ki67:Ki67",
@@ -74,6 +75,7 @@ TABLES = {
     "segmentation": "leaderboards.segmentation:Segmentation",
     "self_supervised": "leaderboards.self_supervised:SelfSupervised",
     "significance": "leaderboards.significance:Significance",
+    "speed": "leaderboards.speed_table:Speed",
     "statistics": "leaderboards.statistics:Statistics",
     "training_sets": "leaderboards.training_sets:TrainingSets",
 }

@@ -132,3 +132,21 @@ def test_planned_steps_follow_the_committed_split() -> None:
     assert planned_steps(strict, recipe) < planned_steps(paper, recipe)
     both = RunSpec("dist", "kumar", also=("tnbc",))
     assert planned_steps(both, recipe) == 80 * (66 * 16 // 10)
+
+
+def test_folds_over_named_patients_train_on_the_rest_of_these(tmp_path: Path) -> None:
+    text = 'methods: [dist]\ndatasets: [tnbc]\ntrain_split: "group:01,03,07"\nfolds: true\n'
+    runs = load(tmp_path, text).runs()
+    found = {(spec.split, str(target)) for spec, targets in runs for target in targets}
+    assert found == {
+        ("group:03,07", "tnbc.group:01"),
+        ("group:01,07", "tnbc.group:03"),
+        ("group:01,03", "tnbc.group:07"),
+    }
+
+
+def test_the_paper_of_2017_has_both_releases_of_tnbc() -> None:
+    runs = SweepSpec.load(Path("leave-one-patient-out.yaml")).runs()
+    splits = {spec.split for spec, _ in runs}
+    assert len([split for split in splits if split.startswith("group:")]) == 7
+    assert len([split for split in splits if split.startswith("except-group:")]) == 11

@@ -176,3 +176,14 @@ def test_options_can_be_read_again() -> None:
     assert split_options(text) == {"deep": "[1, 2]", "loss": "dice", "weights": "a=b, c", "width": "16"}
     assert option(text, "loss", "none") == "dice"
     assert option(text, "los", "none") == option("", "loss", "none") == "none"
+
+
+def test_scores_on_stand_ins_are_another_row_whatever_was_trained_on(store: Path, made: Any) -> None:
+    run = made.run(store, "paper-s0-0a0b0c0d", options={"features": 8})
+    folder = made.evaluation(run, "kumar.test", made.scores(["a"]), variant="unet")
+    about = json.loads((folder / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps(about | {"synthetic": True}))
+    made.evaluation(run, "tnbc.all", made.scores(["b"]), variant="unet")
+    scores = load_scores([store]).set_index("dataset")
+    assert scores["title"].to_dict() == {"kumar": "U-Net (synthetic stand-ins)", "tnbc": "U-Net"}
+    assert scores.loc["kumar", "options"] == "features=8, images=synthetic"
