@@ -105,11 +105,12 @@ class Changes:
             leave_out: As for `labels`.
         """
         labels = self.labels(method, options, leave_out)
-        if not labels:
-            return title
-        added = ", ".join(labels)
-        # One pair of brackets for names that have some: HoVer-Net (Sobel, threshold; fast mode).
-        return f"{title[:-1]}; {added})" if title.endswith(")") else f"{title} ({added})"
+        return in_brackets(title, ", ".join(labels)) if labels else title
+
+
+def in_brackets(title: str, text: str) -> str:
+    """Add a text to a name in brackets: in those that it ends with, if it does, ``HoVer-Net (Sobel; fast mode)``."""
+    return f"{title[:-1]}; {text})" if title.endswith(")") else f"{title} ({text})"
 
 
 def load_changes(path: Path = PUBLISHED / "options.csv") -> Changes:
@@ -142,4 +143,4 @@ def row_titles(titles: Iterable[str], scores: pd.DataFrame, leave_out: Collectio
     return pd.Series(rows, index=scores.index, dtype=object)
 
 
-__all__ = ["EFFECTS", "EVERY", "Change", "Changes", "changes", "load_changes", "row_titles"]
+__all__ = ["EFFECTS", "EVERY", "Change", "Changes", "changes", "in_brackets", "load_changes", "row_titles"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
+from leaderboards.changes import in_brackets
 from leaderboards.typed import learns_types, without_classify
 
 
@@ -30,4 +31,6 @@ class Segmentation(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the method; one that learns types is another one than that of the published figures."""
-        return super().label(scores) + learns_types(scores).map({True: " (with types)", False: ""})
+        pairs = zip(super().label(scores), learns_types(scores), strict=True)
+        rows = [in_brackets(title, "with types") if typed else title for title, typed in pairs]
+        return pd.Series(rows, index=scores.index, dtype=object)
