@@ -85,6 +85,7 @@ def evaluate(
             "params": dataclasses.asdict(params),
             "images": len(rows),
             "seen": seen,
+            "synthetic": data.is_stand_in,
             "types": list(card.types[:types]),
             "radius": card.radius,
         },

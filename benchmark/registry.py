@@ -41,6 +41,7 @@ METHODS = {
     "sfcn-opi": "models.sfcn_opi:SFCNOPI",
     "stardist": "models.stardist:StarDist",
     "unet": "models.unet:UNet",
+    "unet-dist": "models.unet_dist:UNetDIST",
 }
 """Method name -> "module:class"."""
 
@@ -63,6 +64,7 @@ DATASETS = {
 TABLES = {
     "ablation_branches": "leaderboards.ablation_branches:AblationBranches",
     "classification": "leaderboards.classification:Classification",
+    "dist_search": "leaderboards.dist_search:DistSearch",
     "distance_targets": "leaderboards.distance_targets:DistanceTargets",
     "generalisation": "leaderboards.generalisation:Generalisation",
     "ki67": "leaderboards.ki67:Ki67",
@@ -74,6 +76,7 @@ TABLES = {
     "segmentation": "leaderboards.segmentation:Segmentation",
     "self_supervised": "leaderboards.self_supervised:SelfSupervised",
     "significance": "leaderboards.significance:Significance",
+    "speed": "leaderboards.speed_table:Speed",
     "statistics": "leaderboards.statistics:Statistics",
     "training_sets": "leaderboards.training_sets:TrainingSets",
 }

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
-from benchmark.spec import Overrides, RunSpec
-from benchmark.store import RunStore, read_json
+from benchmark.spec import FORMAT, Overrides, RunSpec
+from benchmark.store import RunStore, read_json, write_json
 from benchmark.sweep_spec import read_mapping
 from postproc.errors import ConfigError, unknown_name
 
@@ -43,6 +43,7 @@ class SearchSpec:
         precision: Floating-point precision.
         validate: What the trials are judged on, ``dataset.split`` (or ``dataset``: its ``validation``); empty = the
             validation images of the training set.
+        variant: Variant of the method that the trials are judged by; empty = its default.
     """
 
     method: str
@@ -54,6 +55,7 @@ class SearchSpec:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "auto"
     validate: str = ""
+    variant: str = ""
 
     def __post_init__(self) -> None:
         """Check the space.
@@ -112,6 +114,8 @@ class SearchSpec:
     def name(self) -> str:
         """Name of the study: method, dataset and a hash of everything but the number of trials."""
         content = dataclasses.asdict(dataclasses.replace(self, trials=0))
+        if not self.variant:
+            del content["variant"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.method}-{self.dataset}-{digest}"
 
@@ -128,6 +132,9 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
     plan = SearchSpec.load(file)
     combinations = plan.combinations()
     wanted = min(plan.trials, len(combinations))
+    variants = {variant.key for variant in method_class(plan.method).card.variants}
+    if plan.variant and plan.variant not in variants:
+        raise unknown_name(f"variant of {plan.method}", plan.variant, variants)
     for chosen in combinations:  # every name and value is checked before the first training
         check_options(method_class(plan.method), plan.run(chosen).options)
     if dry_run:
@@ -139,6 +146,7 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
     _take_up_again(study)
     while _settled(study) < wanted:
         _one_trial(study, plan, machine)
+    _write_result(study, plan, machine.runs)
     return _print(study, plan)
 
 
@@ -219,13 +227,43 @@ def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
         study.tell(trial, state=TrialState.FAIL)
         print(f"failed: {error}", flush=True)
         return
-    study.tell(trial, validation_score(store))
+    study.tell(trial, validation_score(store, plan.variant))
 
 
-def validation_score(store: RunStore) -> float:
-    """Return the best score of a finished run's default variant on the validation images."""
-    default = next(iter(read_json(store.params_file).values()))
-    return max(float(trial["score"]) for trial in default["trials"])
+def validation_score(store: RunStore, variant: str = "") -> float:
+    """Return the best score of a variant of a finished run on the validation images; empty = its default."""
+    fitted = read_json(store.params_file)
+    judged = fitted[variant] if variant else next(iter(fitted.values()))
+    return max(float(trial["score"]) for trial in judged["trials"])
+
+
+def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
+    """Write what was selected to ``search/<name>.json``, which `nucbench publish` takes; nothing where all failed."""
+    from optuna.trial import TrialState
+
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
+        return
+    best = max(complete, key=lambda trial: trial.value or 0.0)
+    run = plan.run(best.params)
+    fitted = read_json(RunStore(runs, run.run_id).params_file)
+    content = {
+        "format": FORMAT,
+        "study": plan.name,
+        "method": plan.method,
+        "dataset": plan.dataset,
+        "trials": len({json.dumps(trial.params, sort_keys=True) for trial in complete}),
+        "combinations": len(plan.combinations()),
+        "score": best.value,
+        "settings": best.params,
+        "params": {variant: entry["params"] for variant, entry in fitted.items()},
+        "options": dict(plan.options),
+        "overrides": dict(plan.overrides),
+        "run": run.run_id,
+    }
+    path = _journal(plan, runs).with_suffix(".json")
+    write_json(path, content)
+    print(f"selected: {path}; nucbench publish {path} puts it into the tables")
 
 
 def _print(study: optuna.Study, plan: SearchSpec) -> int:

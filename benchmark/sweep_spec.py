@@ -36,7 +36,8 @@ class SweepSpec:
         also: Further training sets of every run, each ``dataset.split``.
         validate: What protocol ``strict`` validates on, as for `nucbench run`; empty = the training set's own images.
         folds: Leave one group (patient) of the training set out: a run for each group, trained on the others and
-            evaluated on that group.
+            evaluated on that group. `train_split` ``group:A,B,C`` leaves out one of these after the other and trains
+            on the rest of these.
         evaluate: Sets to score, as for `nucbench run`; empty = the test split of the training set, or the group left
             out.
         precision: Floating-point precision.
@@ -173,10 +174,13 @@ class SweepSpec:
             yield self.train_split, [Target.parse(text) for text in self.evaluate or (dataset,)]
             return
         rows = dataset_class(dataset).splits().values()
-        groups = dict.fromkeys(row.group for row in rows if self.train_split in ("all", "train", row.split))
+        kind, _, names = self.train_split.partition(":")
+        named = names.split(",") if kind == "group" else []
+        groups = named or dict.fromkeys(row.group for row in rows if kind in ("all", "train", row.split))
         for group in groups:
             targets = [Target.parse(text) for text in self.evaluate] or [Target(dataset, f"group:{group}")]
-            yield f"except-group:{group}", targets
+            rest = ",".join(other for other in named if other != group)
+            yield f"group:{rest}" if named else f"except-group:{group}", targets
 
 
 def find_sweep(file: Path) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block
+from leaderboards.changes import row_titles
 from leaderboards.classification import Classification
-from leaderboards.records import option
+from leaderboards.options import option
 
 ROWS = {"false": "NP & HoVer", "true": "NP & HoVer & NC"}
 """Option ``type_branch`` of the method -> row of the published table."""
@@ -32,4 +33,5 @@ class AblationBranches(Classification):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the branches."""
-        return scores["options"].map(lambda text: ROWS[option(text, "type_branch", "true")])
+        rows = scores["options"].map(lambda text: ROWS[option(text, "type_branch", "true")])
+        return row_titles(rows, scores, leave_out=("type_branch",))

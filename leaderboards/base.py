@@ -108,7 +108,8 @@ class Block:
 class Comparison(Table):
     """Our figures beside the published ones: datasets x metrics for each method and protocol.
 
-    A subclass states `published_table` and `blocks`; what differs further it overrides: `select` (which
+    A subclass states `published_table` and `blocks`, and in `listed` rows that stand there although nobody has run them
+    and no figure of them is published; what differs further it overrides: `select` (which
     scores belong to a block: single images, folds), `label` (the row's name: training sets, ablations),
     `repetition` (what is averaged: one value per run, or per seed where the folds of a seed belong together),
     `summary` (further figures).
@@ -120,6 +121,7 @@ class Comparison(Table):
     published_table: ClassVar[str]
     blocks: ClassVar[tuple[Block, ...]]
     repetition: ClassVar[str] = "run_id"
+    listed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, expected: Callable[[str, str], int] | None = None) -> None:
         self._expected = expected or expected_images
@@ -173,7 +175,7 @@ class Comparison(Table):
             ].itertuples(index=False)
         }
         rows = self._rows(scores)
-        titles = [*dict.fromkeys(facts["method"]), *sorted({row["method"] for row, _ in rows})]
+        titles = [*facts["method"], *self.listed, *sorted({row["method"] for row, _ in rows})]
         lines: list[dict[str, Any]] = []
         for title in dict.fromkeys(titles):
             ours = [(row, cells) for row, cells in rows if row["method"] == title]
@@ -189,7 +191,7 @@ class Comparison(Table):
     def markdown(self, frame: pd.DataFrame) -> str:
         """Return the table as Markdown: a section per protocol, one table per dataset."""
         blocks = [(block.title, [(m.name, m.title, m.higher) for m in block.metrics]) for block in self.blocks]
-        return comparison_markdown(self.title, self.caption, blocks, frame)
+        return comparison_markdown(self.title, self.caption, blocks, frame, self.listed)
 
     def _rows(self, scores: pd.DataFrame) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
         """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""

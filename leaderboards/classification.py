@@ -6,7 +6,7 @@ import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric
 from leaderboards.postprocessing import ROWS as POSTPROCESSING
-from leaderboards.typed import learns_types, with_classify
+from leaderboards.typed import learns_types, without_classify
 from postproc.errors import DataError
 
 SPELLINGS = {
@@ -52,7 +52,7 @@ class Classification(Comparison):
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         """Return the table as `Comparison.build` does; that types are learnt is no option here."""
-        return super().build(with_classify(scores, ""), published)
+        return super().build(without_classify(scores), published)
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
         """Leave out methods without types, whose PQ is that of another network, and other post-processings."""

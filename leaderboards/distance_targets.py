@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
-from leaderboards.records import option
+from leaderboards.changes import row_titles
+from leaderboards.options import option
 
 ROWS = {
     "raw": "Raw distance",
@@ -13,6 +14,9 @@ ROWS = {
     "softmax": "Normalised distance, softmax",
 }
 """Option ``target`` of the method -> row."""
+
+DECODED = {"dist-p1-1": " (p1 = 1)"}
+"""Variant of the method -> what tells its row from that of the paper's post-processing."""
 
 
 class DistanceTargets(Comparison):
@@ -22,7 +26,8 @@ class DistanceTargets(Comparison):
     title = "Targets of DIST"
     caption = (
         "DIST trained and scored on the synthetic images of its paper, regressing the distance in px, the distance "
-        "divided by its maximum in each nucleus, or the latter as the second of two softmax channels: "
+        "divided by its maximum in each nucleus, or the latter as the second of two softmax channels. Rows with p1 = 1 "
+        "decode the same maps without bumps of one px (normalised: of 0.3). "
         "`nucbench run dist synthetic-dist --options.target TARGET` with raw, normalised or softmax. The paper shows "
         "example maps (Naylor 2018, figure 4) and no scores; it finds that the raw distance alone is learnt well."
     )
@@ -38,4 +43,6 @@ class DistanceTargets(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the target."""
-        return scores["options"].map(lambda text: ROWS.get(option(text, "target", "raw"), text))
+        targets = scores["options"].map(lambda text: ROWS[option(text, "target", "raw")])
+        rows = targets + scores["variant"].map(lambda variant: DECODED.get(variant, ""))
+        return row_titles(rows, scores, leave_out=("target",))

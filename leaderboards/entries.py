@@ -12,7 +12,8 @@ from leaderboards.base import ROW, Block, Comparison, separate_repeats
 from leaderboards.generalisation import Generalisation
 from leaderboards.kumar_test import KumarTest
 from leaderboards.literature import PER_IMAGE
-from leaderboards.records import COLUMNS, split_options
+from leaderboards.options import split_options
+from leaderboards.records import COLUMNS
 from leaderboards.segmentation import Segmentation
 
 TABLES: tuple[type[Comparison], ...] = (Segmentation, Generalisation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric
-from leaderboards.records import option
+from leaderboards.changes import row_titles
+from leaderboards.options import option
 
 METRICS = (
     Metric("detection P", "precision_pooled", "detection_precision", pooled=True),
@@ -48,8 +49,8 @@ class Ki67(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the method as the paper names it."""
-        rows = [row_name(*line) for line in zip(scores["title"], scores["method"], scores["options"], strict=True)]
-        return pd.Series(rows, index=scores.index, dtype=object)
+        rows = [row_name(*line) for line in zip(scores["base"], scores["method"], scores["options"], strict=True)]
+        return row_titles(rows, scores, leave_out=("roi", "stagewise"))
 
 
 def row_name(title: str, method: str, options: str) -> str:
@@ -60,8 +61,6 @@ def row_name(title: str, method: str, options: str) -> str:
         method: Registry name.
         options: As of `leaderboards.records.describe`.
     """
-    if method == "ki67-unet":
-        return "U-Net"  # other tables have another U-Net, trained on outlines
     if method == "kinet" and option(options, "roi", "true") == "false":
         return "oKiNet"
     if method == "kinet" and option(options, "stagewise", "false") == "true":

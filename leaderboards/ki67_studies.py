@@ -12,7 +12,8 @@ import pandas as pd
 from benchmark.spec import Overrides
 from leaderboards.base import Comparison
 from leaderboards.ki67 import BLOCK, Ki67, row_name
-from leaderboards.records import COLUMNS, split_options
+from leaderboards.options import split_options
+from leaderboards.records import COLUMNS
 
 RECIPE = {field.name for field in dataclasses.fields(Overrides)} | {"images"}
 """Settings that all methods share; the others are options of one method."""
@@ -111,7 +112,7 @@ def find(study: Study, scores: pd.DataFrame) -> Iterator[Found]:
 def _about(study: Study, line: Mapping[Any, Any]) -> dict[str, object]:
     """Return row, value of the setting, recipe and own options of a line of the scores, and if another study has it."""
     options = split_options(str(line["options"]))
-    row = row_name(str(line["title"]), str(line["method"]), str(line["options"]))
+    row = row_name(str(line["base"]), str(line["method"]), str(line["options"]))
     value = float(options.pop(study.setting, study.default)) if study.setting else 0.0
     for name in ("roi", "stagewise"):
         options.pop(name, None)

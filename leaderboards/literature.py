@@ -14,7 +14,7 @@ from postproc.errors import DataError
 PUBLISHED = Path(str(files("leaderboards"))) / "published"
 """Folder of the published figures."""
 
-NAME_COLUMNS = ("title", "method", "variant", "aliases")
+NAME_COLUMNS = ("title", "method", "variant", "aliases", "printed")
 RESULT_COLUMNS = ("table", "method", "dataset", "metric", "value", "source")
 PER_IMAGE_COLUMNS = ("organ", "image", "method", "metric", "value")
 PER_IMAGE = "dist_kumar_images"
@@ -31,12 +31,15 @@ class Name:
             of the method by options and training set.
         variant: Key of the method's variant; empty where `method` is.
         aliases: Other spellings in published tables.
+        printed: ``table:spelling`` of published tables in which a spelling means this row: the U-Net of one paper is
+            not that of another.
     """
 
     title: str
     method: str
     variant: str
     aliases: tuple[str, ...]
+    printed: tuple[str, ...] = ()
 
 
 class Names:
@@ -54,18 +57,27 @@ class Names:
         self.rows = rows
         self._spellings: dict[str, str] = {}
         self._variants: dict[tuple[str, str], str] = {}
+        self._printed: dict[tuple[str, str], str] = {}
         for row in rows:
             for spelling in (row.title, *row.aliases):
                 if self._spellings.setdefault(spelling, row.title) != row.title or not spelling:
                     raise DataError(f"{origin}: {spelling!r} cannot name {row.title!r}: empty or taken. Remove it.")
             if row.method and self._variants.setdefault((row.method, row.variant), row.title) != row.title:
                 raise DataError(f"{origin}: {row.method}/{row.variant} has two titles. Keep one.")
+            for text in row.printed:
+                table, _, spelling = text.partition(":")
+                if not table or not spelling or self._printed.setdefault((table, spelling), row.title) != row.title:
+                    raise DataError(f"{origin}: {text!r} cannot name {row.title!r}. Write table:spelling, each once.")
 
     def __iter__(self) -> Iterator[Name]:
         return iter(self.rows)
 
     def __contains__(self, spelling: str) -> bool:
         return spelling in self._spellings
+
+    def printed(self, spelling: str, table: str) -> str:
+        """Return the one title of a method as a published table prints it."""
+        return self._printed.get((table, spelling)) or self.title(spelling)
 
     def title(self, spelling: str, method: str = "", variant: str = "") -> str:
         """Return the one title of a method.
@@ -86,10 +98,14 @@ def load_names(path: Path = PUBLISHED / "methods.csv") -> Names:
     """
     frame = read_table(path, NAME_COLUMNS, text=True)
     rows = [
-        Name(str(title), str(method), str(variant), tuple(alias for alias in str(aliases).split("|") if alias))
-        for title, method, variant, aliases in frame[list(NAME_COLUMNS)].itertuples(index=False)
+        Name(str(title), str(method), str(variant), _listed(aliases), _listed(printed))
+        for title, method, variant, aliases, printed in frame[list(NAME_COLUMNS)].itertuples(index=False)
     ]
     return Names(rows, str(path))
+
+
+def _listed(cell: object) -> tuple[str, ...]:
+    return tuple(part for part in str(cell).split("|") if part)
 
 
 def load_published(path: Path = PUBLISHED / "published_results.csv", names: Names | None = None) -> pd.DataFrame:
@@ -117,7 +133,8 @@ def load_published_per_image(
     path: Path = PUBLISHED / "dist_table_2_per_image.csv", names: Names | None = None
 ) -> pd.DataFrame:
     """Read table II of the DIST paper (Naylor 2018) image by image; arguments as of `load_published`."""
-    return _canonical(read_table(path, PER_IMAGE_COLUMNS, text="image"), path, names)
+    frame = read_table(path, PER_IMAGE_COLUMNS, text="image").assign(table=PER_IMAGE)
+    return _canonical(frame, path, names).drop(columns="table")
 
 
 def load_facts(names: Names | None = None) -> pd.DataFrame:
@@ -173,7 +190,7 @@ def _canonical(frame: pd.DataFrame, path: Path, names: Names | None) -> pd.DataF
     if values.isna().any():
         line = int(values.isna().to_numpy().argmax())
         raise DataError(f"{path}: value {frame['value'].iloc[line]!r} in line {line + 2} is no number.")
-    titles = [known.title(str(name)) for name in frame["method"]]
+    titles = [known.printed(str(name), str(table)) for name, table in zip(frame["method"], frame["table"], strict=True)]
     return frame.assign(value=values.astype(float), spelling=frame["method"], method=titles)
 
 

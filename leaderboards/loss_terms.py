@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block, Comparison
+from leaderboards.changes import row_titles
+from leaderboards.options import option
 from leaderboards.postprocessing import BLOCKS
-from leaderboards.records import option
 
 ROWS = {"standard": "Standard loss", "proposed": "Proposed loss"}
 """Option ``loss_terms`` of the method -> row of the published table."""
@@ -25,6 +26,7 @@ class LossTerms(Comparison):
     )
     published_table = "ablation_loss"
     blocks = BLOCKS
+    listed = tuple(ROWS.values())
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
         """Return the lines of HoVer-Net with the paper's post-processing."""
@@ -33,4 +35,5 @@ class LossTerms(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the loss."""
-        return scores["options"].map(lambda text: ROWS[option(text, "loss_terms", "proposed")])
+        rows = scores["options"].map(lambda text: ROWS[option(text, "loss_terms", "proposed")])
+        return row_titles(rows, scores, leave_out=("loss_terms",))

@@ -16,7 +16,7 @@ from leaderboards.plot_overlays import draw_overlays
 from leaderboards.plot_sizes import draw_sizes
 from leaderboards.plotting import Drawn, Stored, save, style
 from leaderboards.records import load_scores
-from leaderboards.typed import with_classify
+from leaderboards.typed import without_classify
 from postproc.errors import unknown_name
 
 PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {
@@ -58,7 +58,7 @@ def draw_plots(
     published = load_facts(known)
     scores = load_scores(roots, known)
     found = (*fields(scores), *published_field(published))
-    typed = tuple(fields(with_classify(scores, ""), (Classification,)))
+    typed = tuple(fields(without_classify(scores), (Classification,)))
     stored = Stored(found, published, Path(runs), Path(data), typed, scores)
     with style():
         for name in chosen:

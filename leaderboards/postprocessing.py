@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
+from leaderboards.changes import row_titles
 
 ROWS = {
     "hovernet-pseudo-distance-threshold": "energy=pseudo-distance; markers=Threshold",
@@ -41,4 +42,4 @@ class Postprocessing(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return energy and markers."""
-        return scores["variant"].map(ROWS)
+        return row_titles(scores["variant"].map(ROWS), scores)

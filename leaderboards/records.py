@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leaderboards.changes import changes
 from leaderboards.literature import Names, load_names, read_table
+from leaderboards.options import describe, split_options
 from postproc.errors import DataError
 
 FORMAT = 1
@@ -23,7 +24,7 @@ RUN_COLUMNS = (
 )  # fmt: skip
 """Columns that describe the run: see `load_scores`."""
 
-EVALUATION_COLUMNS = ("dataset", "split", "variant", "title", "types", "image")
+EVALUATION_COLUMNS = ("dataset", "split", "variant", "title", "base", "types", "image")
 """Columns that describe the evaluation and the image."""
 
 COLUMNS = RUN_COLUMNS + EVALUATION_COLUMNS
@@ -51,7 +52,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
         ``source`` (``run`` or ``predictions``), ``options`` (options, recipe settings and stand-ins, as
         ``key=value, ...``), ``weights``, ``steps``,
         ``minutes``, ``hardware``, ``precision``, ``note``. `EVALUATION_COLUMNS`: ``dataset``, ``split``,
-        ``variant``, ``title`` (one per method), ``types`` (names of the types 1..T joined by ``|``),
+        ``variant``, ``title`` (name of the row: the method's, with what its options change of the method,
+        `leaderboards.changes`), ``base`` (the method's alone), ``types`` (names of the types 1..T joined by ``|``),
         ``image``. Then each column of the score files (`RENAMED`); NaN where a file lacks it.
 
     Raises:
@@ -131,25 +133,6 @@ def _differences(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**(record.get("options") or {}), **(record.get("overrides") or {}), **synthetic}
 
 
-def describe(options: Mapping[str, Any]) -> str:
-    """Return options as ``key=value, ...`` in alphabetical order, text without quotes."""
-    return ", ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
-        for key, value in sorted(options.items())
-    )
-
-
-def split_options(text: str) -> dict[str, str]:
-    """Return what `describe` wrote by key; values stay text."""
-    pairs = (part.partition("=") for part in re.split(r", (?=\w+=)", text) if part)
-    return {key: value for key, _, value in pairs}
-
-
-def option(text: str, key: str, default: str) -> str:
-    """Return the value of one key in what `describe` wrote; `default` where it is not among them."""
-    return split_options(text).get(key, default)
-
-
 def _record_paths(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is no folder of stored results. Name a run directory or collected scores.")
@@ -169,7 +152,10 @@ def _read_evaluation(folder: Path, run: Mapping[str, Any], names: Names) -> dict
     types = content.get("types") or []
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
         raise DataError(f"{path}: 'types' is {types!r}, expected a list of names. Evaluate the run again.")
-    about["title"] = names.title(about["title"], run["method"], about["variant"])
+    about["base"] = names.title(about["title"], run["method"], about["variant"])
+    options = split_options(run["options"]) | ({"images": "synthetic"} if content.get("synthetic") else {})
+    about["options"] = describe(options)
+    about["title"] = changes().title(about["base"], run["method"], about["options"])
     return {
         **about,
         "types": "|".join(types),
@@ -221,9 +207,6 @@ __all__ = [
     "COLUMNS",
     "EVALUATION_COLUMNS",
     "RUN_COLUMNS",
-    "describe",
     "load_scores",
-    "option",
     "run_facts",
-    "split_options",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,7 +37,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def comparison_markdown(title: str, caption: str, blocks: Sequence[tuple[str, Columns]], frame: pd.DataFrame) -> str:
+def comparison_markdown(
+    title: str,
+    caption: str,
+    blocks: Sequence[tuple[str, Columns]],
+    frame: pd.DataFrame,
+    listed: Collection[str] = (),
+) -> str:
     """Return a comparison as Markdown.
 
     Args:
@@ -45,6 +51,7 @@ def comparison_markdown(title: str, caption: str, blocks: Sequence[tuple[str, Co
         caption: Paragraph below it (Markdown).
         blocks: Datasets in order, each with its columns.
         frame: What `leaderboards.base.Comparison.build` returned.
+        listed: Methods that have a row even where they have no figures.
     """
     notes: dict[str, int] = {}
     parts = [
@@ -59,7 +66,7 @@ def comparison_markdown(title: str, caption: str, blocks: Sequence[tuple[str, Co
         under = _under(protocol, cells)
         for dataset, columns in blocks:
             here = [cell for cell in under if cell["dataset"] == dataset]
-            parts += [f"### {escape(dataset)}", _dataset(here, columns, notes)]
+            parts += [f"### {escape(dataset)}", _dataset(here, columns, notes, listed)]
     parts.append("\n".join(f"[^{number}]: {text}" for text, number in notes.items()))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -127,7 +134,7 @@ def _under(protocol: str, cells: Sequence[Cell]) -> list[Cell]:
     return list(chosen.values())
 
 
-def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int]) -> str:
+def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int], listed: Collection[str]) -> str:
     """Return the table of one dataset; training facts go to the notes."""
     best = {name: _best([c for c in cells if c["metric"] == name], higher) for name, _, higher in columns}
     known = {cell["metric"] for cell in cells if not _missing(cell["published"])}
@@ -145,7 +152,7 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int]) -> 
         ran = [cell for cell in line.values() if not _missing(cell["ours"])]
         printed = any(not _missing(cell["published"]) for cell in line.values())
         # Published figures stand once, beside the row that was run on this dataset if there is one.
-        if ran or (printed and method not in done):
+        if ran or ((printed or method in listed) and method not in done):
             done.add(method)
             label = _label(next(iter(line.values())), options=rivals[method] > 1)
             row = [label + (_mark(ran[0], notes) if ran else "")]

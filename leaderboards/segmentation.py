@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
-from leaderboards.typed import with_classify
+from leaderboards.changes import in_brackets
+from leaderboards.typed import learns_types, without_classify
 
 
 class Segmentation(Comparison):
@@ -26,4 +27,10 @@ class Segmentation(Comparison):
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         """Return the table as `Comparison.build` does; the published figures are of networks without types."""
-        return super().build(with_classify(scores, "classify=True"), published)
+        return super().build(without_classify(scores), published)
+
+    def label(self, scores: pd.DataFrame) -> pd.Series:
+        """Return the method; one that learns types is another one than that of the published figures."""
+        pairs = zip(super().label(scores), learns_types(scores), strict=True)
+        rows = [in_brackets(title, "with types") if typed else title for title, typed in pairs]
+        return pd.Series(rows, index=scores.index, dtype=object)

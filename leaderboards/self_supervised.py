@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric
-from leaderboards.records import option
+from leaderboards.changes import row_titles
+from leaderboards.options import option
 
 METHOD = "self-supervised"
 ABLATIONS = {"smooth": "M_-smooth", "equivariance": "M_-equiv", "sparsity": "M_-sparse"}
@@ -46,9 +47,9 @@ class SelfSupervised(Comparison):
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
         """Return the row: the setting of the self-supervised method, the title of any other."""
-        facts = zip(scores["method"], scores["title"], scores["trained_on"], scores["options"], strict=True)
+        facts = zip(scores["method"], scores["base"], scores["trained_on"], scores["options"], strict=True)
         rows = [setting(trained, options) if method == METHOD else title for method, title, trained, options in facts]
-        return pd.Series(rows, index=scores.index, dtype=object)
+        return row_titles(rows, scores, leave_out=ABLATIONS)
 
 
 def setting(trained_on: str, options: str) -> str:

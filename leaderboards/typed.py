@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from leaderboards.records import split_options
+from leaderboards.options import describe, split_options
 
 
 def learns_types(scores: pd.DataFrame) -> pd.Series:
@@ -18,22 +18,20 @@ def learns_types(scores: pd.DataFrame) -> pd.Series:
     return typed.groupby([scores["run_id"], scores["variant"]]).transform("any").astype(bool)
 
 
-def with_classify(scores: pd.DataFrame, typed: str) -> pd.DataFrame:
-    """Say in the options what a table needs to know of types, in place of the option ``classify``.
+def without_classify(scores: pd.DataFrame) -> pd.DataFrame:
+    """Leave the option ``classify`` out of the options.
 
-    Whether a run learns types follows from the option, or without it from the method's default and the data.
+    Whether a run learns types follows from it, or without it from the method's default and the data; tables tell such
+    runs apart by `learns_types`.
 
     Args:
         scores: Per-image scores.
-        typed: Option to name where types are learnt; empty = none.
     """
 
-    def rewrite(text: str, learns: bool) -> str:
-        kept = [f"{key}={value}" for key, value in split_options(text).items() if key != "classify"]
-        return ", ".join([*kept, typed] if learns and typed else kept)
+    def rewrite(text: str) -> str:
+        return describe({key: value for key, value in split_options(text).items() if key != "classify"})
 
-    learns = learns_types(scores)
-    return scores.assign(options=[rewrite(*pair) for pair in zip(scores["options"], learns, strict=True)])
+    return scores.assign(options=[rewrite(text) for text in scores["options"]])
 
 
-__all__ = ["learns_types", "with_classify"]
+__all__ = ["learns_types", "without_classify"]

@@ -35,11 +35,11 @@ class DistanceParams(Params):
     numbers, bumps of less than one level are mostly plateaus even with ``p1 = 0``, and nuclear are the pixels of a
     predicted distance of 1 px or more, whatever value below 1 `p2` has: of those in table I, 0.5 to 0.9 mean the same.
 
-    Table III reports ``p1 = 0``, selected on validation images for the authors' network. The chessboard
-    distance of a true nucleus often has several maxima one level above their pass, all of which ``p1 = 0``
-    takes for nuclei: decoding the exact distance maps of Kumar's 16 training images gives a mean PQ of 0.894 with
-    ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default.
-    ``DistanceParams(p1=0.0)`` gives the published setting; protocol ``strict`` tries it.
+    The chessboard distance of a true nucleus often has several maxima one level above their pass, all of which
+    ``p1 = 0`` takes for nuclei: decoding the exact distance maps of Kumar's 16 training images gives a mean PQ of
+    0.894 with ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default
+    of the codec. Table III reports ``p1 = 0``, selected on validation images for the authors' network, whose maps are
+    smoother: it is the default of the method.
 
     Attributes:
         p1: Morphological dynamics that a maximum must exceed to be a nucleus (equation 4), in px. Normalised
@@ -52,6 +52,13 @@ class DistanceParams(Params):
     p2: float = tunable(0.5, (0.5, 1.0))
 
 
+@dataclass(frozen=True)
+class FixedDynamicsParams(DistanceParams):
+    """The same, where `p1` is a setting of the row and not tuned."""
+
+    p1: float = 1.0
+
+
 class DistanceCodec(Codec[DistanceParams]):
     """Nuclei as a map of distances to whatever is not the same nucleus.
 
@@ -62,6 +69,7 @@ class DistanceCodec(Codec[DistanceParams]):
             paper's alternative, section IV-C).
         line: Leave the pixels along the watershed between two nuclei empty, as the official code at the time of the
             submission did (see `postproc.dynamics.dynamics_watershed`).
+        params: The default parameters; None = those of `DistanceParams`. Their class says what is tuned.
 
     Raises:
         ConfigError: If `target` is neither.
@@ -70,11 +78,17 @@ class DistanceCodec(Codec[DistanceParams]):
     params_type: ClassVar[type[Params]] = DistanceParams
     surroundings: ClassVar[int | None] = 1
 
-    def __init__(self, target: Target = "raw", *, line: bool = False) -> None:
+    def __init__(self, target: Target = "raw", *, line: bool = False, params: DistanceParams | None = None) -> None:
         if target not in ("raw", "normalised"):
             raise ConfigError(f"distance target {target!r} is unknown. Choices: raw, normalised.")
         self.target = target
         self.line = line
+        self.params = params or DistanceParams()
+        self.params_type = type(self.params)  # type: ignore[misc]  # other codecs state it in their class
+
+    def defaults(self) -> DistanceParams:
+        """Return the parameters that the method gave, else those of the codec."""
+        return self.params
 
     def encode(self, truth: Instances) -> Targets:
         """Return ``distance``, float32 (1, H, W).

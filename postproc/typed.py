@@ -40,6 +40,10 @@ class TypedCodec(Codec[P]):
         self.params_type = outlines.params_type  # type: ignore[misc]
         self.surroundings = outlines.surroundings  # type: ignore[misc]
 
+    def defaults(self) -> P:
+        """Return the wrapped codec's default parameters."""
+        return self.outlines.defaults()
+
     def encode(self, truth: Instances) -> Targets:
         """Return the wrapped codec's targets and ``tp``.
 

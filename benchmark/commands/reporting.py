@@ -118,7 +118,7 @@ def publish(
     """Copy the record and the per-image scores of finished runs (no images, no weights) to where tables keep them.
 
     Args:
-        run: Directories of runs.
+        run: Directories of runs; also what searches selected, search/NAME.json below the runs folder.
         store: Folder of published scores.
     """
     from benchmark.publish import publish_run

@@ -21,7 +21,7 @@ from leaderboards.report.pages import Content, write_pages
 from leaderboards.report.plots import draw_plots
 from leaderboards.report.runs import read_runs
 from leaderboards.report.scores import read_evaluations
-from leaderboards.typed import with_classify
+from leaderboards.typed import without_classify
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> list[str
     tables = {name: _table(name, scores, published) for name in TABLES}
     evaluations = read_evaluations(scores, found)
     overlays, no_overlays = draw_overlays(evaluations, Path(data), out)
-    typed = tuple(fields(with_classify(scores, ""), (Classification,)))
+    typed = tuple(fields(without_classify(scores), (Classification,)))
     stored = Stored((*fields(scores), *published_field(published)), published, Path(runs), Path(data), typed, scores)
     plots, no_plots = draw_plots(stored, out)
     left_out = {

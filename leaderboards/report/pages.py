@@ -116,7 +116,7 @@ def _configuration(run: Run) -> list[tuple[str, str]]:
 
 
 def _counts_for(run: Run, frame: pd.DataFrame) -> bool:
-    if "reference" not in frame:  # only comparisons name the runs behind a row
+    if not {"reference", "runs"} <= set(frame):  # only comparisons name the runs behind a row
         return False
     return any(run.run_id in str(text).split("; ") for text in frame["runs"].unique())
 
@@ -188,13 +188,13 @@ def _tables_grid(content: Content) -> Grid:
     rows = []
     for name, (table, frame) in content.tables.items():
         ours = published = ""
-        if isinstance(table, Comparison):
+        if {"method", "ours", "published"} <= set(frame):
             rows_of = frame.groupby("method")[["ours", "published"]].count()
             ours, published = str(int((rows_of["ours"] > 0).sum())), str(int((rows_of["published"] > 0).sum()))
+        datasets = [text for text in dict.fromkeys(frame["dataset"]) if text] if "dataset" in frame else []
         cells = (
             Cell(table.title, href=f"tables/{name}.html"),
-            Cell(", ".join(dict.fromkeys(frame["dataset"])) if len(frame["dataset"].unique()) < 8 else "many",
-                 kind="words"),
+            Cell(", ".join(datasets) if len(datasets) < 8 else "many", kind="words"),
             Cell(ours, float(ours) if ours else None),
             Cell(published, float(published) if published else None),
         )  # fmt: skip

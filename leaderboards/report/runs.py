@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.store import read_json
+from leaderboards.changes import changes
 from leaderboards.literature import Names
 from leaderboards.records import run_facts
 from leaderboards.report.slugs import slug
@@ -93,7 +94,8 @@ def read_runs(roots: Iterable[Path], names: Names) -> tuple[dict[str, Run], list
         record, facts = records[run_id]
         variants = record.get("variants")
         variants = variants if isinstance(variants, dict) else {}
-        titles = dict.fromkeys(names.title(str(title), facts["method"], key) for key, title in variants.items())
+        named = [names.title(str(title), facts["method"], key) for key, title in variants.items()]
+        titles = dict.fromkeys(changes().title(title, facts["method"], facts["options"]) for title in named)
         spec, params = (_first(folders[run_id], name) for name in ("spec.json", "params.json"))
         runs[run_id] = Run(run_id, record, facts, spec, params, tuple(titles), tuple(folders[run_id]))
     return runs, sorted(begun - set(records))

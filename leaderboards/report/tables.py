@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,12 +89,21 @@ def table_grids(table: Table, frame: pd.DataFrame, links: Links) -> list[Grid]:
     if isinstance(table, Significance):
         return significance_grids(frame)
     if isinstance(table, Comparison):
-        return comparison_grids(table.blocks, frame, links)
+        return comparison_grids(table.blocks, frame, links, table.listed)
     return [from_frame(table.name.replace("_", "-"), table.title, frame)]
 
 
-def comparison_grids(blocks: Sequence[Block], frame: pd.DataFrame, links: Links) -> list[Grid]:
-    """Return a comparison: a table per dataset, or per metric where many datasets have the same ones."""
+def comparison_grids(
+    blocks: Sequence[Block], frame: pd.DataFrame, links: Links, listed: Collection[str] = ()
+) -> list[Grid]:
+    """Return a comparison: a table per dataset, or per metric where many datasets have the same ones.
+
+    Args:
+        blocks: Datasets of the comparison.
+        frame: What its `build` returned.
+        links: Page of a run.
+        listed: Methods that have a row even where they have no figures.
+    """
     panels = {b.title: [Place(m.title, b.title, m) for m in b.metrics] for b in blocks}
     if len(blocks) >= MANY and len({b.metrics for b in blocks}) == 1:
         panels = {m.title: [Place(b.title, b.title, m) for b in blocks] for m in blocks[0].metrics}
@@ -102,11 +111,16 @@ def comparison_grids(blocks: Sequence[Block], frame: pd.DataFrame, links: Links)
     for line in frame.to_dict("records"):
         rows.setdefault(tuple(line[key] for key in _ROW), {})[line["dataset"], line["metric"]] = line
     names = unique_names(list(panels))
-    return [_panel(name, title, panels[title], rows, links) for name, title in zip(names, panels, strict=True)]
+    return [_panel(name, title, panels[title], rows, links, listed) for name, title in zip(names, panels, strict=True)]
 
 
 def _panel(
-    name: str, title: str, places: Sequence[Place], rows: Mapping[tuple[str, ...], Figures], links: Links
+    name: str,
+    title: str,
+    places: Sequence[Place],
+    rows: Mapping[tuple[str, ...], Figures],
+    links: Links,
+    listed: Collection[str],
 ) -> Grid:
     here = {key: _at(places, figures) for key, figures in rows.items()}
     printed = {p.dataset + "\0" + p.metric.name for p in places for f in here.values() if _published(f, p)}
@@ -121,6 +135,8 @@ def _panel(
         own = [key for key in ran if key[0] == method]
         made += [_row(labels[key], places, wide, ran[key], best, links) for key in own]
         figures = next((f for key, f in here.items() if key[0] == method and any(_published(f, p) for p in places)), {})
+        if not figures and method in listed and not own:
+            made.append(_row(method, places, wide, figures, best, links))
         if not figures:
             continue
         if not own:
@@ -206,7 +222,8 @@ def _row(
     ours = [figure for figure in figures.values() if not missing(figure["ours"])]
     about = max(ours, key=lambda figure: figure["images"]) if ours else None
     protocol = str(about["protocol"]) if about else ""
-    cells = [Cell(label, sub=summary(about) if about else "published only"), Cell(protocol or "–", kind="quiet")]
+    made_how = summary(about) if about else "published only" if figures else "not run"
+    cells = [Cell(label, sub=made_how), Cell(protocol or "–", kind="quiet")]
     for place in places:
         at = (place.dataset, place.metric.name)
         figure = figures.get(at, {"published": None, "ours": None})

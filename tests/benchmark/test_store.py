@@ -105,6 +105,10 @@ def test_publish_copies_scores_alone(store: RunStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="synthetic"):
         publish_run(store.path, tmp_path / "published")
     write_json(store.record_file, {"data": {"synthetic": False}})
+    write_json(folder / "evaluation.json", {"images": 1, "synthetic": True})
+    with pytest.raises(ConfigError, match=r"kumar\.test.dist was scored on synthetic stand-ins"):
+        publish_run(store.path, tmp_path / "published")
+    write_json(folder / "evaluation.json", {"images": 1, "synthetic": False})
     target = publish_run(store.path, tmp_path / "published")
     names = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}
     assert names == {
@@ -115,3 +119,12 @@ def test_publish_copies_scores_alone(store: RunStore, tmp_path: Path) -> None:
     text = (target / "evaluations/kumar.test/dist/scores.csv").read_text()
     assert text == "image,pq\n01,0.30000000000000004\n"
     assert json.loads((target / "record.json").read_text())["data"] == {"synthetic": False}
+
+
+def test_what_a_search_selected_is_published(tmp_path: Path) -> None:
+    path = tmp_path / "runs/search/dist-kumar-0.json"
+    write_json(path, {"trials": 1})
+    with pytest.raises(ConfigError, match="not what a search selected"):
+        publish_run(path, tmp_path / "published")
+    write_json(path, {"settings": {"lr": 0.1}, "params": {}})
+    assert publish_run(path, tmp_path / "published") == tmp_path / "published/search/dist-kumar-0.json"

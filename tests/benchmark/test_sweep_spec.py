@@ -205,3 +205,21 @@ def test_a_case_with_fewer_methods_leaves_settings_of_the_others_aside(tmp_path:
     assert [spec.method for spec, _ in load(tmp_path, text).runs()] == ["dist"]
     with pytest.raises(ConfigError, match="unknown method under options"):
         load(tmp_path, text + "  - {methods: [dist], options: {unet: {features: 4}}}\n").runs()
+
+
+def test_folds_over_named_patients_train_on_the_rest_of_these(tmp_path: Path) -> None:
+    text = 'methods: [dist]\ndatasets: [tnbc]\ntrain_split: "group:01,03,07"\nfolds: true\n'
+    runs = load(tmp_path, text).runs()
+    found = {(spec.split, str(target)) for spec, targets in runs for target in targets}
+    assert found == {
+        ("group:03,07", "tnbc.group:01"),
+        ("group:01,07", "tnbc.group:03"),
+        ("group:01,03", "tnbc.group:07"),
+    }
+
+
+def test_the_paper_of_2017_has_both_releases_of_tnbc() -> None:
+    runs = SweepSpec.load(Path("leave-one-patient-out.yaml")).runs()
+    splits = {spec.split for spec, _ in runs}
+    assert len([split for split in splits if split.startswith("group:")]) == 7
+    assert len([split for split in splits if split.startswith("except-group:")]) == 11

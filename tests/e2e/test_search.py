@@ -62,6 +62,12 @@ def test_a_killed_search_goes_on_and_tries_nothing_twice(place: Path) -> None:
     assert values == sorted(values, reverse=True)
     assert not list(place.glob("runs/dist/synthetic/*/evaluations"))  # nothing was judged on test images
 
+    (file,) = place.glob("runs/search/*.json")
+    selected = json.loads(file.read_text())
+    assert selected["score"] == pytest.approx(values[0], abs=1e-4)
+    assert (selected["trials"], selected["run"]) == (3, scored[0].split()[-1])
+    assert set(selected["params"]) == {"dist", "dist-p1-1"}
+
     again = search(place)
     assert "trial" not in again.stdout
     assert [line for line in again.stdout.splitlines() if line[:1].isdigit()] == scored

@@ -28,12 +28,24 @@ def cell(frame: pd.DataFrame, method: str, dataset: str, metric: str) -> pd.Seri
     return chosen.iloc[0]
 
 
+def unet_of_dist(store: Path, made: Any, **scores: list[float]) -> None:
+    run = made.run(store, "paper-s0-aaaaaaaa", method="unet-dist")
+    made.evaluation(run, "kumar.test", made.scores(TESTS, **scores), variant="unet-dist")
+
+
 def test_f1_of_the_dist_paper_is_dice(store: Path, made: Any) -> None:
-    run = made.run(store, "paper-s0-aaaaaaaa")
-    made.evaluation(run, "kumar.test", made.scores(TESTS, dice=[0.75] * 14, aji=[0.25] * 14))
+    unet_of_dist(store, made, dice=[0.75] * 14, aji=[0.25] * 14)
     frame = KumarTest().build(load_scores([store]), load_facts())
-    assert cell(frame, "U-Net", "Kumar", "F1")[["published", "ours"]].tolist() == [0.7793, 0.75]
-    assert cell(frame, "U-Net", "Kumar", "AJI")[["published", "ours"]].tolist() == [0.3833, 0.25]
+    assert cell(frame, "U-Net (cross-entropy)", "Kumar", "F1")[["published", "ours"]].tolist() == [0.7793, 0.75]
+    assert cell(frame, "U-Net (cross-entropy)", "Kumar", "AJI")[["published", "ours"]].tolist() == [0.3833, 0.25]
+
+
+def test_unet_with_border_weights_is_not_that_of_the_dist_paper(store: Path, made: Any) -> None:
+    run = made.run(store, "paper-s0-aaaaaaaa")
+    made.evaluation(run, "kumar.test", made.scores(TESTS))
+    frame = KumarTest().build(load_scores([store]), load_facts())
+    assert cell(frame, "U-Net", "Kumar", "AJI")["ours"] == 0.5
+    assert pd.isna(cell(frame, "U-Net", "Kumar", "AJI")["published"])
 
 
 @pytest.mark.parametrize(
@@ -57,21 +69,19 @@ def test_parts_are_the_images_of_the_paper() -> None:
 
 
 def test_images_one_by_one_with_means_by_organ(store: Path, made: Any) -> None:
-    run = made.run(store, "paper-s0-aaaaaaaa")
-    aji = [0.25 if image in BREAST else 0.5 for image in TESTS]
-    made.evaluation(run, "kumar.test", made.scores(TESTS, aji=aji))
+    unet_of_dist(store, made, aji=[0.25 if image in BREAST else 0.5 for image in TESTS])
     table = KumarImages()
     frame = table.build(load_scores([store]), load_facts())
-    assert cell(frame, "U-Net", "Breast 1", "AJI")[["published", "ours"]].tolist() == [0.3831, 0.25]
-    assert cell(frame, "U-Net", "Same organs", "AJI")["ours"] == pytest.approx((6 * 0.5 + 2 * 0.25) / 8)
-    different = cell(frame, "U-Net", "Different organs", "AJI")
+    assert cell(frame, "U-Net (cross-entropy)", "Breast 1", "AJI")[["published", "ours"]].tolist() == [0.3831, 0.25]
+    assert cell(frame, "U-Net (cross-entropy)", "Same organs", "AJI")["ours"] == pytest.approx((6 * 0.5 + 2 * 0.25) / 8)
+    different = cell(frame, "U-Net (cross-entropy)", "Different organs", "AJI")
     printed = [0.5115, 0.4621, 0.0786, 0.1305, 0.4096, 0.4507]
     assert different["published"] == pytest.approx(sum(printed) / 6)
     assert different[["ours", "images", "expected"]].tolist() == [0.5, 6, 6]
     text = table.markdown(frame)
-    row = next(line for line in text.splitlines() if line.startswith("| U-Net[^1] | ours |"))
+    row = next(line for line in text.splitlines() if line.startswith("| U-Net (cross-entropy)[^1] | ours |"))
     assert row.count("0.250") == 2
-    assert "| U-Net | published | 0.511 |" in text
+    assert "| U-Net (cross-entropy) | published | 0.511 |" in text
     assert text.count("[^1]:") == 1
 
 
@@ -177,10 +187,12 @@ def test_options_are_rows(store: Path, made: Any) -> None:
     made.evaluation(run, "kumar.test", made.scores(TESTS), variant="hovernet-sobel-threshold", title="HoVer-Net")
     frame = LossTerms().build(load_scores([store]), load_facts())
     rows = frame.dropna(subset=["ours"]).drop_duplicates(["method", "options"])
-    assert sorted(rows["method"]) == ["Proposed loss", "Proposed loss", "Standard loss"]
+    assert sorted(rows["method"]) == ["Proposed loss", "Proposed loss (fast mode)", "Standard loss"]
     text = LossTerms().markdown(frame)
-    assert "| Proposed loss (loss\\_terms=proposed, mode=fast)[^" in text
-    assert "Nothing has been run here yet" in text  # on CoNSeP
+    assert "| Proposed loss (fast mode)[^" in text
+    consep = text.partition("### CoNSeP")[2]
+    assert "| Standard loss |" in consep  # both rows of the table, also where nobody has run them
+    assert "| Proposed loss |" in consep
 
 
 def test_targets_are_rows(store: Path, made: Any) -> None:

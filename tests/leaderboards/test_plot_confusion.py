@@ -16,7 +16,7 @@ from leaderboards.plot import draw_plots
 from leaderboards.plot_confusion import draw_confusion, row_shares
 from leaderboards.plotting import Drawn, Stored, style
 from leaderboards.records import load_scores
-from leaderboards.typed import with_classify
+from leaderboards.typed import without_classify
 
 TYPES = ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]
 MATRIX = np.array([[3, 1, 0, 0], [2, 40, 0, 1], [0, 5, 100, 0], [0, 0, 10, 70]])
@@ -46,7 +46,7 @@ def draw(store: Path, out: Path) -> tuple[list[Path], list[str]]:
 
 
 def figures(store: Path) -> list[Drawn]:
-    found = tuple(fields(with_classify(load_scores([store]), ""), (Classification,)))
+    found = tuple(fields(without_classify(load_scores([store])), (Classification,)))
     with style():
         return list(draw_confusion(Stored((), load_facts(), store, store, found)))
 

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leaderboards.records import COLUMNS, describe, load_scores, option, split_options
+from leaderboards.options import describe, option, split_options
+from leaderboards.records import COLUMNS, load_scores
 from postproc.errors import DataError
 
 
@@ -26,7 +27,11 @@ def test_one_line_per_image_with_the_run_beside_it(store: Path, made: Any) -> No
     assert (line["steps"], line["minutes"], line["weights"], line["note"]) == (200, 1.5, "none", "short")
     assert line["dice"] == 0.7
     assert pd.isna(scores["dice"].iloc[2])
-    assert (scores["title"].iloc[0], scores["types"].iloc[0]) == ("U-Net + PP", "a|b")
+    assert (scores["title"].iloc[0], scores["types"].iloc[0]) == (
+        "U-Net + PP (deep=[1, 2], loss=dice, width=16)",
+        "a|b",
+    )
+    assert scores["base"].iloc[0] == "U-Net + PP"  # options that nobody has declared might be anything
 
 
 def test_columns_that_one_file_lacks_are_nan(store: Path, made: Any) -> None:
@@ -171,3 +176,14 @@ def test_options_can_be_read_again() -> None:
     assert split_options(text) == {"deep": "[1, 2]", "loss": "dice", "weights": "a=b, c", "width": "16"}
     assert option(text, "loss", "none") == "dice"
     assert option(text, "los", "none") == option("", "loss", "none") == "none"
+
+
+def test_scores_on_stand_ins_are_another_row_whatever_was_trained_on(store: Path, made: Any) -> None:
+    run = made.run(store, "paper-s0-0a0b0c0d", options={"features": 8})
+    folder = made.evaluation(run, "kumar.test", made.scores(["a"]), variant="unet")
+    about = json.loads((folder / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps(about | {"synthetic": True}))
+    made.evaluation(run, "tnbc.all", made.scores(["b"]), variant="unet")
+    scores = load_scores([store]).set_index("dataset")
+    assert scores["title"].to_dict() == {"kumar": "U-Net (synthetic stand-ins)", "tnbc": "U-Net"}
+    assert scores.loc["kumar", "options"] == "features=8, images=synthetic"

@@ -305,11 +305,11 @@ def test_counts_of_other_runs_do_not_leak_into_a_run(store: Path, made: Any) -> 
     poor = made.run(store, "paper-s0-bbbbbbbb", train="consep.train")
     made.evaluation(poor, "consep.test", {"image": ["a", "b"], "dice": [0.5, 0.75]})
     frame = Segmentation(made.expected).build(load_scores([store]), load_published())
-    typed, plain = (frame[frame["options"].eq(options)] for options in ("classify=True", ""))  # rows of their own
-    assert cell(typed, "U-Net", "Kumar", "PQ pooled")["ours"] == pytest.approx(0.5)
-    assert cell(plain, "U-Net", "CoNSeP", "DICE")["ours"] == 0.625
+    assert cell(frame, "U-Net (with types)", "Kumar", "PQ pooled")["ours"] == pytest.approx(0.5)
+    assert pd.isna(cell(frame, "U-Net (with types)", "Kumar", "PQ")["published"])
+    assert cell(frame, "U-Net", "CoNSeP", "DICE")["ours"] == 0.625
     for metric in ("AJI", "PQ", "PQ pooled"):
-        assert pd.isna(cell(plain, "U-Net", "CoNSeP", metric)["ours"])
+        assert pd.isna(cell(frame, "U-Net", "CoNSeP", metric)["ours"])
 
 
 def test_methods_without_types_are_not_classified(store: Path, made: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from leaderboards.typed import learns_types, with_classify
+from leaderboards.typed import learns_types, without_classify
 
 
 def scores() -> pd.DataFrame:
@@ -25,11 +25,5 @@ def test_a_run_learns_types_if_any_of_its_images_is_scored_for_them() -> None:
     assert list(learns_types(scores())) == [True, True, False, False]
 
 
-def test_the_option_is_replaced_by_what_it_comes_to() -> None:
-    assert list(with_classify(scores(), "")["options"]) == ["lr=1", "lr=1", "", ""]
-    assert list(with_classify(scores(), "classify=True")["options"]) == [
-        "lr=1, classify=True",
-        "lr=1, classify=True",
-        "",
-        "",
-    ]
+def test_the_option_that_is_told_by_the_scores_is_left_out() -> None:
+    assert list(without_classify(scores())["options"]) == ["lr=1", "lr=1", "", ""]

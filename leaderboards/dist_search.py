@@ -1,0 +1,151 @@
+"""Tables I and III of the DIST paper: hyper-parameters that were searched, and those selected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from leaderboards.base import Table
+from leaderboards.render import escape, table
+from postproc.errors import DataError
+
+SEARCHES = Path(str(files("leaderboards"))) / "scores" / "search"
+"""Folder of what searches selected (`nucbench publish`)."""
+
+SEARCHED = {
+    "DIST": ("dist", "dist"),
+    "U-Net (cross-entropy) + PP": ("unet-dist", "unet-dist-pp"),
+    "FCN + PP": ("fcn8", "fcn-pp"),
+    "Mask-RCNN": ("mask-rcnn", "masks"),
+}
+"""Row -> method and the variant whose post-processing is searched."""
+
+RANGES = {
+    "lr": ("learning rate", "1e-2 to 1e-6"),
+    "weight_decay": ("weight decay", "5e-3 to 5e-6"),
+    "features": ("n_feat", "16, 32, 64"),
+    "p1": ("p1", "probability: 6 to 12; distance: 0 to 2"),
+    "p2": ("p2", "probability: 0.5; distance: 0.5 to 1"),
+    "dmc_training": ("DMC, training", "0.4 to 0.9"),
+    "nmst_training": ("NMST, training", "0.5 to 0.9"),
+    "dmc": ("DMC, inference", "0.4 to 0.9"),
+    "nmst": ("NMST, inference", "0.5 to 0.9"),
+}
+"""Parameter in the published figures -> its name and its range in table I."""
+
+PLACES = {
+    "lr": "lr",
+    "weight_decay": "options.weight_decay",
+    "features": "options.features",
+    "nmst_training": "options.nmst",
+    "nmst": "options.nmst",
+}
+"""Parameter -> setting of the search; all others are parameters of the post-processing."""
+
+FITTED = {"dmc": "confidence"}
+"""Parameter -> its name in the post-processing, where that is another one."""
+
+COLUMNS = (
+    "method", "registry", "parameter", "range", "published", "ours", "dataset", "trials", "combinations", "score",
+    "run", "reference",
+)  # fmt: skip
+
+
+class DistSearch(Table):
+    """Hyper-parameters selected on validation images of Kumar (Naylor 2018, table III).
+
+    Args:
+        searches: Folder of ``<study>.json`` files; None = the committed one.
+    """
+
+    name = "dist_search"
+    title = "Selected hyper-parameters"
+    caption = (
+        "What is selected on the validation images of Kumar, by AJI: `nucbench search dist-search.yaml` "
+        "(`unet-dist-search.yaml`, `fcn-search.yaml`, `mask-rcnn-search.yaml`), then `nucbench publish` of the file it "
+        "names. Score: AJI on those images. A DMC in training is no setting here. Published figures: Naylor 2018 "
+        "(DIST), table III; ranges: table I."
+    )
+    published_table = "dist_search"
+
+    def __init__(self, searches: Path | None = None) -> None:
+        self._searches = SEARCHES if searches is None else searches
+
+    def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+        """Return one line per method, parameter and search.
+
+        Args:
+            scores: Not used: searches look at validation images alone.
+            published: Published figures as of `leaderboards.literature.load_published`.
+
+        Returns:
+            `COLUMNS`: ``published`` and ``ours`` are values of ``parameter``; ``trials`` of ``combinations`` done,
+            ``score`` the best AJI on validation images, ``run`` the run that has it.
+
+        Raises:
+            DataError: If a file of a search is broken; the message names it.
+        """
+        facts = published[published["table"] == self.published_table]
+        figures = {
+            (m, k): (v, s) for m, k, v, s in facts[["method", "metric", "value", "source"]].itertuples(index=False)
+        }
+        found = [_read(path) for path in sorted(self._searches.glob("*.json"))]
+        lines: list[dict[str, Any]] = []
+        for title, (method, variant) in SEARCHED.items():
+            for search in [each for each in found if each["method"] == method] or [{}]:
+                for parameter, (_, span) in RANGES.items():
+                    if (title, parameter) not in figures:
+                        continue
+                    value, source = figures[title, parameter]
+                    about = {key: search.get(key) for key in ("dataset", "trials", "combinations", "score", "run")}
+                    own = selected(search, variant, parameter)
+                    row = {"method": title, "registry": method, "parameter": parameter, "range": span}
+                    lines.append({**row, **about, "published": value, "ours": own, "reference": source})
+        frame = pd.DataFrame(lines, columns=list(COLUMNS))
+        frame[["dataset", "run"]] = frame[["dataset", "run"]].fillna("")
+        floats = dict.fromkeys(("published", "ours", "score"), "float64")
+        return frame.astype(floats | dict.fromkeys(("trials", "combinations"), "Int64"))
+
+    def _rows(self, frame: pd.DataFrame) -> list[list[str]]:
+        """Return the lines of the Markdown table."""
+        rows = []
+        for line in frame.to_dict("records"):
+            tried = "" if pd.isna(line["trials"]) else f"{line['trials']} of {line['combinations']}"
+            score = "" if pd.isna(line["score"]) else f"{line['score']:.3f}"
+            cells = [line["method"], RANGES[line["parameter"]][0], line["range"]]
+            values = ["" if pd.isna(line[key]) else f"{line[key]:g}" for key in ("published", "ours")]
+            rows.append([*map(escape, cells), *values, tried, score])
+        return rows
+
+    def markdown(self, frame: pd.DataFrame) -> str:
+        """Return one table: a line per method, parameter and search."""
+        header = ["Method", "parameter", "range", "published", "ours", "trials", "AJI, validation"]
+        return "\n\n".join([f"# {escape(self.title)}", self.caption, table(header, self._rows(frame))]) + "\n"
+
+
+def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float | None:
+    """Return the value of a parameter that a search selected; None where it has none.
+
+    Args:
+        search: Content of a file of a search; empty = nothing was searched.
+        variant: Variant whose post-processing counts.
+        parameter: Key of `RANGES`.
+    """
+    if parameter in PLACES:
+        return search.get("settings", {}).get(PLACES[parameter])  # type: ignore[no-any-return]  # JSON
+    return search.get("params", {}).get(variant, {}).get(FITTED.get(parameter, parameter))  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable JSON ({error}). Publish the search again.") from error
+    if not isinstance(content, dict) or not {"method", "settings", "params"} <= content.keys():
+        raise DataError(f"{path} is not what a search selected. Publish the search again.")
+    return content
