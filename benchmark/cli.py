@@ -32,6 +32,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "predict": predicting.predict,
     "score": predicting.score,
     "evaluate": predicting.evaluate,
+    "export": predicting.export,
+    "models": predicting.models,
     "leaderboard": reporting.leaderboard,
     "plot": reporting.plot,
     "report": reporting.report,

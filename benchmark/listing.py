@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.console import wide_console
+from benchmark.model_folder import CARD, WEIGHTS, Description, shipped_models
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
 from benchmark.store import read_json
 from datamodules.card import DatasetCard, Download
@@ -18,6 +19,21 @@ def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
     """Print methods, datasets, tables or runs."""
     printers = {"methods": _methods, "datasets": _datasets, "tables": _tables, "runs": _runs}
     printers[what](wide_console(), verbose, data, runs)
+
+
+def print_models() -> None:
+    """Print the models that come with nucbench."""
+    table = Table("model", "method", "trained on", "types", "MB", "licence")
+    for name, folder in shipped_models().items():
+        model = Description.read(folder)
+        size = f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"
+        sets, types = ", ".join(model.trained_on), "\n".join(model.types) or "-"
+        table.add_row(name, model.method, sets, types, size, model.licence)
+    console = wide_console()
+    console.print(table)
+    console.print("nucbench predict NAME IMAGE... uses one; scores are on its card:", highlight=False)
+    for folder in shipped_models().values():
+        console.print(f"  {folder / CARD}", markup=False, highlight=False)
 
 
 def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:

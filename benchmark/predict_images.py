@@ -10,12 +10,12 @@ from pathlib import Path
 from benchmark.decoding import decode_to_pictures, decoders, submit
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.large import LARGE, WORKERS, predict_large
+from benchmark.model_folder import find_model
 from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
 from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
 from benchmark.progress import track
-from benchmark.run import load_run
 from benchmark.scaling import rescale, scale_factor
-from benchmark.store import RunStore
+from benchmark.trained import load_trained
 from datamodules.files import MAX_PIXELS, check_name
 from datamodules.regions import image_regions
 from postproc.errors import ConfigError, DataError, unknown_name
@@ -38,7 +38,7 @@ def predict_images(
     TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the next ones.
 
     Args:
-        run: Run directory.
+        run: Run directory, model folder, or name of a model that comes with nucbench.
         images: Image files.
         out: Folder to write.
         variant: Post-processing; None = the run's first.
@@ -51,15 +51,15 @@ def predict_images(
         ConfigError: If two images have one name, the variant is unknown, or an image is too large for the method.
         DataError: If an image is missing, unreadable (those before it are written), or its name has control characters.
     """
-    store = RunStore.open(run)
+    find_model(run)
     _check_images(images)
-    method, params, record = load_run(store)
+    trained = load_trained(run)
+    method, params = trained.method, trained.params
     key = variant or next(iter(params))
     if key not in params:
         raise unknown_name("variant", key, params)
-    trained = record["magnification"]
-    factor = scale_factor(trained, magnification)
-    settings = InferenceSettings(precision=store.spec().precision, compile=compile)
+    factor = scale_factor(trained.magnification, magnification)
+    settings = InferenceSettings(precision=trained.precision, compile=compile)
     beside = len(images) >= (FEW_IMAGES if method.device.type == "cpu" else 2)
     with decoders(min(workers, len(images)) if beside else 0) as pool, _summing(out) as note:
         pending: list[Future[ImageSummary]] = []
@@ -74,7 +74,7 @@ def predict_images(
                         note(predict_large(*work, factor=factor, workers=workers, name=path.name))
                         continue
                     pixels = image.read(0, 0, *image.shape)
-                maps = predict_maps(method, rescale(pixels, trained, magnification), settings)
+                maps = predict_maps(method, rescale(pixels, trained.magnification, magnification), settings)
                 job = method.codecs[key], params[key], method.task.types, out / path.stem
                 pending.append(submit(pool, decode_to_pictures, maps, pixels, path.name, *job))
                 while len(pending) > PENDING_PER_WORKER * workers:

@@ -17,7 +17,7 @@ def predict(
     compile: bool = False,
     progress: bool = True,
 ) -> None:
-    """Find the nuclei in images with a finished run: label map, overlay and GeoJSON for QuPath.
+    """Find the nuclei in images with a trained model: label map, overlay and GeoJSON for QuPath.
 
     Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out. Images of
     more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
@@ -26,7 +26,8 @@ def predict(
     (immunopositive tumour nuclei in % of all tumour nuclei).
 
     Args:
-        run: Directory of the run, for example runs/dist/kumar/paper-s0-1234abcd.
+        run: Directory of a run, for example runs/dist/kumar/paper-s0-1234abcd, the folder of an exported model, or the
+            name of a model that comes with nucbench, for example default (see `nucbench models`).
         images: Image files (PNG, TIFF, JPEG, BMP).
         out: Folder to write.
         variant: Post-processing of the run to use; default: its first.
@@ -38,6 +39,39 @@ def predict(
     from benchmark.predict_images import predict_images
 
     predict_images(run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile)
+
+
+def export(
+    run: Path,
+    *,
+    to: Path,
+    name: str = "",
+    half: bool = False,
+    licence: str = "",
+    note: str = "",
+) -> None:
+    """Write a finished run as a model folder: weights, description and card, to be copied and used anywhere.
+
+    Args:
+        run: Directory of the run.
+        to: Folder to write; existing files are never overwritten.
+        name: Name of the model; default: that of the folder.
+        half: Store kernels in float16: half the size, at a loss far below that of bfloat16.
+        licence: Licence of the weights; default: that of the training data.
+        note: Sentence at the top of the card.
+    """
+    from benchmark.export import export as write
+
+    folder = write(run, to, name=name, half=half, licence=licence, note=note)
+    print(f"written to {folder}")
+    print(f"next:    nucbench predict {folder} IMAGE...")
+
+
+def models() -> None:
+    """List the models that come with nucbench, ready for `nucbench predict`."""
+    from benchmark.listing import print_models
+
+    print_models()
 
 
 def score(

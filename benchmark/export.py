@@ -1,0 +1,149 @@
+"""`nucbench export`: write a finished run as a model folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmark.metrics.pooling import summarise
+from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
+from benchmark.options import option_defaults
+from benchmark.registry import dataset_class
+from benchmark.run import load_run
+from benchmark.store import RunStore, read_json
+from postproc.errors import ConfigError
+
+SHOWN = ("dice", "aji", "pq", "F_d", "f1")
+"""Scores on a card, where there are some."""
+
+
+def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: str) -> Path:
+    """Write a run as a model folder, whole or not at all.
+
+    Args:
+        run: Run directory.
+        to: Folder to write; must not exist, or be empty.
+        name: Name of the model; empty = the folder's.
+        half: Store the kernels in float16: half the size. Biases and batch statistics stay float32.
+        licence: Of the weights; empty = as the training data asks.
+        note: Sentence for the card: intended use, or a warning.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: If the run is not finished or trains nothing, or the folder holds something.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} exists; existing files are never overwritten. Give another folder.")
+    store = RunStore.open(run)
+    method, params, record = load_run(store)
+    if not method.card.trained:
+        raise ConfigError(f"{method.card.name} has no weights to export: it trains nothing")
+    spec = store.spec()
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as temporary:
+        folder = Path(temporary) / to.name
+        folder.mkdir()
+        state = {k: _stored(v, half) for k, v in method.state_dict().items()}
+        save_file(state, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o666 & ~_umask())
+        description = Description(
+            name=name or to.name,
+            method=spec.method,
+            options=_portable(option_defaults(type(method)) | dict(spec.options)),
+            types=tuple(record["task"]["types"]),
+            mpp=record["task"]["mpp"],
+            magnification=record["magnification"],
+            parameters={key: dataclasses.asdict(value) for key, value in params.items()},
+            sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+            trained_on=tuple(str(target) for target in spec.training_sets),
+            licence=licence or _licence(spec.training_sets),
+        )
+        description.write(folder)
+        (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")
+        if to.exists():
+            to.rmdir()
+        shutil.move(folder, to)
+    return to
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.to(torch.float16) if half and value.is_floating_point() and value.ndim > 1 else value
+
+
+def _portable(options: dict[str, Any]) -> dict[str, Any]:
+    """Return all options, so that the model outlives other defaults, but for the origin of initial weights."""
+    return {k: v for k, v in options.items() if k != "weights" and not k.endswith("_weights")}
+
+
+def _licence(sets: Any) -> str:
+    cards = {target.dataset: dataset_class(target.dataset).card for target in sets}
+    return "as the training data: " + "; ".join(f"{name}: {card.licence or 'unknown'}" for name, card in cards.items())
+
+
+def _card(model: Description, store: RunStore, record: dict[str, Any], folder: Path, note: str) -> str:
+    training, data = record["training"], record["data"]
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    lines = [
+        f"# {model.name}",
+        "",
+        *([note, ""] if note else []),
+        "For research. Not a medical device: do not base a diagnosis on it.",
+        "",
+        f"- method: {model.method}"
+        + (f" ({', '.join(f'{k}={v}' for k, v in model.options.items())})" if model.options else ""),
+        f"- trained on: {', '.join(model.trained_on)}, {data['images']} images with {data['nuclei']} nuclei "
+        f"(sha256 of images and annotation: {data['sha256']}), protocol {record['protocol']}, seed {record['seed']}",
+        f"- images at {model.magnification:g}x; others are rescaled" if model.magnification else "- any magnification",
+        f"- types: {', '.join(model.types) or 'none'}",
+        f"- training: {training['steps']} steps, {training['minutes']} minutes on {training['hardware']}, "
+        f"{training['precision']}, initial weights: {training['weights']}",
+        f"- settings that differ from the recipe: {record['overrides'] or 'none'}",
+        f"- {training['parameters']:,} parameters, {size:.1f} MB",
+        f"- licence of the weights: {model.licence}",
+        "",
+        "## Scores",
+        "",
+        "Mean over images, as `nucbench run` gives them with the weights in float32.",
+        "",
+        *_scores(store),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(store: RunStore) -> list[str]:
+    rows: list[dict[str, str]] = []
+    for file in sorted(store.path.glob("evaluations/*/*/evaluation.json")):
+        evaluation = read_json(file)
+        found = summarise(pd.read_csv(file.with_name("scores.csv")))
+        seen = f" ({evaluation['seen']} of them trained on)" if evaluation["seen"] else ""
+        row = {"set": f"{evaluation['dataset']}.{evaluation['split']}", "row": evaluation["title"]}
+        row["images"] = f"{evaluation['images']}{seen}"
+        rows.append(row | {name: f"{found[name]:.3f}" for name in SHOWN if name in found})
+    if not rows:
+        return ["None: the run was not evaluated."]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = [columns, ["---"] * len(columns), *([row.get(name, "") for name in columns] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in table]
+
+
+__all__ = ["DESCRIPTION", "export"]

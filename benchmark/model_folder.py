@@ -1,0 +1,157 @@
+"""Model folders: a trained method as three files that can be copied anywhere, and the ones that come with nucbench.
+
+``weights.safetensors`` holds the weights, ``model.yaml`` all that is needed to build the method and to decode its maps,
+``card.md`` what it was trained on and how it scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from benchmark.registry import METHODS
+from postproc.errors import ConfigError, DataError, unknown_name
+
+if TYPE_CHECKING:
+    from models.base import NucleiMethod
+
+WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
+FORMAT = 1
+"""Version of the files in a model folder."""
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "published"
+"""Folder of the models that come with nucbench, one folder each."""
+LARGEST = 1_000_000
+"""Bytes of a description beyond which it is not read."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``model.yaml`` says.
+
+    Attributes:
+        name: Of the model.
+        method: Registry name of the method.
+        options: Constructor arguments of the method, but for those of initial weights.
+        types: Names of the nucleus types 1..T.
+        mpp: Microns per px of the training images; None where unknown.
+        magnification: Of the training images; None where unknown.
+        parameters: Post-processing parameters of each variant.
+        sha256: Of the file of weights.
+        trained_on: Training sets, each ``dataset.split``.
+        licence: Of the weights.
+    """
+
+    name: str
+    method: str
+    options: dict[str, Any]
+    types: tuple[str, ...]
+    mpp: float | None
+    magnification: float | None
+    parameters: dict[str, dict[str, Any]]
+    sha256: str
+    trained_on: tuple[str, ...]
+    licence: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """Read the description in a model folder.
+
+        Raises:
+            DataError: If it is unreadable, of another version, or a key is missing, unknown or of a wrong type.
+        """
+        path = folder / DESCRIPTION
+        try:
+            if path.stat().st_size > LARGEST:
+                raise DataError(f"{path} is larger than {LARGEST:,} bytes, which no description of a model is")
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        if not isinstance(content, dict):
+            raise DataError(f"{path} holds no mapping; `nucbench export` writes it")
+        if content.pop("format", None) != FORMAT:
+            raise DataError(f"{path} was written by another version of nucbench; export the run again")
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if content.keys() != expected:
+            wrong = sorted(map(str, content.keys() ^ expected))
+            raise DataError(f"{path}: missing or unknown keys: {', '.join(wrong)[:200]}")
+        for key, kinds in _KINDS.items():
+            if not isinstance(content[key], kinds):
+                raise DataError(f"{path}: {key} is {type(content[key]).__name__}; `nucbench export` writes it")
+        if content["method"] not in METHODS:
+            raise unknown_name(f"method in {path}", content["method"], METHODS)
+        return cls(**{**content, "types": tuple(content["types"]), "trained_on": tuple(content["trained_on"])})
+
+    def write(self, folder: Path) -> None:
+        """Write the description into a model folder."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content |= {"types": list(self.types), "trained_on": list(self.trained_on)}
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("name", "method", "sha256", "licence"), str),
+    **dict.fromkeys(("options", "parameters"), dict),
+    **dict.fromkeys(("types", "trained_on"), list),
+    **dict.fromkeys(("mpp", "magnification"), (int, float, type(None))),
+}
+"""Types of the values in a description."""
+
+
+def is_model_folder(path: Path) -> bool:
+    """Tell whether a folder holds a model."""
+    return (path / DESCRIPTION).is_file()
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models that come with nucbench: name -> folder."""
+    return {path.name: path for path in sorted(SHIPPED.glob("*")) if is_model_folder(path)}
+
+
+def find_model(source: Path) -> Path | None:
+    """Return the model folder that a path or the name of a shipped model means, None for a run directory.
+
+    Raises:
+        ConfigError: If it is neither of the three.
+    """
+    if is_model_folder(source):
+        return source
+    if (source / "spec.json").is_file():
+        return None
+    shipped = shipped_models()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    if source.exists():
+        raise ConfigError(
+            f"{source} is neither a run directory (it has no spec.json) nor a model folder (it has no {DESCRIPTION})"
+        )
+    error = unknown_name("model", str(source), shipped)
+    raise ConfigError(f"{error} A run directory or the folder of an exported model can be given too.")
+
+
+def read_weights(folder: Path, description: Description, method: NucleiMethod) -> None:
+    """Load the weights of a model folder into its method, in float32.
+
+    Raises:
+        DataError: If the file is missing, was changed, or belongs to another network.
+    """
+    from models.weights import load_exactly, read_state
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(f"{folder} has no {WEIGHTS}; copy the whole folder")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != description.sha256:
+        raise DataError(f"{path} is not the file that {DESCRIPTION} describes (its sha256 differs); copy it again")
+    state = {k: v.float() if v.is_floating_point() else v for k, v in read_state(path).items()}
+    load_exactly(method, state, str(path))
+
+
+__all__ = [
+    "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder", "read_weights",
+    "shipped_models",
+]  # fmt: skip

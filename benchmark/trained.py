@@ -1,0 +1,75 @@
+"""A trained method, ready to predict: of a run directory, a model folder, or a model that comes with nucbench."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmark.model_folder import DESCRIPTION, Description, find_model, read_weights
+from benchmark.options import option_defaults
+from benchmark.registry import method_class
+from benchmark.run import load_run
+from benchmark.spec import RunSpec
+from benchmark.store import RunStore
+from benchmark.train import build_method
+from models.base import Task
+from postproc.codec import Params
+from postproc.errors import DataError
+
+if TYPE_CHECKING:
+    from models.base import NucleiMethod
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A method that is ready to predict.
+
+    Attributes:
+        method: In eval mode, with its weights, on a GPU where there is one.
+        params: Post-processing parameters of each variant; the default one first.
+        magnification: Of the training images; None where unknown.
+        precision: Lightning precision of inference.
+        trained_on: Training sets, each ``dataset.split``.
+    """
+
+    method: NucleiMethod
+    params: dict[str, Params]
+    magnification: float | None
+    precision: str
+    trained_on: tuple[str, ...]
+
+
+def load_trained(source: Path) -> Trained:
+    """Load a run directory, a model folder, or a model of nucbench by its name.
+
+    Raises:
+        ConfigError: If there is none, or the run is not finished.
+        DataError: If a file is damaged.
+    """
+    folder = find_model(source)
+    if folder is None:
+        store = RunStore.open(source)
+        method, params, record = load_run(store)
+        spec = store.spec()
+        sets = tuple(str(target) for target in spec.training_sets)
+        return Trained(method, params, record["magnification"], spec.precision, sets)
+    model = Description.read(folder)
+    defaults = option_defaults(method_class(model.method))
+    initial = {name: "none" for name in defaults if name == "weights" or name.endswith("_weights")}
+    sets = model.trained_on
+    spec = RunSpec(model.method, sets[0].partition(".")[0] if sets else "synthetic", options=model.options | initial)
+    method = build_method(spec, Task(model.types, model.mpp))
+    read_weights(folder, model, method)
+    try:
+        params = {key: codec.params_type(**model.parameters[key]) for key, codec in method.codecs.items()}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / DESCRIPTION}: the parameters do not fit {model.method}: {error}") from error
+    if torch.cuda.is_available():
+        method = method.cuda()
+    return Trained(method.eval(), params, model.magnification, "auto", sets)
+
+
+__all__ = ["Trained", "load_trained"]
