@@ -126,7 +126,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         method.head.bias.mul_(gain).add_(0.5 - gain * float(np.quantile(maps, 0.8)))
     store.checkpoints.mkdir(parents=True)
     torch.save(method.state_dict(), store.weights_file)
-    store.params_file.write_text(json.dumps({"dist": {"params": {"p1": 0.0, "p2": 0.5}}}))
+    params = {"dist": {"p1": 0.0, "p2": 0.5}, "dist-p1-1": {"p1": 1.0, "p2": 0.5}}
+    store.params_file.write_text(json.dumps({variant: {"params": values} for variant, values in params.items()}))
     store.record_file.write_text(json.dumps({"magnification": 40.0}))
     return store.path
 

@@ -102,8 +102,9 @@ def test_wandb_holds_settings_losses_figures_tables_and_pictures(mirrored: Path,
     assert config["card"]["title"] == "DIST"
     assert config["data"]["types"] == list(CoNSeP.card.types)
     assert config["environment"]["versions"]["torch"]
-    params = json.loads((mirrored / "params.json").read_text())["dist"]
-    assert config["postprocessing"] == {"dist": params["params"]}
+    fitted = json.loads((mirrored / "params.json").read_text())
+    assert config["postprocessing"] == {variant: entry["params"] for variant, entry in fitted.items()}
+    params = fitted["dist"]
     assert summary["validation/dist/score"] == max(trial["score"] for trial in params["trials"])
 
     rows = pd.read_csv(mirrored / "logs/phase0/metrics.csv")

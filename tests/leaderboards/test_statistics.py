@@ -104,11 +104,11 @@ def test_the_claims_of_the_dist_paper_hold_for_its_own_scores() -> None:
     assert len(aji) == 6
     assert (aji["p"] < 0.1).all()
     assert (aji["p_holm"] < 0.1).all()
-    assert aji.loc[["FCN", "U-Net", "Mask-RCNN", "U-Net + PP"], "p"].max() < 0.01
+    assert aji.loc[["FCN", "U-Net (cross-entropy)", "Mask-RCNN", "U-Net (cross-entropy) + PP"], "p"].max() < 0.01
     assert aji["p"]["FCN + PP"] == pytest.approx(83 / 2**13)
     assert aji["p"]["CNN3"] == pytest.approx(0.0863, abs=1e-4)
     f1 = frame[(frame["metric"] == "DICE") & (frame["method"] == "DIST")].set_index("against")["p"]
-    assert (f1[["FCN", "U-Net", "CNN3"]] > 0.1).all()
+    assert (f1[["FCN", "U-Net (cross-entropy)", "CNN3"]] > 0.1).all()
     assert f1["Mask-RCNN"] < 0.01
 
 

@@ -203,7 +203,7 @@ def material(tmp_path_factory: pytest.TempPathFactory, made: Any) -> Made:
         if (seed, protocol) == (0, "paper"):
             _logs(run)
     run = made.run(
-        runs, "paper-s0-bbbbbbbb", method="dist", note=HOSTILE_NOTE, options={"<i>option</i>": "<u>value</u>"},
+        runs, "paper-s0-bbbbbbbb", method="dist", note=HOSTILE_NOTE, options={"features": "<u>value</u>"},
         variants={"dist": HOSTILE},
     )  # fmt: skip
     images = _predict(run, data, "kumar", "x", 3)
