@@ -313,7 +313,9 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
     if method.card.trained:
         load_weights(method, store.weights_file)
     stored = read_json(store.params_file)
-    params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items()}
+    params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items() if key in stored}
+    if not params:
+        raise DataError(f"{store.params_file} has parameters of none of {', '.join(method.codecs)}; run it again")
     if torch.cuda.is_available():
         method = method.cuda()
     return method.eval(), params, record

@@ -39,15 +39,18 @@ def fit_parameters(
     """Return the post-processing parameters of every variant, tuned under protocol ``strict``.
 
     Under protocol ``paper`` these are the paper's. The result is stored, with the score of every candidate, and read
-    back by a run that resumes.
+    back by a run that resumes; a variant that the stored run did not have yet is added.
     """
-    if store.params_file.exists():
-        stored = read_json(store.params_file)
-        return {variant: codec.params_type(**stored[variant]["params"]) for variant, codec in method.codecs.items()}
-    if spec.protocol == "paper":
-        chosen = {variant: codec.defaults() for variant, codec in method.codecs.items()}
-        _write(store, chosen, {})
+    stored = read_json(store.params_file) if store.params_file.exists() else {}
+    codecs = {variant: codec for variant, codec in method.codecs.items() if variant not in stored}
+    chosen = {v: codec.params_type(**stored[v]["params"]) for v, codec in method.codecs.items() if v in stored}
+    trials = {variant: stored[variant]["trials"] for variant in chosen}
+    if not codecs:
         return chosen
+    if spec.protocol == "paper":
+        chosen |= {variant: codec.defaults() for variant, codec in codecs.items()}
+        _write(store, chosen, trials)
+        return {variant: chosen[variant] for variant in method.codecs}
     method.eval()
     images: list[tuple[Maps, Instances]] = []
     source, split = data.validation_set or (data, "validation")
@@ -57,11 +60,10 @@ def fit_parameters(
             continue  # regions alone
         image = rescale(sample.image, magnification, sample.magnification)
         images.append((predict_maps(method, image, settings), sample.truth))
-    chosen, trials = {}, {}
-    for variant, codec in method.codecs.items():
+    for variant, codec in codecs.items():
         chosen[variant], trials[variant] = tune(codec, images, source.card.radius, workers, progress)
     _write(store, chosen, trials)
-    return chosen
+    return {variant: chosen[variant] for variant in method.codecs}
 
 
 def candidates(codec: Codec[Any]) -> list[Params]:
