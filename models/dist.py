@@ -84,6 +84,8 @@ class DIST(NucleiMethod):
         patience=10,
     )
 
+    scale: Tensor
+
     def __init__(
         self,
         task: Task,
@@ -109,6 +111,8 @@ class DIST(NucleiMethod):
         self.body = UNetBody(features)
         self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
         self.type_head = nn.Conv2d(features, self.types + 1, 1) if self.types else None
+        if target == "raw":  # part of the weights: those of a network without it do not load
+            self.register_buffer("scale", torch.tensor([SCALE, OFFSET]))
 
     def _codec(self, params: DistanceParams) -> Codec[DistanceParams]:
         distances = DistanceCodec("raw" if self.target == "raw" else "normalised", params=params)
@@ -123,7 +127,9 @@ class DIST(NucleiMethod):
         """
         features = self.body(images)
         distance = self.head(features)
-        outputs = {"distance": SCALE * distance + OFFSET if self.target == "raw" else distance}
+        if self.target == "raw":
+            distance = self.scale[0] * distance + self.scale[1]
+        outputs = {"distance": distance}
         return outputs if self.type_head is None else outputs | {"tp": self.type_head(features)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:

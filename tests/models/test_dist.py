@@ -100,3 +100,12 @@ def test_types_without_types_in_the_data_are_refused() -> None:
     with pytest.raises(ConfigError, match="classify=false"):
         build(classify=True)
     assert build(classify=None).types == 0
+
+
+def test_weights_without_the_scale_of_the_output_are_refused() -> None:
+    method = DIST(Task(), features=2)
+    assert method.scale.tolist() == [3.0, 1.0]
+    state = {name: value for name, value in method.state_dict().items() if name != "scale"}
+    with pytest.raises(RuntimeError, match="scale"):
+        method.load_state_dict(state)
+    assert "scale" not in DIST(Task(), features=2, target="softmax").state_dict()
