@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from datamodules.augment import build_policy
 from postproc.errors import ConfigError, unknown_name
 
 
@@ -208,6 +207,8 @@ class Recipe:
 
 def describe(recipe: Recipe) -> str:
     """Return a recipe in words, for lists: what the cards need not repeat, and cannot contradict."""
+    from datamodules.augment import build_policy  # imports torch, which tables and recipes do without
+
     phases = "; then ".join(_describe_phase(phase) for phase in recipe.phases)
     text = f"crops of {recipe.crop} px, {recipe.crops_per_image} of each image in an epoch; {phases}"
     policy = build_policy(recipe.augment)

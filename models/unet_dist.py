@@ -35,8 +35,8 @@ class UNetDIST(ForegroundMethod):
         paper="Naylor et al., Segmentation of Nuclei in Histopathology Images by Deep Regression of the Distance Map, "
         "IEEE TMI 38(2), 2018",
         url="https://doi.org/10.1109/TMI.2018.2865709",
-        recipe="That of DIST, with the values of table III: Adam, learning rate 1e-4, weight decay 5e-7, batch 10, at "
-        "most 80 epochs; dynamics p1 = 11 of the probability in 1/255 for the row + PP.",
+        recipe="Of the paper, with the values of its table III: Adam, weight decay 5e-7; dynamics p1 = 11 of the "
+        "probability in 1/255 for the row + PP.",
         deviations=(
             "The paper gives no weights of the cross-entropy: all px count alike, and touching nuclei are one piece of "
             "foreground.",

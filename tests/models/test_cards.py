@@ -17,7 +17,7 @@ OWNERS = {
         *("hovernet", "unet", "dcan", "segnet", "fcn8", "micronet", "mask-rcnn"),  # Graham et al. 2019, section V-B
         *("cianet", "dran", "cnn2", "cnn3"),  # rows of their table whose own augmentation is not known
     },
-    "dist": {"dist"},
+    "dist": {"dist", "unet-dist"},
     "naylor-2017": {"pangnet", "deconvnet", "ensemble"},
     "kinet": {"kinet", "frcn", "fcrn-a", "fcrn-b", "sfcn-opi", "ki67-fcn8s", "ki67-unet"},
     "stardist": {"stardist"},
