@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.predict_summary import ImageSummary
+from benchmark.prediction_folder import OVERLAY
 from benchmark.scaling import restore
 from benchmark.store import candidates_file, write_instances
 from datamodules.files import write_mat
@@ -52,9 +53,12 @@ def decode_to_pictures(
 ) -> ImageSummary:
     """Decode one image, write its results beside `path` and return what was found; runs in a worker process."""
     found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+    labels = path.parent / f"{path.name}.mat"
     if found.labels is not None:
-        write_mat(path.parent / f"{path.name}.mat", found)
-    write_png(path.parent / f"{path.name}.png", overlay(image, found))
+        write_mat(labels, found)
+    else:
+        labels.unlink(missing_ok=True)  # of an earlier call with a method that outlines nuclei
+    write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
     write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
 
