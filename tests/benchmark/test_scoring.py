@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -11,6 +12,8 @@ from scipy.io import savemat
 
 from benchmark.metrics.image import score_image
 from benchmark.scoring import OBJECT_COLUMNS, find_label_maps, score_folders
+from benchmark.store import write_instances
+from datamodules.files import read_instances
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
