@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmark.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.predict_summary import ImageSummary
+from benchmark.prediction_folder import OVERLAY
 from benchmark.scaling import restore
 from benchmark.store import candidates_file, write_instances
 from datamodules.files import write_mat
@@ -52,11 +55,26 @@ def decode_to_pictures(
 ) -> ImageSummary:
     """Decode one image, write its results beside `path` and return what was found; runs in a worker process."""
     found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+    labels = path.parent / f"{path.name}.mat"
     if found.labels is not None:
-        write_mat(path.parent / f"{path.name}.mat", found)
-    write_png(path.parent / f"{path.name}.png", overlay(image, found))
+        write_mat(labels, found)
+    else:
+        labels.unlink(missing_ok=True)  # of an earlier call with a method that outlines nuclei
+    write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
     write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -68,7 +86,8 @@ def decoders(workers: int) -> Iterator[Executor | None]:
     if workers == 0:
         yield None
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         yield pool
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from benchmark.environment import environment
 from benchmark.evaluate import evaluate
 from benchmark.machine import Machine
+from benchmark.outputs import check_outputs
 from benchmark.registry import METHODS
 from benchmark.run import Result, open_dataset
-from benchmark.scoring import find_label_maps
+from benchmark.scoring import find_label_maps, read_label_map
 from benchmark.spec import FORMAT, Target
 from benchmark.store import RunStore, write_instances, write_json
-from datamodules.files import read_instances
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
@@ -47,16 +47,18 @@ def evaluate_foreign(
     if missing:
         raise DataError(
             f"{predictions} has no prediction for {len(missing)} of {len(records)} images of {dataset}.{split}: "
-            f"{', '.join(missing[:5])}. Files are matched by image id, extensions .mat, .npy, .png or .tif."
+            f"{', '.join(missing[:5])}. Files are matched by image id, extensions .mat, .npy, .npz, .png or .tif."
         )
     digest = hashlib.sha256()
     for record in records:
         digest.update(files[record.image_id].read_bytes())
     name = slug if slug not in METHODS else f"{slug}-predictions"
     store = RunStore(machine.runs, f"{name}/{trained_on}/paper-s0-{digest.hexdigest()[:8]}")
+    stored = [store.prediction_file(dataset, slug, record.image_id) for record in records]
+    check_outputs(stored, files.values(), remedy="give another --runs")
     with store.lock():
         for record in records:
-            prediction = read_instances(files[record.image_id])
+            prediction = read_label_map(files[record.image_id])
             if prediction.shape != data.read(record).truth.shape:
                 raise DataError(
                     f"{files[record.image_id]} is {prediction.shape} px, image {record.image_id} of {dataset} is "

@@ -22,6 +22,7 @@ from benchmark.decoding import decoders, submit
 from benchmark.disk import DiskArray, DiskStitcher
 from benchmark.inference import InferenceSettings, run_tiles
 from benchmark.predict_summary import ImageSummary
+from benchmark.prediction_folder import OVERLAY, TEMPORARY
 from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, plan
 from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
 from benchmark.scaling import ScaledRegions
@@ -52,7 +53,7 @@ def predict_large(
     workers: int = WORKERS,
     name: str = "",
 ) -> ImageSummary:
-    """Find the nuclei of an image by region and write STEM.tif, STEM.csv, STEM.geojson and STEM.png.
+    """Find the nuclei of an image by region and write STEM.tif, STEM.csv, STEM.geojson and STEM_overlay.png.
 
     Args:
         method: In eval mode, on its device.
@@ -81,7 +82,7 @@ def predict_large(
         )
     out.mkdir(parents=True, exist_ok=True)
     scaled = image if factor == 1.0 else ScaledRegions(image, factor)
-    with tempfile.TemporaryDirectory(dir=out, prefix=f".{stem}-") as temporary, decoders(min(workers, WORKERS)) as pool:
+    with tempfile.TemporaryDirectory(dir=out, prefix=TEMPORARY) as temporary, decoders(min(workers, WORKERS)) as pool:
         folder = Path(temporary)
         analysis = _network(method, codec, params, scaled, image.shape, settings, folder, pool)
         labels, outlines = decode_by_region(analysis, folder, pool, min(workers, WORKERS) + 1)
@@ -93,7 +94,7 @@ def predict_large(
         write_tiff(out / f"{stem}.tif", view, numbers)
         write_csv(out / f"{stem}.csv", numbers, outlines.types, method.task.types)
         write_geojson(out / f"{stem}.geojson", numbers, outlines)
-        write_overlay(out / f"{stem}.png", image, view, outlines.types)
+        write_overlay(out / f"{stem}{OVERLAY}", image, view, outlines.types)
         kinds = None if outlines.types is None else outlines.types[numbers.order]
         labels.close()
         outlines.close()

@@ -134,6 +134,26 @@ def find_model(source: Path) -> Path | None:
     raise ConfigError(f"{error} A run directory or the folder of an exported model can be given too.")
 
 
+def model_digest(source: Path) -> str:
+    """Return a digest of what decides what a model finds: weights, options and post-processing parameters.
+
+    Args:
+        source: Run directory, model folder, or the name of a shipped model.
+
+    Raises:
+        ConfigError: If it is neither of the three.
+    """
+    folder = find_model(source)
+    names = ("spec.json", "params.json", "checkpoints/final.pt")  # a method that trains nothing has no weights
+    files = [source / name for name in names] if folder is None else [folder / DESCRIPTION]  # which has their sha256
+    digest = hashlib.sha256()
+    for path in files:
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def read_weights(folder: Path, description: Description, method: NucleiMethod) -> None:
     """Load the weights of a model folder into its method, in float32.
 
@@ -152,6 +172,6 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
 
 
 __all__ = [
-    "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder", "read_weights",
-    "shipped_models",
+    "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder", "model_digest",
+    "read_weights", "shipped_models",
 ]  # fmt: skip

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import sys
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.decoding import decode_to_pictures, decoders, submit
+from benchmark.image_sources import FoundImages, count_pixels, find_images
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.large import LARGE, WORKERS, predict_large
-from benchmark.model_folder import find_model
+from benchmark.model_folder import find_model, model_digest
+from benchmark.outputs import check_outputs
 from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
-from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
+from benchmark.predict_summary import SUMMARY, ImageSummary
+from benchmark.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.progress import track
-from benchmark.scaling import rescale, scale_factor
-from benchmark.trained import load_trained
-from datamodules.files import MAX_PIXELS, check_name
+from benchmark.scaling import check_magnification, rescale, scale_factor
+from benchmark.trained import Trained, load_trained
+from datamodules.files import MAX_PIXELS
 from datamodules.regions import image_regions
-from postproc.errors import ConfigError, DataError, unknown_name
+from postproc.errors import DataError, NucbenchError, unknown_name
 
 
 def predict_images(
@@ -30,84 +36,195 @@ def predict_images(
     magnification: float | None,
     progress: bool,
     compile: bool = False,
+    again: bool = False,
     workers: int = WORKERS,
-) -> None:
+) -> int:
     """Write label map, overlay and GeoJSON of each image, and print and sum up what was found (`SUMMARY`).
 
     Images of more than `benchmark.large.LARGE` px are worked on by region (`benchmark.large`); the label map is then a
     TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the next ones.
 
+    An image that cannot be read or worked on is named and does not stop the others. Images whose results are in `out`
+    already, from the same model and settings, are left out; files that this function has not written are not replaced.
+
     Args:
         run: Run directory, model folder, or name of a model that comes with nucbench.
-        images: Image files.
+        images: Image files, folders of images, and patterns such as ``slides/*.tif``.
         out: Folder to write.
         variant: Post-processing; None = the run's first.
         magnification: Of the images; None = that of the training images.
         progress: Show progress bars.
         compile: Compile the network with torch.compile.
+        again: Work on images that are done as well, and on images whose name stands for another one in `out`.
         workers: Processes that decode; 0 = decode in this one.
 
+    Returns:
+        0 if every image is done, 1 otherwise.
+
     Raises:
-        ConfigError: If two images have one name, the variant is unknown, or an image is too large for the method.
-        DataError: If an image is missing, unreadable (those before it are written), or its name has control characters.
+        ConfigError: If two images have one name, the variant is unknown, the magnification impossible, or a file that
+            is no result would be replaced.
+        BusyError: If another process writes to `out`.
+        DataError: If there is no image at all, or the model is damaged.
     """
+    check_magnification(magnification)
     find_model(run)
-    _check_images(images)
-    trained = load_trained(run)
-    method, params = trained.method, trained.params
-    key = variant or next(iter(params))
-    if key not in params:
-        raise unknown_name("variant", key, params)
-    factor = scale_factor(trained.magnification, magnification)
-    settings = InferenceSettings(precision=trained.precision, compile=compile)
-    beside = len(images) >= (FEW_IMAGES if method.device.type == "cpu" else 2)
-    with decoders(min(workers, len(images)) if beside else 0) as pool, _summing(out) as note:
-        pending: list[Future[ImageSummary]] = []
-        try:
-            for path in track(images, "predicting", progress):
-                with closing(image_regions(path)) as image:
-                    size = image.shape[0] * image.shape[1]
-                    if size > MAX_PIXELS or (size > LARGE and method.codecs[key].surroundings is not None):
-                        while pending:  # results come in the order of the images
-                            note(pending.pop(0).result())
-                        work = method, key, params[key], image, settings, out, path.stem
-                        note(predict_large(*work, factor=factor, workers=workers, name=path.name))
-                        continue
-                    pixels = image.read(0, 0, *image.shape)
-                maps = predict_maps(method, rescale(pixels, trained.magnification, magnification), settings)
-                job = method.codecs[key], params[key], method.task.types, out / path.stem
-                pending.append(submit(pool, decode_to_pictures, maps, pixels, path.name, *job))
-                while len(pending) > PENDING_PER_WORKER * workers:
-                    note(pending.pop(0).result())
-        finally:  # of an error too: images before it are done
-            while pending:
-                note(pending.pop(0).result())
+    found = find_user_images(images, out)
+    how = {"model": model_digest(run), "variant": variant, "magnification": magnification}
+    with PredictionFolder.hold(out) as folder:
+        todo = [path for path in found.images if again or not folder.is_done(path, how)]
+        for error in found.errors:
+            _complain(error)
+        if found.results:
+            print(f"{len(found.results)} files are results of an earlier call and left out: {_some(found.results)}")
+        done = [path for path in found.images if path not in set(todo)]
+        if done:
+            print(f"{len(done)} of {len(found.images)} images are done already (--again does them anew): {_some(done)}")
+        failed = len(found.errors)
+        if todo:
+            trained = load_trained(run)
+            work = _Work(trained, folder, how, compile=compile, workers=min(workers, len(todo)))
+            work.claim(todo, again=again)
+            failed += work.run(todo, progress)
+        else:
+            folder.claim({}, again=again)  # writes the summary, should it have been deleted
+        _comment_on_nothing([folder.summary(path) for path in found.images if folder.is_done(path, how)])
     print(f"written to {out}")
+    if failed:
+        print(f"{failed} of {len(found.images) + len(found.errors)} images failed", file=sys.stderr)
+    return 1 if failed else 0
 
 
-@contextmanager
-def _summing(out: Path) -> Iterator[Callable[[ImageSummary], None]]:
-    """Give a function that prints what was found in an image; a file sums up all, those before an error too."""
-    found: list[ImageSummary] = []
+def find_user_images(images: list[Path], out: Path) -> FoundImages:
+    """Find the images and check that no result in `out` replaces one of them.
 
-    def note(image: ImageSummary) -> None:
-        found.append(image)
-        print(image.line(), flush=True)
+    Raises:
+        ConfigError: If one would, or two images have one name.
+        DataError: If there is no image at all.
+    """
+    known = functools.cache(results_in)
+    found = find_images(images, lambda path: path.name in known(path.parent), [Path(SUMMARY).stem])
+    outputs = [out / SUMMARY, out / LEDGER]
+    for path in found.images:
+        endings = {*SMALL, *BY_REGION} if count_pixels(path) > LARGE else set(SMALL)
+        outputs += [out / f"{path.stem}{ending}" for ending in sorted(endings)]
+    check_outputs(outputs, found.images)
+    return found
 
-    try:
-        yield note
-    finally:
-        if found:
-            write_summary(out / SUMMARY, found)
+
+@dataclass
+class _Work:
+    """A model at work on images.
+
+    Attributes:
+        trained: The model.
+        folder: Where the results go; held.
+        how: What makes results the same: model, variant and magnification.
+        compile: Compile the network.
+        workers: Processes that decode.
+    """
+
+    trained: Trained
+    folder: PredictionFolder
+    how: dict[str, Any]
+    compile: bool
+    workers: int
+    _failed: int = 0
+    _pending: list[tuple[Path, dict[str, Any], Future[ImageSummary]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        params = self.trained.params
+        self.key: str = self.how["variant"] or next(iter(params))
+        if self.key not in params:
+            raise unknown_name("variant", self.key, params)
+        self.params = params[self.key]
+        self.codec = self.trained.method.codecs[self.key]
+        self.settings = InferenceSettings(precision=self.trained.precision, compile=self.compile)
+
+    def claim(self, images: list[Path], *, again: bool) -> None:
+        """Claim the names of the results."""
+        endings = {path: BY_REGION if self._by_region(count_pixels(path)) else SMALL for path in images}
+        plans = {path: [f"{path.stem}{ending}" for ending in endings[path]] for path in images}
+        self.folder.claim(plans, again=again)
+
+    def run(self, images: list[Path], progress: bool) -> int:
+        """Work on every image and return how many failed."""
+        on_cpu = self.trained.method.device.type == "cpu"
+        beside = len(images) >= (FEW_IMAGES if on_cpu else 2)
+        with decoders(self.workers if beside else 0) as pool:
+            try:
+                for path in track(images, "predicting", progress):
+                    try:
+                        self._submit(pool, path)
+                    except NucbenchError as error:
+                        self._fail(path, error)
+                    while len(self._pending) > PENDING_PER_WORKER * self.workers:
+                        self._finish()
+            except BaseException:
+                while self._pending:  # what was begun before is noted, but hides no error
+                    with suppress(Exception):
+                        self._finish()
+                raise
+            while self._pending:
+                self._finish()
+        return self._failed
+
+    def _by_region(self, size: int) -> bool:
+        return size > MAX_PIXELS or (size > LARGE and self.codec.surroundings is not None)
+
+    def _submit(self, pool: Any, path: Path) -> None:
+        method, own = self.trained.method, self.how["magnification"]
+        try:
+            read = identity(path)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        with closing(image_regions(path)) as image:
+            if self._by_region(image.shape[0] * image.shape[1]):
+                while self._pending:  # results come in the order of the images
+                    self._finish()
+                work = method, self.key, self.params, image, self.settings, self.folder.path, path.stem
+                factor = scale_factor(self.trained.magnification, own)
+                self._note(path, read, predict_large(*work, factor=factor, workers=self.workers, name=path.name))
+                return
+            pixels = image.read(0, 0, *image.shape)
+        maps = predict_maps(method, rescale(pixels, self.trained.magnification, own), self.settings)
+        job = self.codec, self.params, method.task.types, self.folder.path / path.stem
+        self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
+
+    def _finish(self) -> None:
+        """Wait for the first image that is being decoded."""
+        path, read, future = self._pending.pop(0)
+        try:
+            self._note(path, read, future.result())
+        except NucbenchError as error:
+            self._fail(path, error)
+
+    def _note(self, path: Path, read: dict[str, Any], found: ImageSummary) -> None:
+        self.folder.note(path, self.how, read, found)
+        print(found.line(), flush=True)
+
+    def _fail(self, path: Path, error: NucbenchError) -> None:
+        self._failed += 1
+        self.folder.release(path)
+        _complain(error)
 
 
-def _check_images(images: list[Path]) -> None:
-    """Refuse images that are missing or would overwrite each other's results."""
-    stems: dict[str, Path] = {Path(SUMMARY).stem: Path(SUMMARY)}
-    for path in images:
-        if not path.is_file():
-            raise DataError(f"there is no image {path}")
-        check_name(path)
-        other = stems.setdefault(path.stem, path)
-        if other != path:
-            raise ConfigError(f"{other} and {path} would write the same results; rename one")
+def _complain(error: NucbenchError) -> None:
+    print(f"nucbench: error: {error}", file=sys.stderr, flush=True)
+
+
+def _comment_on_nothing(found: list[ImageSummary]) -> None:
+    if found and not any(each.nuclei for each in found):
+        print(
+            f"no nuclei in {len(found)} of {len(found)} images: is the magnification right? "
+            "was the training long enough?",
+            file=sys.stderr,
+        )
+
+
+def _some(paths: list[Path] | tuple[Path, ...], shown: int = 3) -> str:
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join(path.name for path in paths[:shown]) + more
+
+
+__all__ = ["find_user_images", "predict_images"]

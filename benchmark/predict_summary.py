@@ -80,16 +80,18 @@ def write_summary(path: Path, images: Sequence[ImageSummary]) -> None:
 
     Args:
         path: File to write.
-        images: At least one; all of one run.
+        images: At least one. Where they were worked on with models of different types, the columns of a row's unknown
+            types are empty.
     """
-    # an image decoded by region in which nothing was found does not know the types
-    most = max((each.types for each in images), key=len)
-    names, graded = list(most), tumour_nuclei(most) is not None
+    names = list(dict.fromkeys(name for each in images for name in each.types))
+    graded = any(tumour_nuclei(each.types) is not None for each in images)
     with atomic(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "nuclei", *names, *["ki67_index"] * graded])
         for each in images:
-            row: list[object] = [each.image, each.nuclei, *(each.types.get(name, 0) for name in names)]
+            # an image decoded by region in which nothing was found does not know the types
+            unknown = "" if each.types or each.nuclei else 0
+            row: list[object] = [each.image, each.nuclei, *(each.types.get(name, unknown) for name in names)]
             positive, every = tumour_nuclei(each.types) or (0, 0)
             if graded:
                 row.append(f"{100 * positive / every:.2f}" if every else "")

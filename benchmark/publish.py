@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from benchmark.outputs import check_outputs
 from benchmark.store import RunStore, read_json, write_json
 from postproc.errors import ConfigError
 
@@ -35,6 +36,8 @@ def publish_run(path: Path, root: Path) -> Path:
         if read_json(file).get("synthetic"):
             raise ConfigError(f"{file.parent} was scored on synthetic stand-ins; such scores are not published")
     target = root / store.run_id
+    published = [target / file.relative_to(store.path) for file in files]
+    check_outputs([target / "record.json", *published], [store.record_file, *files], remedy="give another --store")
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "record.json", record)
     for file in files:
@@ -50,5 +53,6 @@ def _publish_search(path: Path, root: Path) -> Path:
     content = read_json(path)
     if "settings" not in content or "params" not in content:
         raise ConfigError(f"{path} is not what a search selected; `nucbench search` writes it to search/NAME.json")
+    check_outputs([root / "search" / path.name], [path], remedy="give another --store")
     write_json(root / "search" / path.name, content)
     return root / "search" / path.name

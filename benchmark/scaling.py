@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from datamodules.regions import Regions
+from postproc.errors import ConfigError
 from postproc.instances import Instances, relabel
+
+LEAST, MOST = 1.0, 200.0
+"""Objective magnifications that images can have."""
+
+
+def check_magnification(magnification: float | None) -> None:
+    """Raise a ConfigError if a magnification is none that an image can have."""
+    if magnification is not None and not LEAST <= magnification <= MOST:  # NaN is not
+        raise ConfigError(
+            f"--magnification is {magnification:g}; give that of the objective, {LEAST:g} to {MOST:g}, such as 40 or 20"
+        )
 
 
 def scale_factor(trained: float | None, own: float | None) -> float:

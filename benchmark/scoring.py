@@ -11,12 +11,15 @@ import pandas as pd
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
+from benchmark.prediction_folder import OVERLAY
+from benchmark.store import CANDIDATES
+from benchmark.store import read_instances as read_prediction
 from datamodules.files import read_instances
 from datamodules.regions import label_regions
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
-LABEL_SUFFIXES = (".mat", ".npy", ".png", ".tif", ".tiff")
+LABEL_SUFFIXES = (".mat", ".npy", ".npz", ".png", ".tif", ".tiff")
 """Endings of the label maps that are looked for; other files in the folders are left alone."""
 
 LARGE = 20_000_000
@@ -34,7 +37,7 @@ def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types
 
     Args:
         truth: Folder of label maps: ``.mat`` with ``inst_map`` and perhaps ``inst_type``, ``.npy``, ``.png``,
-            ``.tif``.
+            ``.tif``, ``.npz`` as runs store their predictions.
         predictions: Likewise.
         radius: Px within which a nucleus counts as detected, for F_d and F_c: 12 at 40x, 6 at 20x.
         types: Number of types T, None = the largest that occurs in any file.
@@ -99,10 +102,19 @@ def _score_by_band(truth: Path, prediction: Path) -> dict[str, float] | None:
 
 
 def _read(path: Path) -> Instances:
-    nuclei = read_instances(path)
+    nuclei = read_label_map(path)
     if nuclei.labels is None:
         raise DataError(f"{path}: holds no label map; a .mat file needs the array inst_map (H, W)")
     return nuclei
+
+
+def read_label_map(path: Path) -> Instances:
+    """Read one of the files that `find_label_maps` finds.
+
+    Raises:
+        DataError: If it is damaged or no label map.
+    """
+    return read_prediction(path) if path.suffix.lower() == ".npz" else read_instances(path)
 
 
 def _size(nuclei: Instances) -> str:
@@ -127,6 +139,9 @@ def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
 def find_label_maps(folder: Path) -> dict[str, Path]:
     """Return the label maps of a folder by name without extension, in the order of the names.
 
+    Pictures that `nucbench predict` writes beside its label maps are no label maps, and neither are the candidates that
+    runs store beside their predictions.
+
     Raises:
         DataError: If the folder is missing or has no label map, or two files have one name.
     """
@@ -136,12 +151,21 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.is_file():
             continue
+        if _is_companion(path):
+            continue
         if path.stem in files:
             raise DataError(f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one")
         files[path.stem] = path
     if not files:
         raise DataError(f"{folder}: no label map; expected files ending in {', '.join(LABEL_SUFFIXES)}")
     return dict(sorted(files.items()))
+
+
+def _is_companion(path: Path) -> bool:
+    """Tell whether a file is a picture of, or belongs to, a label map beside it."""
+    if path.name.endswith(OVERLAY):
+        return path.with_name(f"{path.name.removesuffix(OVERLAY)}.geojson").is_file()
+    return path.name.endswith(CANDIDATES) and path.with_name(f"{path.name.removesuffix(CANDIDATES)}.npz").is_file()
 
 
 def _listed(names: list[str], shown: int = 5) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,25 +15,29 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from benchmark.spec import FORMAT, RunSpec
+from datamodules.files import MAX_PIXELS
+from datamodules.temporary import new_file
 from postproc.errors import BusyError, ConfigError, DataError
 from postproc.instances import Instances
 
 
 @contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that replaces it when the block ends without an error."""
+    """Open a temporary file beside `path` that replaces it when the block ends without an error.
+
+    Its rights are those that the umask gives.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = new_file(path.parent, f".{path.name}.", ".part")
     try:
         with os.fdopen(handle, mode, encoding=encoding, newline=None if "b" in mode else "") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -181,9 +185,15 @@ class RunStore:
             yield
 
 
+CANDIDATES = ".candidates.npz"
+"""What the names of candidates end with."""
+LARGEST = 8 * MAX_PIXELS
+"""Bytes of the arrays of a prediction beyond which it is not read: int32 labels and as much again."""
+
+
 def candidates_file(prediction: Path) -> Path:
     """Return where the candidates of a prediction lie, for methods that have some (`Codec.candidates`)."""
-    return prediction.with_name(f"{prediction.stem}.candidates.npz")
+    return prediction.with_name(f"{prediction.stem}{CANDIDATES}")
 
 
 def write_instances(path: Path, instances: Instances) -> None:
@@ -204,6 +214,10 @@ def read_instances(path: Path) -> Instances:
         DataError: If the file is missing or broken.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise ValueError(f"its arrays have {size:,} bytes, more than the limit of {LARGEST:,}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         height, width = (int(v) for v in arrays.pop("shape"))

@@ -6,7 +6,6 @@ Every failure is one `DataError` that names the file; no file can run code.
 from __future__ import annotations
 
 import os
-import tempfile
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from PIL import Image
 
 from datamodules.matfile import read_arrays
 from datamodules.matlab import instances_of_arrays, integral
+from datamodules.temporary import new_file
 from postproc.errors import DataError
 from postproc.instances import Instances, LabelMap, relabel
 
@@ -183,22 +183,14 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # the ending stays, because writers choose the format by it
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, temporary = new_file(path.parent, f".{path.stem}-", path.suffix)
     os.close(handle)
     try:
-        yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        yield temporary
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    # mkstemp makes files private; the umask cannot be read without being set
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # ---- decoders: they raise whatever their library raises, `_decode` turns it into one DataError ------------

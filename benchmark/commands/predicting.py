@@ -14,31 +14,48 @@ def predict(
     out: Path = Path("predictions"),
     variant: str | None = None,
     magnification: float | None = None,
+    again: bool = False,
     compile: bool = False,
     progress: bool = True,
-) -> None:
+) -> int:
     """Find the nuclei in images with a trained model: label map, overlay and GeoJSON for QuPath.
 
-    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME.png (overlay) and NAME.geojson in --out. Images of
+    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME_overlay.png and NAME.geojson in --out. Images of
     more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
-    they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk NAME.png.
+    they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk
+    NAME_overlay.png.
+
+    Files that nucbench has not written are never replaced. Given again, the command leaves out images that are done
+    already and adds further ones to summary.csv. An image that cannot be read does not stop the others; the exit status
+    is then 1.
+
     summary.csv has a row per image: its nuclei, those of each type and, of a run trained on Ki67, the labelling index
     (immunopositive tumour nuclei in % of all tumour nuclei).
 
     Args:
         run: Directory of a run, for example runs/dist/kumar/paper-s0-1234abcd, the folder of an exported model, or the
             name of a model that comes with nucbench, for example default (see `nucbench models`).
-        images: Image files (PNG, TIFF, JPEG, BMP).
+        images: Image files (PNG, TIFF, JPEG, BMP), folders of such files, or patterns in quotes ("slides/*.tif").
         out: Folder to write.
         variant: Post-processing of the run to use; default: its first.
         magnification: Objective magnification of the images; they are rescaled to that of the training images and
-            the nuclei mapped back. Default: that of the training images.
+            the nuclei mapped back. 1 to 200; default: that of the training images.
+        again: Work on images that are done already as well.
         compile: Compile the network with torch.compile; pays for many images of one size.
         progress: Hide progress bars.
     """
+    from benchmark.image_sources import find_images
+    from benchmark.model_folder import find_model
+    from benchmark.scaling import check_magnification
+
+    check_magnification(magnification)
+    find_model(run)
+    find_images(images)  # wrong words are answered before torch is imported, which takes seconds
     from benchmark.predict_images import predict_images
 
-    predict_images(run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile)
+    return predict_images(
+        run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile, again=again
+    )
 
 
 def export(
@@ -83,8 +100,9 @@ def score(
 ) -> None:
     """Score a folder of predicted label maps against a folder of annotated ones.
 
-    Files are matched by name without extension: .mat (inst_map, optional inst_type and inst_id), .npy, .png or .tif.
-    The last row, all, holds means over images; classification columns come from counts pooled over the images.
+    Files are matched by name without extension: .mat (inst_map, optional inst_type and inst_id), .npy, .png, .tif, or
+    .npz as runs store their predictions. What `nucbench predict` writes can be given as it is. The last row, all, holds
+    means over images; classification columns come from counts pooled over the images.
 
     Args:
         truth: Folder of annotated label maps.
@@ -93,9 +111,12 @@ def score(
         radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
     """
     from benchmark.console import print_frame
+    from benchmark.outputs import check_outputs
     from benchmark.scoring import score_folders
     from benchmark.store import write_scores
 
+    if out is not None:
+        check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])
     scores = score_folders(truth, predictions, radius=radius)
     if out is not None:
         write_scores(out, scores)

@@ -40,6 +40,7 @@ def tiles(
         workers: Processes, each with a slide of its own.
         progress: Hide progress bars.
     """
+    from benchmark.outputs import check_outputs
     from benchmark.tiles import TileSettings, make_tiles
     from postproc.errors import ConfigError
 
@@ -50,6 +51,7 @@ def tiles(
         raise ConfigError("give either --magnification or --mpp, not both")
     colours = None
     if target is not None:
+        check_outputs(out.glob("*/*/*.png"), [target])
         from benchmark.tile_colours import target_colours  # imports torch
 
         colours = target_colours(target)

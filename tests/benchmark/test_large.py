@@ -185,8 +185,10 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
         ring = np.array(features[k]["geometry"]["coordinates"][0])
         ys, xs = np.nonzero(labels == k + 1)
         assert np.abs(ring.mean(axis=0) - (xs.mean(), ys.mean())).max() < 6
-    assert cv2.imread(str(tmp_path / "slide.png")).shape == pixels.shape
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["slide.csv", "slide.geojson", "slide.png", "slide.tif"]
+    assert cv2.imread(str(tmp_path / "slide_overlay.png")).shape == pixels.shape
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "slide.csv", "slide.geojson", "slide.tif", "slide_overlay.png"
+    ]  # fmt: skip
 
 
 def test_workers_decode_as_this_process_does(slide: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -11,6 +12,8 @@ from scipy.io import savemat
 
 from benchmark.metrics.image import score_image
 from benchmark.scoring import OBJECT_COLUMNS, find_label_maps, score_folders
+from benchmark.store import write_instances
+from datamodules.files import read_instances
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
@@ -166,3 +169,13 @@ def test_golden_classification_through_files(golden_root, tmp_path):
     last = score_folders(tmp_path / "t", tmp_path / "p", radius=expected["radius_px"]).iloc[-1]
     columns = ["F_d", "accuracy", "F_c_1", "F_c_2", "F_c_3", "F_c_4"]
     assert last[columns].to_dict() == pytest.approx({c: expected[c] for c in columns}, abs=1e-12)
+
+
+def test_predictions_of_a_run_are_scored_as_they_lie(folders):
+    truth, predictions = folders
+    expected = score_folders(truth, predictions)
+    for path in list(predictions.iterdir()):
+        write_instances(path.with_suffix(".npz"), read_instances(path))
+        write_instances(path.with_name(f"{path.stem}.candidates.npz"), read_instances(path))
+        path.unlink()
+    pd.testing.assert_frame_equal(score_folders(truth, predictions), expected)

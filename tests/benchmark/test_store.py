@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+import benchmark.store
 from benchmark.publish import publish_run
 from benchmark.run import load_run
 from benchmark.spec import RunSpec
@@ -44,6 +47,26 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         file.writelines(["half", 3])
     assert read_json(path) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from benchmark.store import write_json\nfrom datamodules.files import write_npy\n"
+        "folder = pathlib.Path(sys.argv[1])\nwrite_json(folder / 'a.json', {})\n"
+        "write_npy(folder / 'a.npy', np.zeros((2, 2), np.int32))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, umask=umask)
+    for name in ("a.json", "a.npy"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_prediction_that_claims_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_instances(tmp_path / "a.npz", Instances((100, 100), labels=np.zeros((100, 100), np.int32)))
+    monkeypatch.setattr(benchmark.store, "LARGEST", 40_000)
+    with pytest.raises(DataError, match="more than the limit"):
+        read_instances(tmp_path / "a.npz")
 
 
 def test_instances_round_trip(tmp_path: Path) -> None:

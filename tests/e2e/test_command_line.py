@@ -117,7 +117,7 @@ def test_predict_writes_what_qupath_and_python_open(run: Path, place: Path) -> N
         ring = feature["geometry"]["coordinates"][0]
         assert ring[0] == ring[-1]
         assert feature["properties"]["objectType"] == "detection"
-    assert (place / "found" / f"{image.stem}.png").stat().st_size > 0
+    assert (place / "found" / f"{image.stem}_overlay.png").stat().st_size > 0
 
 
 def test_score_and_evaluate_agree(run: Path, place: Path) -> None:

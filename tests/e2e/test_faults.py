@@ -255,16 +255,16 @@ class TestMachine:
         """The disk is full from the moment at which a process begins to write a certain file."""
         filler = small_disk / "filler"
         fill = (
-            "import benchmark.store as s, tempfile, pathlib, builtins\n"
-            "make = tempfile.mkstemp\n"
-            "def mkstemp(dir, prefix, suffix):\n"
-            f"    if {at!r} in str(pathlib.Path(dir) / prefix[1:]):\n"
+            "import benchmark.store as s\n"
+            "make = s.new_file\n"
+            "def new_file(folder, prefix, suffix):\n"
+            f"    if {at!r} in str(folder / prefix[1:]):\n"
             f"        with open({str(filler)!r}, 'wb', buffering=0) as f:\n"
             "            try:\n"
             "                while f.write(bytes(1024)): pass\n"
             "            except OSError: pass\n"
-            "    return make(dir=dir, prefix=prefix, suffix=suffix)\n"
-            "s.tempfile.mkstemp = mkstemp"
+            "    return make(folder, prefix, suffix)\n"
+            "s.new_file = new_file"
         )
         done = nucbench(*TRAINED, "--steps", "40", data=data, runs=small_disk / "runs", before=fill, status=1)
         assert "is full" in done.stderr

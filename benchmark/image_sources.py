@@ -1,0 +1,124 @@
+"""Images that a user gives: files, folders and patterns in quotes. Needs no torch."""
+
+from __future__ import annotations
+
+import glob
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tifffile
+from PIL import Image
+
+from datamodules.files import IMAGE_SUFFIXES, check_name
+from postproc.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """What was found where the user pointed.
+
+    Attributes:
+        images: Files in the order given, each once; a folder's and a pattern's in the order of their names.
+        errors: A message for each path that leads to no image.
+        results: Files that are results of an earlier call, which are no images to work on.
+    """
+
+    images: tuple[Path, ...]
+    errors: tuple[DataError, ...]
+    results: tuple[Path, ...]
+
+
+def find_images(
+    given: Sequence[Path],
+    is_result: Callable[[Path], bool] = lambda path: False,
+    reserved: Sequence[str] = (),
+) -> FoundImages:
+    """Resolve files, folders (all images directly in them) and patterns such as ``slides/*.tif``.
+
+    Args:
+        given: What the user wrote.
+        is_result: Tells whether a file is a result of an earlier call.
+        reserved: Names without extension that no image may have.
+
+    Raises:
+        ConfigError: If two images have one name without extension, so that their results would have one name too.
+        DataError: If nothing leads to an image.
+    """
+    images: dict[Path, None] = {}
+    errors: list[DataError] = []
+    results: list[Path] = []
+    for place in given:
+        try:
+            paths = _files(place)
+        except DataError as error:
+            errors.append(error)
+            continue
+        for path in paths:
+            try:
+                check_name(path)
+            except DataError as error:
+                errors.append(error)
+                continue
+            if is_result(path):
+                results.append(path)
+            else:
+                images[path] = None
+    if not images and errors:
+        raise DataError("\n".join(map(str, errors)))
+    if not images:
+        raise DataError(f"there is no image to work on: {results[0]} is a result of an earlier `nucbench predict`")
+    stems = {stem: Path(f"{stem}.csv") for stem in reserved}
+    for path in images:
+        other = stems.setdefault(path.stem, path)
+        if other != path and not (other.exists() and other.samefile(path)):
+            raise ConfigError(f"{other} and {path} would write the same results; rename one")
+    own = {stem: path for stem, path in stems.items() if path in images}
+    return FoundImages(tuple(own.values()), tuple(errors), tuple(results))
+
+
+def _files(place: Path) -> list[Path]:
+    """Return the files that one word of the command line means."""
+    kinds = ", ".join(IMAGE_SUFFIXES)
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        found = _images(place.iterdir())
+        if not found:
+            raise DataError(f"the folder {place} has no image; images end in {kinds}")
+        return found
+    if glob.has_magic(str(place)):
+        found = _images(map(Path, glob.glob(str(place), recursive=True)))
+        if not found:
+            raise DataError(f"no image fits {str(place)!r}; images end in {kinds}")
+        return found
+    check_name(place)
+    raise DataError(f"there is no image {place}")
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    """Return the image files among paths, in the order of their names, without hidden ones."""
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def count_pixels(path: Path) -> int:
+    """Return height x width as the head of an image file states it; 0 where it cannot be read."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as file:
+                page = file.pages.first
+                return int(page.imagelength) * int(page.imagewidth)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+                return image.width * image.height
+    except Exception:  # foreign decoders raise anything on damaged files; reading the image says what is wrong
+        return 0
+
+
+__all__ = ["FoundImages", "count_pixels", "find_images"]

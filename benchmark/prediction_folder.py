@@ -1,0 +1,221 @@
+"""The folder that `nucbench predict` writes: what it holds, what is done already, what may be replaced.
+
+A hidden file, `LEDGER`, lists for each image its results, how they were made, and what was found. Files that it does
+not list are the user's and never replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
+from benchmark.store import held, read_json, write_json
+from datamodules.temporary import RANDOM
+from postproc.errors import ConfigError, DataError
+
+LEDGER = ".predictions.json"
+"""Name of the file that lists the results of a folder."""
+TEMPORARY = ".nucbench-predict-"
+"""What the names of folders with temporary files of a large image begin with."""
+OVERLAY = "_overlay.png"
+"""What is added to the name of an image for the picture of its nuclei."""
+SMALL, BY_REGION = (".mat", OVERLAY, ".geojson"), (".tif", OVERLAY, ".geojson", ".csv")
+"""What is added to the name of an image for its results: of one in memory, and of one worked on by region."""
+FORMAT = 1
+SAVE_SECONDS = 2.0
+"""Least time between two writes of the ledger. What a killed command had not noted is done again."""
+
+
+class PredictionFolder:
+    """Results of predictions. Open it with `hold`.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DataError: If its ledger is broken or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._images = _read(path / LEDGER)
+        self._plans: dict[str, Sequence[str]] = {}
+        self._saved = 0.0
+
+    @classmethod
+    @contextmanager
+    def hold(cls, path: Path) -> Iterator[PredictionFolder]:
+        """Hold a folder, made where missing, and clear it of what a killed command left; at the end all is saved.
+
+        Raises:
+            BusyError: If another process writes it.
+            DataError: If its ledger is broken or of another version.
+        """
+        with held(path, "predicting into"):
+            folder = cls(path)
+            folder._clear()
+            try:
+                yield folder
+            finally:
+                if folder._saved:
+                    folder.save()
+
+    def claim(self, plans: Mapping[Path, Sequence[str]], *, again: bool) -> None:
+        """Note that the results of images are about to be written, before any of them is.
+
+        Args:
+            plans: Image -> the names of its results.
+            again: Results of another image of the same name may be replaced.
+
+        Raises:
+            ConfigError: If a file that predict has not written would be replaced, or results of another image.
+        """
+        own = {name for entry in self._images.values() for name in entry["files"]}
+        summary = self.path / SUMMARY
+        if not self._images and os.path.lexists(summary):
+            raise ConfigError(f"{summary} is there and no result of `nucbench predict`; give another --out")
+        for image, names in plans.items():
+            for name in names:
+                if name not in own and os.path.lexists(self.path / name):
+                    raise ConfigError(
+                        f"{self.path / name} is there and no result of `nucbench predict`; give another --out"
+                    )
+            entry = self._images.get(image.stem)
+            if entry and not again and entry.get("source") not in (None, str(image.resolve())):
+                raise ConfigError(
+                    f"{self.path} holds the results of another image named {image.stem}, {entry['source']}; "
+                    f"give another --out for {image}, or --again to replace them"
+                )
+        for image, names in plans.items():
+            entry = self._images.setdefault(image.stem, {"source": str(image.resolve()), "files": []})
+            entry["files"] = sorted({*entry["files"], *names})
+            entry["pending"] = True  # from now on its results may be half old, half new
+        self._plans.update({image.stem: names for image, names in plans.items()})
+        self.save()
+
+    def release(self, image: Path) -> None:
+        """Note that an image has failed: what was claimed for it and not written is the user's again."""
+        entry = self._images[image.stem]
+        entry["files"] = [name for name in entry["files"] if (self.path / name).exists()]
+        if not entry["files"] and "how" not in entry:
+            del self._images[image.stem]
+
+    def is_done(self, image: Path, how: dict[str, Any]) -> bool:
+        """Tell whether the results of an unchanged image are there, made in the same way.
+
+        An image of the same place, size and time of change is unchanged; of another, the content is compared.
+        """
+        entry = self._images.get(image.stem)
+        if entry is None or entry.get("how") != how or entry.get("image") != image.name or "pending" in entry:
+            return False
+        if not all((self.path / name).is_file() for name in entry["files"]):
+            return False
+        try:
+            stamp = _stamp(image)
+            if entry["source"] == str(image.resolve()) and entry["stamp"] == stamp:
+                return True
+            return bool(entry["stamp"][0] == stamp[0] and entry["sha256"] == _sha256(image))
+        except OSError:
+            return False
+
+    def note(self, image: Path, how: dict[str, Any], read: dict[str, Any], found: ImageSummary) -> None:
+        """Note an image that is done; results of an earlier call under names that are no longer used go.
+
+        Args:
+            image: The image.
+            how: How the results were made.
+            read: What `identity` said before the image was read.
+            found: What was found in it.
+        """
+        for name in set(self._images[image.stem]["files"]) - set(self._plans[image.stem]):
+            (self.path / name).unlink(missing_ok=True)
+        written = [name for name in self._plans[image.stem] if (self.path / name).exists()]
+        counts = {"nuclei": found.nuclei, "types": dict(found.types)}
+        self._images[image.stem] = {"image": image.name, **read, "files": written, "how": how, **counts}
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
+
+    def summary(self, image: Path) -> ImageSummary:
+        """Return what was found in an image that is done."""
+        return _summary(self._images[image.stem])
+
+    def save(self) -> None:
+        """Write the ledger, and a row of the summary for each image that is done."""
+        write_json(self.path / LEDGER, {"format": FORMAT, "images": self._images})
+        self._saved = time.monotonic()
+        done = [_summary(entry) for entry in self._images.values() if "how" in entry]
+        if done:
+            write_summary(self.path / SUMMARY, done)
+
+    def _clear(self) -> None:
+        """Remove temporary files of killed commands; only those that have the names of results."""
+        own = {name for entry in self._images.values() for name in entry["files"]} | {LEDGER, SUMMARY}
+        for path in self.path.iterdir():
+            if re.fullmatch(re.escape(TEMPORARY) + RANDOM, path.name) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            whole = re.fullmatch(rf"\.(.+)\.{RANDOM}\.part", path.name, re.DOTALL)
+            apart = re.fullmatch(rf"\.(.+)-{RANDOM}(\.mat|\.tif)", path.name, re.DOTALL)
+            name = whole[1] if whole else apart[1] + apart[2] if apart else None
+            if name in own and path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def results_in(path: Path) -> set[str]:
+    """Return the names of the files in a folder that are listed as results; none where no ledger can be read."""
+    try:
+        return {name for entry in _read(path / LEDGER).values() for name in entry["files"]}
+    except DataError:
+        return set()
+
+
+def identity(image: Path) -> dict[str, Any]:
+    """Return where an image lies, its size and time of change, and the digest of its content, as JSON types."""
+    return {"source": str(image.resolve()), "stamp": _stamp(image), "sha256": _sha256(image)}
+
+
+def _stamp(image: Path) -> list[int]:
+    found = image.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _sha256(image: Path) -> str:
+    with image.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _summary(entry: dict[str, Any]) -> ImageSummary:
+    return ImageSummary(entry["image"], entry["nuclei"], entry["types"])
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return name of each image without extension -> what is known of it."""
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    images = content.get("images")
+    if content.get("format") != FORMAT or not isinstance(images, dict) or not all(map(_is_entry, images.values())):
+        raise DataError(f"{path} was not written by this version of nucbench; give another --out")
+    return images
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("files"), list):
+        return False
+    if not all(isinstance(name, str) and "/" not in name for name in entry["files"]):
+        return False
+    if "how" not in entry:
+        return True
+    kinds = {"image": str, "source": str, "stamp": list, "sha256": str, "nuclei": int, "types": dict}
+    return all(isinstance(entry.get(key), kind) for key, kind in kinds.items()) and len(entry["stamp"]) == 2
+
+
+__all__ = ["BY_REGION", "LEDGER", "OVERLAY", "SMALL", "TEMPORARY", "PredictionFolder", "identity", "results_in"]
