@@ -65,7 +65,7 @@ def decode_to_pictures(
     return ImageSummary.of(name, found.count, found.types, types)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a worker end when the process that started it is killed: it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -87,7 +87,7 @@ def decoders(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         yield pool
 
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.decoding import end_with_parent
 from benchmark.progress import track
 from benchmark.store import held, read_json, write_json
 from benchmark.tile_journal import Journal, Place
@@ -269,7 +270,9 @@ def _pool(workers: int) -> Iterator[Executor | None]:
     if workers < 2:
         yield None
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         yield pool
 
 
