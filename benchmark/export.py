@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -138,7 +139,8 @@ def _scores(store: RunStore) -> list[str]:
         seen = f" ({evaluation['seen']} of them trained on)" if evaluation["seen"] else ""
         row = {"set": f"{evaluation['dataset']}.{evaluation['split']}", "row": evaluation["title"]}
         row["images"] = f"{evaluation['images']}{seen}"
-        rows.append(row | {name: f"{found[name]:.3f}" for name in SHOWN if name in found})
+        types = [name for name in found if re.fullmatch(r"F_c_\d+", name)]
+        rows.append(row | {name: f"{found[name]:.3f}" for name in (*SHOWN, *types) if name in found})
     if not rows:
         return ["None: the run was not evaluated."]
     columns = list(dict.fromkeys(name for row in rows for name in row))
