@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections import deque
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from benchmark.disk import DiskArray, DiskStitcher
 from benchmark.inference import InferenceSettings, run_tiles
 from benchmark.predict_summary import ImageSummary
 from benchmark.prediction_folder import OVERLAY, TEMPORARY
-from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, plan
+from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
 from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
 from benchmark.scaling import ScaledRegions
 from datamodules.regions import Regions
@@ -115,8 +116,7 @@ def _network(
     current: list[Analysis] = []
 
     def begin() -> DiskStitcher:
-        scale = original[0] / image.shape[0]
-        analysis = Analysis(pool, Work(codec, params, {}, image.shape, method.task.types, scale))
+        analysis = Analysis(pool, Work(codec, params, {}, image.shape, method.task.types, original))
         current.append(analysis)
         return DiskStitcher(folder, image.shape, analysis.advance)
 
@@ -186,19 +186,38 @@ def decode_by_region(
             pending.append(submit(pool, decode_job, analysis.work, survey, job))
         while pending and (job is None or len(pending) >= ahead):
             found = pending.popleft().result()
-            _paint(labels, found, outlines.count)
-            outlines.add(found)
+            outlines.add(paint(labels, found, outlines.count, analysis.work))
     return labels, outlines
 
 
-def _paint(labels: DiskArray, found: Found, base: int) -> None:
-    """Write nuclei into the label map, where it is free; they are numbered from base + 1."""
+def paint(labels: DiskArray, found: Found, base: int, work: Work) -> Found:
+    """Write the nuclei of a region into the label map, where it is free; they are numbered from base + 1.
+
+    Args:
+        labels: int32 (1, H, W), which is changed.
+        found: The nuclei.
+        base: Number of nuclei before them.
+        work: Of the image.
+
+    Returns:
+        The nuclei, and the outlines of what was written: parts of a large cluster may find px taken by another's.
+    """
     height, width = found.labels.shape
     box = found.top, found.left, found.top + height, found.left + width
     canvas = labels.read(box)
-    free = (found.labels > 0) & (canvas[0] == 0)
+    mine = found.labels > 0
+    free = mine & (canvas[0] == 0)
+    cut = np.unique(found.labels[mine & ~free])
     canvas[0, free] = found.labels[free] + base
     labels.write(found.top, found.left, canvas)
+    if not cut.size:
+        return found
+    features = list(found.features)
+    rest = np.where(free & np.isin(found.labels, cut), found.labels, 0)
+    texts = outline(work, rest, found.types, len(features), (found.top, found.left))
+    for k in cut.tolist():
+        features[k - 1] = texts[k - 1]
+    return replace(found, features=features)
 
 
 def _warn_of_large_clusters(jobs: list[Job]) -> None:

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.store import atomic
-from postproc.instances import Instances
+from postproc.instances import Instances, LabelMap
 from postproc.outlines import outlines
+from postproc.pixel_polygons import pixel_polygons
+
+Ints = NDArray[np.int64]
 
 PALETTE = np.array(
     [
@@ -39,7 +42,10 @@ def color(kind: int) -> tuple[int, int, int]:
 
 
 def contours(instances: Instances) -> list[NDArray[np.int32]]:
-    """Return the outer contour of each nucleus, int32 (M, 2) as (x, y) px; empty for ids that are not in the map."""
+    """Return the outer contour of each nucleus, to draw it; int32 (M, 2) as (x, y) px, empty for ids not in the map.
+
+    Lines along the centres of the outermost px lie on the nucleus. They are too short to measure it: see `geojson`.
+    """
     if instances.labels is None:
         return [np.zeros((0, 2), np.int32)] * instances.count
     return outlines(instances.labels, instances.count)
@@ -78,19 +84,20 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         file.write(encoded.tobytes())
 
 
-def geojson(
-    instances: Instances, types: tuple[str, ...], scale: float = 1.0, origin: tuple[int, int] = (0, 0)
-) -> dict[str, Any]:
+def geojson(instances: Instances, types: tuple[str, ...], edges: tuple[Ints, Ints] | None = None) -> dict[str, Any]:
     """Return the nuclei as a GeoJSON feature collection of QuPath detections.
+
+    Coordinates are QuPath's: px (x, y) covers [x, x + 1] x [y, y + 1]. Polygons follow the edges of the px of a
+    nucleus, so that all that is measured on them is true of its mask; the centre of a px is at + 0.5.
 
     Args:
         instances: Nuclei.
         types: Names of the types 1..T; become QuPath classes with the colours of `overlay`.
-        scale: Px of the target image per px of `instances`.
-        origin: (x, y) px of the upper left corner of `instances`, where it is a part of an image.
+        edges: Where the px of `instances.labels` lie in the target image: int64 (H + 1,) y of the edges of its rows
+            and int64 (W + 1,) x of those of its columns, strictly ascending. Default: where they are.
     """
     kinds = instances.types if instances.types is not None else np.zeros(instances.count, np.int64)
-    shapes = _geometries(instances, scale, origin)
+    shapes = _points(instances) if instances.labels is None else _polygons(instances.labels, instances.count, edges)
     features = []
     for i, (shape, kind) in enumerate(zip(shapes, kinds.tolist(), strict=True)):
         if shape is None:
@@ -104,24 +111,27 @@ def geojson(
     return {"type": "FeatureCollection", "features": features}
 
 
-def _geometries(instances: Instances, scale: float, origin: tuple[int, int]) -> list[dict[str, Any] | None]:
-    """Return a polygon per nucleus (its px as unit squares around their centres), or a point."""
-    if instances.labels is None:
-        centres = instances.centroids() + np.array(origin, np.float32)
-        return [{"type": "Point", "coordinates": [x * scale, y * scale]} for x, y in centres.tolist()]
+def _points(instances: Instances) -> list[dict[str, Any] | None]:
+    centres = instances.centroids().astype(np.float64) + 0.5
+    return [{"type": "Point", "coordinates": centre} for centre in centres.tolist()]
+
+
+def _polygons(labels: LabelMap, count: int, edges: tuple[Ints, Ints] | None) -> list[dict[str, Any] | None]:
+    """Return a Polygon per nucleus, a MultiPolygon where it is in several parts, None for ids not in the map."""
     shapes: list[dict[str, Any] | None] = []
-    for line in contours(instances):
-        if len(line) == 0:
-            shapes.append(None)
-            continue
-        line += np.array(origin, np.int32)
-        if len(line) < 3:  # one or two px: their outline is a box
-            (left, top), (right, bottom) = line.min(axis=0).tolist(), line.max(axis=0).tolist()
-            ring = [[left, top], [right + 1, top], [right + 1, bottom + 1], [left, bottom + 1]]
+    for parts in pixel_polygons(labels, count):
+        polygons = [[_closed(ring, edges) for ring in rings] for rings in parts]
+        if len(polygons) == 1:
+            shapes.append({"type": "Polygon", "coordinates": polygons[0]})
         else:
-            ring = (line + 0.5).tolist()
-        shapes.append({"type": "Polygon", "coordinates": [[[x * scale, y * scale] for x, y in [*ring, ring[0]]]]})
+            shapes.append({"type": "MultiPolygon", "coordinates": polygons} if polygons else None)
     return shapes
+
+
+def _closed(ring: NDArray[np.int32], edges: tuple[Ints, Ints] | None) -> list[list[int]]:
+    placed = ring if edges is None else np.stack([edges[1][ring[:, 0]], edges[0][ring[:, 1]]], axis=1)
+    points: list[list[int]] = placed.tolist()
+    return [*points, points[0]]
 
 
 def write_geojson(path: Path, content: dict[str, Any]) -> None:

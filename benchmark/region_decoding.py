@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.disk import DiskArray, read_maps
 from benchmark.pictures import geojson
+from benchmark.scaling import nearest
 from postproc.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
 from postproc.codec import Codec, Params, Survey
 from postproc.components import connected_components
@@ -42,7 +43,7 @@ class Work:
         maps: What the network said.
         shape: (H, W) of the image in px.
         types: Names of the types.
-        scale: Px of the image that was given per px of this one, for outlines.
+        original: (H, W) of the image that was given, for outlines; None = `shape`.
         side: Of the blocks in px.
         beyond: Px by which a cluster may reach beyond its block and still be decoded with the others.
         largest: Px of the largest region that is decoded at once.
@@ -53,7 +54,7 @@ class Work:
     maps: dict[str, DiskArray]
     shape: tuple[int, int]
     types: tuple[str, ...] = ()
-    scale: float = 1.0
+    original: tuple[int, int] | None = None
     side: int = BLOCK
     beyond: int = BEYOND
     largest: int = LARGEST
@@ -171,15 +172,42 @@ def decode_job(work: Work, survey: Survey, job: Job) -> Found:
     else:
         kept, _, ids = relabel(_of_block(found.labels, support, job, work))
     types = None if found.types is None else found.types[ids - 1]
-    height, width = kept.shape
-    nuclei = Instances((height, width), labels=kept, types=types)
-    content = geojson(nuclei, work.types, work.scale, (job.box[1], job.box[0]))
-    features = [""] * nuclei.count
-    for feature in content["features"]:
+    features = outline(work, kept, types, len(ids), job.box[:2])
+    return Found(job.box[0], job.box[1], kept, types, features)
+
+
+def outline(
+    work: Work, labels: LabelMap, types: NDArray[np.int64] | None, count: int, corner: tuple[int, int]
+) -> list[str]:
+    """Write the nuclei of a region as GeoJSON in px of the image that was given, named `NAME`.
+
+    Args:
+        work: Of the image.
+        labels: int32 (h, w), 0 = background; its nuclei are whole.
+        types: int64 (N,), or None.
+        count: Number of nuclei N.
+        corner: First row and column of `labels` in the network's image.
+
+    Returns:
+        N texts that cover exactly the px of the nuclei in the given image; empty for nuclei without any.
+    """
+    sources = [nearest(size, given) for size, given in zip(work.shape, work.original or work.shape, strict=True)]
+    y, x = (
+        np.searchsorted(source, np.arange(start, start + size + 1))
+        for source, start, size in zip(sources, corner, labels.shape, strict=True)
+    )
+    if not (np.diff(y).all() and np.diff(x).all()):  # px vanish in the given image, and with them what they join
+        rows, columns = (s[edge[0] : edge[-1]] - k for s, edge, k in zip(sources, (y, x), corner, strict=True))
+        labels = np.ascontiguousarray(labels[rows][:, columns])
+        y, x = np.arange(y[0], y[-1] + 1), np.arange(x[0], x[-1] + 1)
+    known = None if types is None else types[: labels.max(initial=0)]
+    nuclei = Instances((labels.shape[0], labels.shape[1]), labels=labels, types=known)
+    texts = [""] * count
+    for feature in geojson(nuclei, work.types, (y, x))["features"]:
         number = int(feature["properties"]["name"])
         feature["properties"]["name"] = "@"
-        features[number - 1] = json.dumps(feature)
-    return Found(job.box[0], job.box[1], kept, types, features)
+        texts[number - 1] = json.dumps(feature)
+    return texts
 
 
 def _of_block(labels: LabelMap, support: NDArray[np.bool_], job: Job, work: Work) -> LabelMap:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmark.disk import DiskArray
 from benchmark.pictures import PALETTE, write_png
 from benchmark.region_decoding import NAME, Found
+from benchmark.scaling import nearest
 from benchmark.store import atomic
 from datamodules.files import replacing
 from datamodules.regions import Regions
@@ -46,8 +47,8 @@ class LabelView:
         _, height, width = self._labels.shape
         if (height, width) == self.shape:
             return np.asarray(self._labels.read((top, 0, bottom, width))[0], np.int32)
-        y = ((np.arange(top, bottom) + 0.5) * height / self.shape[0]).astype(np.int64)
-        x = ((np.arange(self.shape[1]) + 0.5) * width / self.shape[1]).astype(np.int64)
+        y = nearest(height, self.shape[0])[top:bottom]
+        x = nearest(width, self.shape[1])
         part = self._labels.read((int(y[0]), 0, int(y[-1]) + 1, width))[0]
         return np.asarray(part[y - y[0]][:, x], np.int32)
 
@@ -65,7 +66,7 @@ class Numbers:
         new: int32 (N + 1,), final number of each provisional one; 0 = it has no px.
         order: int64 (M,), provisional number - 1 of each nucleus.
         area: int64 (M,), in px.
-        centres: float64 (M, 2), centroids as (x, y) px.
+        centres: float64 (M, 2), centroids as (x, y) px; the centre of the first px is (0, 0).
     """
 
     new: NDArray[np.int32]
@@ -166,7 +167,11 @@ def write_tiff(path: Path, view: LabelView, numbers: Numbers) -> None:
 
 
 def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str, ...]) -> None:
-    """Write a row per nucleus: id, x, y (px), area (px), and with types its type and the type's name."""
+    """Write a row per nucleus: id, x, y (px), area (px), and with types its type and the type's name.
+
+    As in label maps and tables of points, the centre of the first px is (0, 0); in GeoJSON, and in QuPath, it is
+    (0.5, 0.5).
+    """
     with atomic(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "x", "y", "area", *(["type", "name"] if types is not None else [])])

@@ -60,8 +60,8 @@ def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
         return instances
     fields: dict[str, Any] = {"types": instances.types, "scores": instances.scores}
     if instances.labels is not None:
-        small = cv2.resize(instances.labels.astype(np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        labels, _, kept = relabel(small.astype(np.int32))
+        rows_of, columns_of = (nearest(size, given) for size, given in zip(instances.shape, shape, strict=True))
+        labels, _, kept = relabel(np.ascontiguousarray(instances.labels[rows_of][:, columns_of]))
         rows = kept - 1
         fields = {name: None if value is None else value[rows] for name, value in fields.items()}
         points = None
@@ -70,6 +70,19 @@ def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
         scale = np.array(shape[::-1], np.float32) / np.array(instances.shape[::-1], np.float32)
         points = None if instances.points is None else ((instances.points + 0.5) * scale - 0.5).astype(np.float32)
     return Instances(shape, labels=labels, points=points, **fields)
+
+
+def nearest(size: int, original: int) -> NDArray[np.int64]:
+    """Return which of `size` px lies under the centre of each of `original` px of the same extent.
+
+    Args:
+        size: Px of a row or column at the training magnification.
+        original: Px of the original's.
+
+    Returns:
+        int64 (original,), ascending: what `restore` takes label maps from.
+    """
+    return ((np.arange(original) + 0.5) * size / original).astype(np.int64)
 
 
 class ScaledRegions(Regions):

@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from shapely.geometry import shape
 
 from benchmark.decoding import decoders
 from benchmark.disk import DiskArray
 from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.large import Analysis, decode_by_region, predict_large
-from benchmark.region_decoding import Work
+from benchmark.large import Analysis, decode_by_region, paint, predict_large
+from benchmark.pictures import geojson
+from benchmark.region_decoding import NAME, Found, Work, outline
 from benchmark.region_output import LabelView, Numbers
 from benchmark.scaling import ScaledRegions, rescale
 from datamodules.regions import ArrayRegions, image_regions
 from datamodules.synthetic import generate
 from models.base import Task
-from models.dist import DIST
+from models.dist import DIST, OFFSET, SCALE
 from models.kinet import KiNet
 from models.unet import UNet
 from postproc.binary import BinaryCodec, BinaryDynamicsCodec
@@ -34,6 +36,7 @@ from postproc.codec import Codec, Maps
 from postproc.distance import DistanceCodec
 from postproc.errors import ConfigError
 from postproc.hover import HoverCodec
+from postproc.instances import Instances
 
 CODECS: dict[str, Codec[Any]] = {
     "hover": HoverCodec(),
@@ -87,9 +90,13 @@ def by_region(codec: Codec[Any], maps: Maps, folder: Path, **sizes: int) -> tupl
     labels, outlines = decode_by_region(analysis, folder, None)
     view = LabelView(labels, (shape[0], shape[1]))
     numbers = Numbers.of(view, outlines.count)
+    drawn = [json.loads(outlines.text(k, row + 1)) for row, k in enumerate(numbers.order.tolist())]
     outlines.close()
+    final = numbers.new[view.rows(0, shape[0])]
     types_found = None if outlines.types is None else outlines.types[numbers.order]
-    return numbers.new[view.rows(0, shape[0])], types_found, numbers
+    known = Instances(final.shape, labels=final, types=types_found)
+    assert drawn == geojson(known, types)["features"]  # outlines of exactly these px
+    return final, types_found, numbers
 
 
 @pytest.mark.parametrize("name", list(CODECS))
@@ -149,7 +156,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("factor", [1.0, 0.5])
+@pytest.mark.parametrize("factor", [1.0, 0.5, 0.7, 1.6])
 def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, factor: float) -> None:
     torch.manual_seed(1)
     method = DIST(Task(), features=4).eval()
@@ -159,9 +166,9 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
     pixels = tifffile.imread(slide)
     maps = predict_maps(method, rescale(pixels, 40.0 * factor, 40.0), settings)
     with torch.no_grad():  # make the untrained network find a nucleus here and there
-        gain = 3 / float(maps["distance"].std())
+        gain, usual = 3 / float(maps["distance"].std()), float(np.quantile(maps["distance"], 0.8))
         method.head.weight *= gain
-        method.head.bias.mul_(gain).add_(0.5 - gain * float(np.quantile(maps["distance"], 0.8)))
+        method.head.bias.mul_(gain).add_((gain * (OFFSET - usual) + 0.5 - OFFSET) / SCALE)
     image = image_regions(slide)
     found = predict_large(method, "dist", params, image, settings, tmp_path, "slide", factor=factor, workers=0)
     count = found.nuclei
@@ -180,11 +187,13 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
     assert float(rows[6]["x"]) == pytest.approx(xs.mean(), abs=0.01)
     assert float(rows[6]["y"]) == pytest.approx(ys.mean(), abs=0.01)
     assert int(rows[6]["area"]) == len(ys)
+    areas = np.bincount(labels.ravel())[1:]
+    assert [int(row["area"]) for row in rows] == areas.tolist()
     features = json.loads((tmp_path / "slide.geojson").read_text())["features"]
-    assert [int(f["properties"]["name"]) for f in features] == list(range(1, count + 1))
-    for k in (0, count // 2, count - 1):
-        ring = np.array(features[k]["geometry"]["coordinates"][0])
-        ys, xs = np.nonzero(labels == k + 1)
+    assert features == geojson(Instances(labels.shape, labels=labels), ())["features"]
+    drawn = [shape(feature["geometry"]) for feature in features]
+    assert all(polygon.is_valid for polygon in drawn)
+    assert [polygon.area for polygon in drawn] == areas.tolist()
         assert np.abs(ring.mean(axis=0) - (xs.mean(), ys.mean())).max() < 6
     assert cv2.imread(str(tmp_path / "slide_overlay.png")).shape == pixels.shape
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -239,3 +248,26 @@ def test_arrays_on_disk_survive_pickling_and_partial_writes(tmp_path: Path) -> N
 def test_a_pool_is_spawned_only_where_workers_are_wanted() -> None:
     with decoders(0) as pool:
         assert pool is None
+
+
+@pytest.mark.parametrize("original", [(40, 50), (81, 100), (25, 30)])
+def test_outlines_leave_out_px_that_another_nucleus_has_taken(original: tuple[int, int], tmp_path: Path) -> None:
+    work = Work(DistanceCodec(), None, {}, (40, 50), tuple("ab"), original)
+    final = DiskArray(tmp_path / "labels", (1, 40, 50), np.int32)
+    texts = []
+    for top, left in ((4, 6), (9, 13), (5, 7)):  # the second loses a corner, the third nearly everything
+        labels = np.zeros((20, 24), np.int32)
+        labels[1:3, 1:5], labels[4:16, 3:20] = 1, 2
+        types = np.array([1, 2])
+        found = Found(top, left, labels, types, outline(work, labels, types, 2, (top, left)))
+        texts += paint(final, found, len(texts), work).features
+    shown = LabelView(final, original).rows(0, original[0])
+    features = geojson(Instances(original, labels=shown, types=np.tile([1, 2], 3)[: shown.max()]), ("a", "b"))[
+        "features"
+    ]
+    expected = {int(feature["properties"]["name"]): feature for feature in features}
+    for k, text in enumerate(texts, 1):
+        assert bool(text) == (k in expected)
+        if text:
+            assert json.loads(text.replace(NAME, f'"name": "{k}"')) == expected[k]
+    final.close()

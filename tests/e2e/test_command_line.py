@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from command_line import environment, nucbench
 from scipy.io import loadmat
+from shapely.geometry import shape
 
 from benchmark.cli import COMMANDS
 from datamodules.files import read_instances, write_mat
@@ -114,8 +115,9 @@ def test_predict_writes_what_qupath_and_python_open(run: Path, place: Path) -> N
     features = json.loads((place / "found" / f"{image.stem}.geojson").read_text())["features"]
     assert len(features) == len(np.unique(labels)) - 1
     for feature in features:
-        ring = feature["geometry"]["coordinates"][0]
-        assert ring[0] == ring[-1]
+        polygon = shape(feature["geometry"])
+        assert polygon.is_valid
+        assert polygon.area == (labels == int(feature["properties"]["name"])).sum()
         assert feature["properties"]["objectType"] == "detection"
     assert (place / "found" / f"{image.stem}_overlay.png").stat().st_size > 0
 
