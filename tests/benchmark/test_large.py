@@ -194,7 +194,6 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
     drawn = [shape(feature["geometry"]) for feature in features]
     assert all(polygon.is_valid for polygon in drawn)
     assert [polygon.area for polygon in drawn] == areas.tolist()
-        assert np.abs(ring.mean(axis=0) - (xs.mean(), ys.mean())).max() < 6
     assert cv2.imread(str(tmp_path / "slide_overlay.png")).shape == pixels.shape
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "slide.csv", "slide.geojson", "slide.tif", "slide_overlay.png"
