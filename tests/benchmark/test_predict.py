@@ -23,7 +23,7 @@ from datamodules.files import read_instances as read_labels
 from datamodules.synthetic import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import Batch, NucleiMethod, Outputs, Task
-from models.dist import DIST
+from models.dist import DIST, OFFSET, SCALE
 from postproc.distance import DistanceCodec
 from postproc.tiles import Geometry
 
@@ -122,9 +122,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image, _ = generate((180, 200), np.random.default_rng(2))
     maps = predict_maps(method.eval(), image, InferenceSettings(precision="32-true"))["distance"]
     with torch.no_grad():  # make the untrained network find a nucleus here and there
-        gain = 3 / float(maps.std())
+        gain, usual = 3 / float(maps.std()), float(np.quantile(maps, 0.8))
         method.head.weight *= gain
-        method.head.bias.mul_(gain).add_(0.5 - gain * float(np.quantile(maps, 0.8)))
+        method.head.bias.mul_(gain).add_((gain * (OFFSET - usual) + 0.5 - OFFSET) / SCALE)
     store.checkpoints.mkdir(parents=True)
     torch.save(method.state_dict(), store.weights_file)
     params = {"dist": {"p1": 0.0, "p2": 0.5}, "dist-p1-1": {"p1": 1.0, "p2": 0.5}}
@@ -159,3 +159,8 @@ def test_large_files_are_predicted_by_region(run: Path, tmp_path: Path, monkeypa
     sums = [(tmp_path / folder / "summary.csv").read_text() for folder in ("small", "large")]
     assert sums == [f"image,nuclei\na.tif,{one.count}\n"] * 2
     np.testing.assert_array_equal(one.labels > 0, other.labels > 0)
+    drawn = []
+    for folder in ("small", "large"):  # numbered differently
+        features = json.loads((tmp_path / folder / "a.geojson").read_text(encoding="utf-8"))["features"]
+        drawn.append(sorted(json.dumps(feature["geometry"]) for feature in features))
+    assert drawn[0] == drawn[1]
