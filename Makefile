@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
+# threads that wait give the core away: two test processes, or other work beside a training, otherwise slow each other down
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: install lint test demo clean
 
@@ -20,7 +22,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 demo: install
 	$(BIN)/nucbench demo --no-progress
