@@ -130,6 +130,11 @@ def find_model(source: Path) -> Path | None:
         raise ConfigError(
             f"{source} is neither a run directory (it has no spec.json) nor a model folder (it has no {DESCRIPTION})"
         )
+    if source.name != str(source):
+        raise ConfigError(
+            f"there is neither a run directory nor a model folder {source}. Models that come with nucbench: "
+            f"{', '.join(shipped)}."
+        )
     error = unknown_name("model", str(source), shipped)
     raise ConfigError(f"{error} A run directory or the folder of an exported model can be given too.")
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from postproc.errors import ConfigError
 
+OVERLAY = "_overlay.png"
+"""End of the names of pictures with outlines."""
+
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], *, remedy: str = "give another --out") -> None:
     """Refuse to start where a file to be written is one that is read.

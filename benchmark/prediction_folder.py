@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmark.outputs import OVERLAY
 from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
 from benchmark.store import held, read_json, write_json
 from datamodules.temporary import RANDOM
@@ -25,8 +26,6 @@ LEDGER = ".predictions.json"
 """Name of the file that lists the results of a folder."""
 TEMPORARY = ".nucbench-predict-"
 """What the names of folders with temporary files of a large image begin with."""
-OVERLAY = "_overlay.png"
-"""What is added to the name of an image for the picture of its nuclei."""
 SMALL, BY_REGION = (".mat", OVERLAY, ".geojson"), (".tif", OVERLAY, ".geojson", ".csv")
 """What is added to the name of an image for its results: of one in memory, and of one worked on by region."""
 FORMAT = 1

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from benchmark.prediction_folder import OVERLAY
+from benchmark.outputs import OVERLAY
 from benchmark.store import CANDIDATES
 from benchmark.store import read_instances as read_prediction
 from datamodules.files import read_instances

@@ -84,3 +84,18 @@ class Shortcut(nn.Conv2d):
         if step == 1 or self.in_channels % 16 == 0 or x.device.type != "cpu":
             return super().forward(x)
         return F.conv2d(x[..., ::step, ::step], self.weight)
+
+
+class DilatedConv2d(nn.Conv2d):
+    """Convolution that computes in float32 on CPUs, also under autocast.
+
+    On processors with AVX-512 bfloat16, oneDNN gives kernels of dilated convolutions gradients that are not finite in
+    bfloat16 (seen with torch 2.15 and 25 to 80 channels).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the convolution gives; float32 on CPUs."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())

@@ -43,7 +43,7 @@ def noisy(machine: Machine) -> Result:
     before = DIST.recipe
     DIST.recipe = dataclasses.replace(before, patience=3)
     try:
-        overrides = Overrides(lr=0.3, epochs=40, schedule="constant", **SHORT)
+        overrides = Overrides(lr=0.1, epochs=40, schedule="constant", **SHORT)
         # losses are computed again in float32
         spec = RunSpec("dist", "synthetic", "train", "strict", 0, "32-true", OPTIONS, overrides)
         return do(machine, spec)
@@ -95,7 +95,7 @@ def test_training_stops_after_epochs_without_a_better_loss(noisy: Result) -> Non
 def test_the_rate_follows_its_schedule(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, schedule: str | None, expected: list[float]
 ) -> None:
-    phases = (Phase(4, 0.01, epochs=3, schedule=Step(every=1, factor=0.1)),)
+    phases = (Phase(4, 0.01, epochs=3, schedule=Step(parts=3, factor=0.1)),)
     monkeypatch.setattr(DIST, "recipe", dataclasses.replace(DIST.recipe, phases=phases))
     overrides = Overrides(**{**SHORT, "crops_per_image": 8}, schedule=schedule)
     result = do(machine, RunSpec("dist", "synthetic", seed=1, options=OPTIONS, overrides=overrides))
@@ -173,7 +173,7 @@ def test_post_processing_is_chosen_on_the_validation_images(noisy: Result, machi
     assert best == pytest.approx(stored["params"])
     # the score of what was chosen is the mean AJI on the validation images, predicted by the run itself
     again = execute(noisy.store.spec(), [Target("synthetic", "validation")], machine)
-    ((_, scores),) = again.scores.items()
+    scores = again.scores[("synthetic.validation", "DIST")]
     assert scores["aji"] == pytest.approx(trials["score"].max(), abs=1e-9)
 
 

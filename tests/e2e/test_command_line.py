@@ -178,7 +178,11 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
         (["run", "dist", "synthetic", "--evaluate", "synthetic.tests"], 2, "no split 'tests'"),
         (["run", "dist", "synthetic", "--protocol", "loose"], 2, "strict"),
         (["run", "dist", "synthetic", "--devices", "64"], 2, "64 devices"),
-        (["predict", "runs/nothing", "image.png"], 2, "is no run directory"),
+        (
+            ["predict", "runs/nothing", "image.png"],
+            2,
+            "neither a run directory nor a model folder runs/nothing",
+        ),
         (["leaderboard", "segmentaton"], 2, "Did you mean 'segmentation'?"),
         (["prepare", "synthetic", "--synthetic"], 2, "is not empty"),
         (["sweep", "nothing.yaml"], 2, "demo.yaml"),
@@ -236,7 +240,7 @@ def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
         assert (frame["median_ms"] <= frame["slowest_ms"]).all()
     assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
     components = frames["components"]
-    assert {"training sample, paper", "training sample, paper: 1 workers"} <= set(components["job"])
+    assert {"training sample, dist", "training sample, dist: 1 workers"} <= set(components["job"])
     same = components[components["by"].str.startswith("torchmetrics")]
     assert (same["agreement"] < 1e-6).all()
 

@@ -100,7 +100,7 @@ class TestKills:
         assert done.returncode == 0, done.stdout + done.stderr
         written = done.stdout.splitlines()
         assert files <= set(written)
-        assert sum(name.endswith(".npz") for name in written) == 4
+        assert sum(name.endswith(".npz") for name in written) == 8  # 4 images, two post-processings
         assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
@@ -197,7 +197,7 @@ class TestBrokenFiles:
         nucbench(*TRAINED, "--steps", "2", data=data, runs=tmp_path)
         before = results(tmp_path)
         folder = run_folder(tmp_path)
-        for pattern in ("checkpoints/final.pt", "predictions/**/test_02.npz"):
+        for pattern in ("checkpoints/final.pt", "predictions/*/dist/test_02.npz"):
             (path,) = folder.glob(pattern)
             content = path.read_bytes()
             path.write_bytes(content[: len(content) // 2])

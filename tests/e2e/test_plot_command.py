@@ -24,12 +24,12 @@ def test_plots_of_a_run(tmp_path: Path) -> None:
     assert {path.name for path in written} == {stem + end for stem in stems for end in (".png", ".svg")}
     overlay = np.asarray(Image.open(tmp_path / "pictures/overlays-kumar-paper.png").convert("RGB"))
     assert overlay.shape[1] > 1400
-    assert "Copy, PQ 1.000" in (tmp_path / "pictures/overlays-kumar-paper.svg").read_text()
+    assert "Copy (synthetic stand-ins), PQ 1.000" in (tmp_path / "pictures/overlays-kumar-paper.svg").read_text()
 
     (run,) = tmp_path.glob("runs/copy/kumar/*")
     (run / "predictions").rename(run / "elsewhere")
     done = nucbench("plot", "overlays", "--out", "none", folder=tmp_path)
-    assert "not drawn: overlays-kumar-paper: Copy: " in done.stdout
+    assert "not drawn: overlays-kumar-paper: Copy (synthetic stand-ins): " in done.stdout
     assert not (tmp_path / "none").exists()
 
     done = nucbench("plot", "overlay", folder=tmp_path, status=2)
