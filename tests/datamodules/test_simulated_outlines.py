@@ -23,7 +23,7 @@ def test_the_splits_name_every_image_of_tnbc_once_and_keep_patients_together() -
     origin, rows, patients = read_column("synthetic-dist", "tnbc"), SyntheticDIST.splits(), TNBC.splits()
     assert sorted(origin.values()) == sorted(patients)
     for name, row in rows.items():
-        assert row.group == f"case_{int(patients[origin[name]].group)}"
+        assert row.group == f"tnbc_{patients[origin[name]].group}"
 
 
 def test_images_follow_the_annotation_that_the_splits_name(tmp_path: Path) -> None:
