@@ -20,9 +20,8 @@ from postproc.instances import Instances
 from postproc.tiles import DenseStitcher
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
-# Two networks of the ensemble take minutes; DeconvNet is tested alone and FCN as `fcn8`. SC-CNN learns from patches of
-# several images, see `test_sc_cnn`.
-OTHERWISE = {"ensemble", "sc-cnn"}
+# Two networks of the ensemble take minutes; DeconvNet is tested alone and FCN as `fcn8`.
+OTHERWISE = {"ensemble"}
 # What needs no annotation cannot be scored after a few steps: its attention emerges over thousands of them.
 LEARN = sorted(
     name
@@ -74,6 +73,7 @@ SETTINGS = {
     "mask-rcnn": Setting(lr=1e-2, steps=60, side=128, least=0.12),
     "micronet": Setting(lr=1e-3, steps=60, side=252, least=0.3),
     "pangnet": Setting(lr=1e-1, least=0.4),
+    "sc-cnn": Setting(lr=3e-2, side=64, options={"patches": 128, "hidden": 64}, least=0.6),
     "segnet": Setting(lr=5e-3, least=0.35),  # touching nuclei are one component
     "sfcn-opi": Setting(lr=1e-2, least=0.3),
     "stardist": Setting(lr=5e-3),
