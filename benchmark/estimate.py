@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.environment import hardware
-from benchmark.options import check_options, option_defaults
+from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.presence import is_there
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
@@ -73,7 +73,7 @@ def recipe_of(spec: RunSpec) -> Recipe:
     kind = method_class(spec.method)
     options = check_options(kind, spec.options)
     starting = {**option_defaults(kind), **options}
-    reads = any(value != NONE for name, value in starting.items() if name == "weights" or name.endswith("_weights"))
+    reads = any(starting[name] != NONE for name in weight_options(kind))
     return kind.recipe if reads or not options else kind(task_of(spec), **options).recipe
 
 

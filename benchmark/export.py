@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -13,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.metrics.pooling import summarise
 from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
-from benchmark.options import option_defaults
+from benchmark.options import option_defaults, weight_options
 from benchmark.registry import dataset_class
 from benchmark.run import load_run
 from benchmark.store import RunStore, read_json
@@ -52,22 +51,26 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
     if not method.card.trained:
         raise ConfigError(f"{method.card.name} has no weights to export: it trains nothing")
     spec = store.spec()
+    # all options, so that the model outlives other defaults; but not where initial weights came from
+    options = {**option_defaults(type(method)), **spec.options}
+    for name_of_weights in weight_options(type(method)):
+        del options[name_of_weights]
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as temporary:
         folder = Path(temporary) / to.name
         folder.mkdir()
         state = {k: _stored(v, half) for k, v in method.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(0o666 & ~_umask())
+        weights = save(state)
+        (folder / WEIGHTS).write_bytes(weights)  # the library's own writer leaves a file that nobody else may read
         description = Description(
             name=name or to.name,
             method=spec.method,
-            options=_portable(option_defaults(type(method)) | dict(spec.options)),
+            options=options,
             types=tuple(record["task"]["types"]),
             mpp=record["task"]["mpp"],
             magnification=record["magnification"],
             parameters={key: dataclasses.asdict(value) for key, value in params.items()},
-            sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+            sha256=hashlib.sha256(weights).hexdigest(),
             trained_on=tuple(str(target) for target in spec.training_sets),
             licence=licence or _licence(spec.training_sets),
         )
@@ -79,20 +82,9 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
     return to
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.to(torch.float16) if half and value.is_floating_point() and value.ndim > 1 else value
-
-
-def _portable(options: dict[str, Any]) -> dict[str, Any]:
-    """Return all options, so that the model outlives other defaults, but for the origin of initial weights."""
-    return {k: v for k, v in options.items() if k != "weights" and not k.endswith("_weights")}
 
 
 def _licence(sets: Any) -> str:

@@ -17,6 +17,11 @@ def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
     return {name: p.default for name, p in inspect.signature(kind).parameters.items() if name != "task"}
 
 
+def weight_options(kind: type[NucleiMethod]) -> list[str]:
+    """Return the options of a method that say where its initial weights come from, one for each of its encoders."""
+    return [name for name in option_defaults(kind) if name == "weights" or name.endswith("_weights")]
+
+
 def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[str, Any]:
     """Check options against the constructor of a method, and convert strings to its types.
 

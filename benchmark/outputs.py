@@ -48,4 +48,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-__all__ = ["check_outputs"]
+__all__ = ["OVERLAY", "check_outputs"]

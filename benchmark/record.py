@@ -83,12 +83,12 @@ def write_record(
 
 def starting_weights(spec: RunSpec) -> str:
     """Return what the networks of a run start from, as its options say; for ImageNet's, where they come from."""
-    from benchmark.options import option_defaults
+    from benchmark.options import option_defaults, weight_options
     from benchmark.registry import method_class
 
     kind = method_class(spec.method)
     known = {**option_defaults(kind), **spec.options}
-    chosen = [str(value) for name, value in known.items() if name == "weights" or name.endswith("_weights")]
+    chosen = [str(known[name]) for name in weight_options(kind)]
     named = [kind.card.pretrained if value == "imagenet" else value for value in chosen]
     return " and ".join(dict.fromkeys(name or "none" for name in named)) or kind.card.pretrained or "none"
 

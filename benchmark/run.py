@@ -15,9 +15,10 @@ from benchmark.evaluate import evaluate
 from benchmark.inference import InferenceSettings
 from benchmark.machine import Machine
 from benchmark.mirrors.run import Mirror
+from benchmark.options import weight_options
 from benchmark.predict import predict_dataset
 from benchmark.record import write_record
-from benchmark.registry import dataset_class
+from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, read_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
@@ -25,6 +26,7 @@ from benchmark.tune import fit_parameters
 from benchmark.validation import check_monitor
 from datamodules.augment import build_policy
 from models.base import Task
+from models.weights import NONE
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
@@ -305,7 +307,8 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
     if not store.record_file.exists():
         raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to go on")
     spec = store.spec()
-    spec = dataclasses.replace(spec, options={**spec.options, **_no_download(spec)})
+    initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # fetched, and overwritten anyway
+    spec = dataclasses.replace(spec, options={**spec.options, **initial})
     record = read_json(store.record_file)
     stored_task = record.get("task")  # runs of earlier versions lack it
     task = Task(tuple(stored_task["types"]), stored_task["mpp"]) if stored_task else task_of(spec)
@@ -319,11 +322,3 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
     if torch.cuda.is_available():
         method = method.cuda()
     return method.eval(), params, record
-
-
-def _no_download(spec: RunSpec) -> dict[str, str]:
-    """Return the options that keep a constructor from fetching weights which are overwritten anyway."""
-    from benchmark.options import option_defaults
-    from benchmark.registry import method_class
-
-    return {"weights": "none"} if "weights" in option_defaults(method_class(spec.method)) else {}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmark.model_folder import DESCRIPTION, Description, find_model, read_weights
-from benchmark.options import option_defaults
+from benchmark.options import weight_options
 from benchmark.registry import method_class
 from benchmark.run import load_run
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method
 from models.base import Task
+from models.weights import NONE
 from postproc.codec import Params
 from postproc.errors import DataError
 
@@ -57,8 +58,7 @@ def load_trained(source: Path) -> Trained:
         sets = tuple(str(target) for target in spec.training_sets)
         return Trained(method, params, record["magnification"], spec.precision, sets)
     model = Description.read(folder)
-    defaults = option_defaults(method_class(model.method))
-    initial = {name: "none" for name in defaults if name == "weights" or name.endswith("_weights")}
+    initial = dict.fromkeys(weight_options(method_class(model.method)), NONE)
     sets = model.trained_on
     spec = RunSpec(model.method, sets[0].partition(".")[0] if sets else "synthetic", options=model.options | initial)
     method = build_method(spec, Task(model.types, model.mpp))

@@ -86,11 +86,11 @@ class Shortcut(nn.Conv2d):
         return F.conv2d(x[..., ::step, ::step], self.weight)
 
 
-class DilatedConv2d(nn.Conv2d):
-    """Convolution that computes in float32 on CPUs, also under autocast.
+class Float32Conv2d(nn.Conv2d):
+    """Convolution that computes in float32 on CPUs, also under autocast, where oneDNN's bfloat16 is slow or wrong.
 
-    On processors with AVX-512 bfloat16, oneDNN gives kernels of dilated convolutions gradients that are not finite in
-    bfloat16 (seen with torch 2.15 and 25 to 80 channels).
+    Wrong: with dilation, on processors with AVX-512 bfloat16, it gives kernels gradients that are not finite (seen with
+    torch 2.15 and 25 to 80 channels).
     """
 
     def forward(self, x: Tensor) -> Tensor:

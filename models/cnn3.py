@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import Batch, NucleiMethod, Outputs, Task
-from models.blocks import DilatedConv2d
+from models.blocks import Float32Conv2d
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe
 from postproc.region_growing import BoundaryCodec
@@ -46,7 +46,7 @@ class PatchClassifier(nn.Module):
         super().__init__()
         widths = (3, *CHANNELS)
         self.convolutions = nn.ModuleList(
-            DilatedConv2d(widths[i], widths[i + 1], KERNELS[i], dilation=2**i) for i in range(len(KERNELS))
+            Float32Conv2d(widths[i], widths[i + 1], KERNELS[i], dilation=2**i) for i in range(len(KERNELS))
         )
         self.hidden = nn.ModuleList([nn.Linear(4 * CHANNELS[-1], hidden), nn.Linear(hidden, hidden)])
         self.head = nn.Linear(hidden, classes)

@@ -13,11 +13,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # segmentation-models-py
 import segmentation_models_pytorch as smp
 import timm
 import torch
-import torch.nn.functional as F
 from timm.layers.padding import pad_same
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
+from models.blocks import Float32Conv2d
 from models.weights import (
     IMAGENET,
     NONE,
@@ -179,7 +179,7 @@ def in_order(state: State, names: State, origin: str) -> State:
     return renamed
 
 
-class DepthwiseConv2d(nn.Conv2d):
+class DepthwiseConv2d(Float32Conv2d):
     """Depthwise convolution that computes in float32 on CPUs, also under autocast.
 
     oneDNN's depthwise kernels for bfloat16 take up to seven times as long as those for float32 where the stride is 2
@@ -208,10 +208,7 @@ class DepthwiseConv2d(nn.Conv2d):
         """Return what the convolution gives; float32 on CPUs."""
         if self.same:
             x = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
-        if x.device.type != "cpu":
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return F.conv2d(x.float(), self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return super().forward(x)
 
 
 def quicken_depthwise(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A server on this machine that misbehaves as it is told."""
+"""Small images, and a server on this machine that misbehaves as it is told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from datamodules.synthetic_sets import Synthetic
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -103,3 +105,11 @@ def server() -> Iterator[Server]:
     yield made
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Small images to train on; nothing writes into their folder."""
+    root = tmp_path_factory.mktemp("synthetic")
+    Synthetic.write_synthetic(root, size=64)
+    return Synthetic(root)

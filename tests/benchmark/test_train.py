@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark.options import weight_options
 from benchmark.record import starting_weights
 from benchmark.registry import method_class
 from benchmark.spec import Overrides, RunSpec
@@ -23,13 +24,6 @@ from postproc.errors import DataError, NucbenchError
 SPEC = RunSpec(
     "dist", "synthetic", options={"features": 4}, overrides=Overrides(crop=48, augment="flips", crops_per_image=1)
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
-    root = tmp_path_factory.mktemp("synthetic")
-    Synthetic.write_synthetic(root, size=64)
-    return Synthetic(root)
 
 
 @pytest.fixture
@@ -110,3 +104,9 @@ def test_the_time_limit_ends_training(data: Synthetic, tmp_path: Path) -> None:
 )
 def test_the_record_says_what_every_network_started_from(method: str, options: dict[str, Any], expected: str) -> None:
     assert starting_weights(RunSpec(method, "kumar", options=options)) == expected
+
+
+def test_every_encoder_s_weights_are_known() -> None:
+    assert weight_options(method_class("ensemble")) == ["fcn_weights", "deconvnet_weights"]
+    assert weight_options(method_class("hover-lite")) == ["weights"]
+    assert weight_options(method_class("dist")) == []

@@ -30,13 +30,6 @@ SPEC = RunSpec(
 )
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
-    root = tmp_path_factory.mktemp("synthetic")
-    Synthetic.write_synthetic(root, size=64)
-    return Synthetic(root)
-
-
 @pytest.fixture
 def listening() -> Iterator[None]:
     """Hear signals as the command line does, in this test alone."""
