@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.clusters import Box
 from postproc.codec import Maps
 from postproc.errors import DataError
+from postproc.pixels.clusters import Box
 from postproc.tiles import Window
 
 Array = NDArray[Any]

@@ -2,9 +2,10 @@
 
 Of an image that is not small, nothing is ever in memory as a whole: not its px, which are read from the tiles of a
 TIFF; not what the network says, which goes to temporary files; not the label map. The nuclei are those that decoding
-everything at once would give, none cut at a border of a tile or region (see `postproc.clusters`), numbered in raster
-order of their first px. With `WORKERS` processes an image of 20,000 x 20,000 px takes less than 6 GiB of memory in
-all processes together, and while it is worked on, 4 bytes of disk per px and channel of the maps and 4 for the labels.
+everything at once would give, none cut at a border of a tile or region (see `postproc.pixels.clusters`), numbered in
+raster order of their first px. With `WORKERS` processes an image of 20,000 x 20,000 px takes less than 6 GiB of memory
+in all processes together, and while it is worked on, 4 bytes of disk per px and channel of the maps and 4 for the
+labels.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, out
 from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
 from benchmark.scaling import ScaledRegions
 from datamodules.regions import Regions
-from postproc.clusters import ClusterMap, Clusters
 from postproc.codec import Codec, Params, Survey, merge_surveys
 from postproc.errors import ConfigError
+from postproc.pixels.clusters import ClusterMap, Clusters
 
 if TYPE_CHECKING:
     from models.base import NucleiMethod

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.store import atomic
-from postproc.instances import Instances, LabelMap
-from postproc.outlines import outlines
-from postproc.pixel_polygons import pixel_polygons
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.outlines import outlines
+from postproc.pixels.pixel_polygons import pixel_polygons
 
 Ints = NDArray[np.int64]
 

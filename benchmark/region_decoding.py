@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from benchmark.disk import DiskArray, read_maps
 from benchmark.pictures import geojson
 from benchmark.scaling import nearest
-from postproc.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
 from postproc.codec import Codec, Params, Survey
-from postproc.components import connected_components
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap, relabel
 
 BLOCK = 2048
 """Side in px of the blocks that are surveyed, and to whose nuclei a worker is set."""

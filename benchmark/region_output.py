@@ -19,8 +19,8 @@ from benchmark.scaling import nearest
 from benchmark.store import atomic
 from datamodules.files import replacing
 from datamodules.regions import Regions
-from postproc.clusters import extents
-from postproc.instances import LabelMap
+from postproc.pixels.clusters import extents
+from postproc.pixels.labels import LabelMap
 
 TILE = 512
 """Side of the tiles of label maps in px; also the number of rows that are in memory at once."""
@@ -82,7 +82,7 @@ class Numbers:
     @classmethod
     def of(cls, view: LabelView, count: int) -> Numbers:
         """Number the nuclei of a map with provisional numbers 1..count."""
-        from postproc.runs import coordinate_sums
+        from postproc.pixels.runs import coordinate_sums
 
         first = np.full(count, -1, np.int64)
         sums = np.zeros((count + 1, 3), np.int64)

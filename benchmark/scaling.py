@@ -11,7 +11,8 @@ from scipy.sparse import coo_array, csr_array
 
 from datamodules.regions import Regions
 from postproc.errors import ConfigError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 LEAST, MOST = 1.0, 200.0
 """Objective magnifications that images can have."""

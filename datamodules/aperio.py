@@ -16,7 +16,8 @@ from skimage.measure import find_contours
 
 from datamodules.files import replacing
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap, relabel
 
 MAX_BYTES = 200_000_000
 """Largest XML file that is parsed; the largest of MoNuSeg has about 20 MB."""

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.transforms import CoarseElastic, Image, MirroringAffine, StainJitter, inside
-from postproc.components import connected_components
 from postproc.errors import unknown_name
-from postproc.instances import Instances, LabelMap
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap
 
 TORN = 10
 """Least area in px^2 of a part that counts as a nucleus after resampling, unless it lies at the border."""

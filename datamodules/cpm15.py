@@ -16,7 +16,8 @@ from datamodules.layout import Pairing, build_sample, choose_rows, find_pairs, m
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap, relabel
 
 PAIRINGS = (
     Pairing("images", "labels", (".mat", "_mask.txt", ".npy")),

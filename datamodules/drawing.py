@@ -15,7 +15,8 @@ from datamodules.sample import Sample
 from datamodules.transforms import BORDER, inside
 from postproc.codec import Codec, Targets
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap
 
 
 class Area(NamedTuple):

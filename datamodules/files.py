@@ -23,7 +23,8 @@ from datamodules.matfile import read_arrays
 from datamodules.matlab import instances_of_arrays, integral
 from datamodules.temporary import new_file
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap, relabel
 
 MAX_PIXELS = 150_000_000
 """Largest image that is decoded; a file that claims more is taken for a decompression bomb."""

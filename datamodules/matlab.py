@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap, relabel
 
 
 def integral(array: NDArray[Any], path: Path) -> NDArray[np.integer]:

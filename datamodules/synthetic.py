@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.tissue import Field, Tissue, lay_out, noise
-from postproc.components import connected_components
 from postproc.errors import unknown_name
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap, relabel
 
 MIN_AREA = 24
 """Least area of a nucleus at 40x in px^2; smaller remnants at the border or behind others are dropped."""

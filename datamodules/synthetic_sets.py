@@ -18,7 +18,8 @@ from datamodules.sample import Sample
 from datamodules.splits import SplitRow, read_column
 from datamodules.synthetic import generate, generate_dist
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances, LabelMap
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap
 
 Make = Callable[[SplitRow, np.random.Generator], tuple[NDArray[np.uint8], Instances]]
 """Makes an image, uint8 (H, W, 3), with its nuclei, for a line of the splits."""

@@ -12,7 +12,8 @@ from leaderboards.entries import Entry, Field
 from leaderboards.plotting import WIDTH, Drawn, Stored, by_mean, heading, new_figure, picture_name, wrap
 from leaderboards.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from postproc.errors import NucbenchError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

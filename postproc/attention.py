@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
-from postproc.watershed import watershed
+from postproc.instances import Instances
+from postproc.pixels.labels import LabelMap, relabel
+from postproc.pixels.watershed import watershed
 
 Mask = NDArray[np.uint8]
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from postproc.codec import Array, Codec, Maps, P, Params, Targets, tunable
-from postproc.compiled import compiled
-from postproc.components import connected_components
-from postproc.dynamics import dynamics_support, dynamics_watershed
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components
+from postproc.pixels.dynamics import dynamics_support, dynamics_watershed
+from postproc.pixels.labels import LabelMap, relabel
 
 NEGLIGIBLE = 1e-3
 """Border weights below this are left out; the class weights they would be added to are of the order of 1."""

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from postproc.binary import ForegroundCodec
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
-from postproc.components import connected_components, fill_holes, remove_small
 from postproc.distance import largest
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap
-from postproc.watershed import Ties, watershed
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components, fill_holes, remove_small
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.watershed import Ties, watershed
 
 GREY = 255
 """Level of the largest distance of each component."""
@@ -123,8 +124,8 @@ class BinaryWatershedCodec(_PlainCodec[WatershedParams]):
     Targets: ``foreground`` int64 (H, W), 0 or 1. Maps: ``foreground`` float (1, H, W), probability of nucleus.
 
     Args:
-        ties: In which order the watershed takes seeds of equal level (see `postproc.watershed.watershed`); that of
-            scikit-image repeats the public code to the px and takes twice as long.
+        ties: In which order the watershed takes seeds of equal level (see `postproc.pixels.watershed.watershed`); that
+            of scikit-image repeats the public code to the px and takes twice as long.
     """
 
     params_type: ClassVar[type[Params]] = WatershedParams

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from postproc.binary import part_touching
 from postproc.codec import Array, Codec, Maps, P, Targets
-from postproc.components import compact, connected_components
 from postproc.errors import DataError
-from postproc.instances import LabelMap
-from postproc.morphology import h_maxima_transform, regional_maxima
-from postproc.watershed import watershed
+from postproc.pixels.components import compact, connected_components
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.morphology import h_maxima_transform, regional_maxima
+from postproc.pixels.watershed import watershed
 
 Image = NDArray[np.uint8]
 Grey = NDArray[np.float32]

@@ -18,10 +18,11 @@ from skimage.segmentation import watershed
 
 from postproc.classical import ClassicalCodec, Grey, Image, Mask, areas, keep, rgb
 from postproc.codec import Array, Params, tunable
-from postproc.compiled import compiled
-from postproc.components import connected_components, fill_object_holes
 from postproc.errors import unknown_name
-from postproc.instances import Instances, LabelMap
+from postproc.instances import Instances
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components, fill_object_holes
+from postproc.pixels.labels import LabelMap
 
 Threshold = Literal["otsu-3", "otsu", "cross-entropy"]
 """Global thresholds of the module: Otsu with three classes, of which the middle one is background; with two; and

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from postproc.classical import ClassicalCodec, Image, Stain, areas, keep, rgb, split_by_shape
 from postproc.codec import Array, Params, tunable
-from postproc.components import fill_holes
 from postproc.instances import Instances
+from postproc.pixels.components import fill_holes
 
 HAEMATOXYLIN: Stain = (0.644211, 0.716556, 0.266844)
 EOSIN: Stain = (0.092789, 0.954111, 0.283111)

@@ -29,10 +29,11 @@ from postproc.classical import (
     unmixing,
 )
 from postproc.codec import Array, Params, tunable
-from postproc.components import connected_components, fill_holes
-from postproc.instances import Instances, LabelMap, relabel
-from postproc.morphology import h_maxima_transform, reconstruct, regional_maxima
-from postproc.watershed import watershed
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components, fill_holes
+from postproc.pixels.labels import LabelMap, relabel
+from postproc.pixels.morphology import h_maxima_transform, reconstruct, regional_maxima
+from postproc.pixels.watershed import watershed
 
 HAEMATOXYLIN: Stain = (0.65111, 0.70119, 0.29049)
 EOSIN: Stain = (0.2159, 0.8012, 0.5581)

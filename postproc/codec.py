@@ -54,7 +54,7 @@ class Codec(ABC, Generic[P]):
 
     Images that are too large to be decoded at once are decoded by region, where the codec says how: `support` marks
     the px that decide about each other, `surroundings` how far around them the maps are looked at, and `survey`
-    collects what depends on the whole image. The result is that of `decode` (see `postproc.clusters`).
+    collects what depends on the whole image. The result is that of `decode` (see `postproc.pixels.clusters`).
 
     Attributes:
         params_type: The dataclass of post-processing parameters that `decode` takes.

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
-from postproc.compiled import compiled
-from postproc.dynamics import dynamics_support, dynamics_watershed
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-from postproc.runs import Runs, find_runs
+from postproc.pixels.compiled import compiled
+from postproc.pixels.dynamics import dynamics_support, dynamics_watershed
+from postproc.pixels.runs import Runs, find_runs
 
 Target = Literal["raw", "normalised"]
 FloatMap = NDArray[np.float32]
@@ -68,7 +68,7 @@ class DistanceCodec(Codec[DistanceParams]):
         target: ``raw`` distances in px (what DIST uses) or ``normalised`` to [0, 1] in each nucleus (the
             paper's alternative, section IV-C).
         line: Leave the pixels along the watershed between two nuclei empty, as the official code at the time of the
-            submission did (see `postproc.dynamics.dynamics_watershed`).
+            submission did (see `postproc.pixels.dynamics.dynamics_watershed`).
         params: The default parameters; None = those of `DistanceParams`. Their class says what is tuned.
 
     Raises:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LabelMap = NDArray[np.int32]
-"""(H, W), 0 = background, k = the k-th nucleus."""
+from postproc.pixels.labels import LabelMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +64,7 @@ class Instances:
             return self.points
         if self.labels is None:
             return np.zeros((0, 2), np.float32)
-        from postproc.runs import coordinate_sums  # imports numba
+        from postproc.pixels.runs import coordinate_sums  # imports numba
 
         sums = coordinate_sums(self.labels)[1:]
         return np.asarray(sums[:, 1:] / np.maximum(sums[:, :1], 1), np.float32)
-
-
-def relabel(
-    labels: NDArray[np.integer], types: NDArray[np.integer] | None = None
-) -> tuple[LabelMap, NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Number the nuclei of a map 1..N without gaps, in the order of their ids.
-
-    Args:
-        labels: (H, W), any integer dtype, 0 = background, gaps allowed.
-        types: Row k belongs to id k + 1 of `labels` (so rows of missing ids exist too), or None.
-
-    Returns:
-        The int32 map, the int64 types of the ids that are left (or None), and those old ids, int64 (N,).
-
-    Raises:
-        ValueError: If an id is negative or `types` has no row for it.
-    """
-    ids = np.unique(labels)
-    if ids.size and ids[0] < 0:
-        raise ValueError(f"label map contains the negative id {ids[0]}")
-    ids = ids[ids > 0].astype(np.int64)
-    if ids.size and ids[-1] == ids.size:
-        compact = labels.astype(np.int32)
-    else:
-        compact = np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
-    if types is None:
-        return compact, None, ids
-    if ids.size and ids[-1] > len(types):
-        raise ValueError(f"id {ids[-1]} has no row among {len(types)} types")
-    return compact, np.asarray(types)[ids - 1].astype(np.int64), ids

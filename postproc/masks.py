@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
-from postproc.components import connected_components
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap, relabel
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap, relabel
 from postproc.tiles import Window
 
 GRID = 28

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from postproc.binary import part_touching
 from postproc.codec import Array, Codec, Maps, P, Params, Targets, one_hot, tunable
-from postproc.compiled import compiled
-from postproc.components import connected_components, fill_holes, remove_small
 from postproc.distance import chessboard, largest
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances, LabelMap
+from postproc.instances import Instances
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components, fill_holes, remove_small
+from postproc.pixels.labels import LabelMap
 
 Map = NDArray[np.float32]
 

@@ -13,8 +13,9 @@ from scipy.ndimage import find_objects
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances, relabel
-from postproc.polygons import paint, ray_distances, suppress
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
+from postproc.pixels.polygons import paint, ray_distances, suppress
 
 Floats = NDArray[np.float32]
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
 from postproc.errors import DataError
-from postproc.instances import Instances, LabelMap
-from postproc.runs import Runs, find_runs
+from postproc.instances import Instances
+from postproc.pixels.compiled import compiled
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.runs import Runs, find_runs
 
 
 def type_map(truth: Instances, types: int) -> NDArray[np.int64]:

@@ -27,13 +27,14 @@ from benchmark.speed.reach import (
 from benchmark.speed.timing import Timing, measure
 from datamodules.synthetic import generate
 from postproc.codec import Codec, Maps
-from postproc.components import connected_components
 from postproc.distance import DistanceCodec, chessboard
 from postproc.hover import HoverCodec, HoverParams, find_markers, gradient_measure
-from postproc.instances import Instances, LabelMap
-from postproc.morphology import h_maxima_transform
-from postproc.outlines import bounding_boxes, outlines
-from postproc.watershed import watershed
+from postproc.instances import Instances
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.morphology import h_maxima_transform
+from postproc.pixels.outlines import bounding_boxes, outlines
+from postproc.pixels.watershed import watershed
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
 DENSITY = 7e-4

@@ -36,7 +36,7 @@ from models.base import Task
 from models.hovernet import HoVerNet
 from models.hovernet_network import FEATURES, Decoder
 from models.weights import NONE
-from postproc.instances import LabelMap
+from postproc.pixels.labels import LabelMap
 from postproc.tiles import Window
 
 NARROW = 8

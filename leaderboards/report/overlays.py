@@ -18,7 +18,8 @@ from leaderboards.report.outlines import Layer, layer_of
 from leaderboards.report.scores import LABELS, Evaluation
 from leaderboards.report.slugs import slug
 from postproc.errors import NucbenchError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 SIDE = 400
 """Side of the part of an image that is shown, px."""

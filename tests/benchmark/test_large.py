@@ -31,12 +31,12 @@ from models.kinet import KiNet
 from models.unet import UNet
 from postproc.binary import BinaryCodec, BinaryDynamicsCodec
 from postproc.binary_watershed import BorderedObjectCodec
-from postproc.clusters import extents
 from postproc.codec import Codec, Maps
 from postproc.distance import DistanceCodec
 from postproc.errors import ConfigError
 from postproc.hover import HoverCodec
 from postproc.instances import Instances
+from postproc.pixels.clusters import extents
 
 CODECS: dict[str, Codec[Any]] = {
     "hover": HoverCodec(),

@@ -13,7 +13,8 @@ from benchmark.metrics.pooling import summarise
 from benchmark.scoring import score_folders
 from datamodules.files import write_mat
 from datamodules.synthetic import generate
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 TYPES = 3
 

@@ -10,7 +10,8 @@ import torch.multiprocessing as mp
 from benchmark.metrics.distributed import ClassificationMetrics, DetectionMetrics, ObjectMetrics
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 IMAGES, TYPES = 5, 3
 

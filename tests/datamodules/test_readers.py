@@ -14,7 +14,7 @@ from datamodules.base import NucleiDataModule
 from datamodules.files import read_instances, read_mat, read_rgb, write_label_png, write_rgb
 from datamodules.sample import Sample
 from postproc.errors import DataError
-from postproc.instances import relabel
+from postproc.pixels.labels import relabel
 
 NAMES = sorted(name for name in DATASETS if dataset_class(name).card.annotation != "none")
 SIZE = 96

@@ -8,7 +8,8 @@ from scipy import ndimage
 from postproc.attention import AttentionCodec, AttentionParams, clean, disc, split_touching
 from postproc.codec import search_space
 from postproc.errors import DataError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 CODEC = AttentionCodec()
 PARAMS = AttentionParams()

@@ -22,7 +22,8 @@ from postproc.binary_watershed import (
 )
 from postproc.codec import Codec
 from postproc.errors import DataError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 
 def blobs(seed: int, size: int = 72, count: int = 14) -> NDArray[np.float32]:

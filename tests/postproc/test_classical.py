@@ -23,9 +23,10 @@ from postproc.classical_cellprofiler import (
 )
 from postproc.classical_fiji import FijiCodec, FijiParams, default_threshold, haematoxylin_channel
 from postproc.classical_qupath import EOSIN, HAEMATOXYLIN, QuPathCodec, QuPathParams, enlarge, haematoxylin
-from postproc.components import fill_object_holes
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.components import fill_object_holes
+from postproc.pixels.labels import relabel
 
 CODECS: dict[str, ClassicalCodec] = {
     "qupath": QuPathCodec(0.25),

@@ -13,9 +13,10 @@ from postproc.binary import BinaryCodec, BinaryDynamicsCodec, BinaryParams
 from postproc.binary_watershed import BorderedObjectCodec
 from postproc.codec import search_space
 from postproc.distance import DistanceCodec, DistanceParams
-from postproc.dynamics import dynamics_watershed
 from postproc.hover import HoverCodec
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.dynamics import dynamics_watershed
+from postproc.pixels.labels import relabel
 
 CODECS = {
     "distance": DistanceCodec(),

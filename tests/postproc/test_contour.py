@@ -12,7 +12,6 @@ from scipy.io import loadmat
 
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.instance import panoptic_counts, panoptic_scores
-from postproc.components import fill_object_holes
 from postproc.contour import (
     ContourCodec,
     ContourParams,
@@ -22,7 +21,9 @@ from postproc.contour import (
     grow,
 )
 from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.components import fill_object_holes
+from postproc.pixels.labels import relabel
 
 CODECS = {
     "contour 3": ContourCodec(),

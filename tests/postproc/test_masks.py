@@ -16,8 +16,9 @@ from torchvision.ops import nms
 
 from benchmark.inference import windows
 from postproc.errors import DataError
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
 from postproc.masks import SMALLEST, UNTYPED, MaskCodec, MaskParams, MaskStitcher, largest_parts, suppress
+from postproc.pixels.labels import relabel
 from postproc.tiles import Geometry, Window
 
 MANY = 150

@@ -16,7 +16,7 @@ from benchmark.registry import dataset_class
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-from postproc.polygons import paint, ray_distances, suppress
+from postproc.pixels.polygons import paint, ray_distances, suppress
 from postproc.star_convex import StarConvexCodec, StarConvexParams, object_probability
 
 RAYS = 8

@@ -20,7 +20,8 @@ from benchmark.store import write_instances
 from leaderboards.literature import load_facts
 from leaderboards.records import load_scores
 from leaderboards.report.build import Report, build_report
-from postproc.instances import Instances, relabel
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"> & \"U\" 'Net' {{ 7 * 7 }}"
 HOSTILE_IMAGE = "<script>document.title='hacked'</script>"

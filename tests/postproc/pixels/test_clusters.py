@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes, label
 
-from postproc.clusters import ClusterMap, keep_clusters, label_block
+from postproc.pixels.clusters import ClusterMap, keep_clusters, label_block
 
 EIGHT = np.ones((3, 3), int)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
+from postproc.pixels.compiled import compiled
 
 Image = NDArray[Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.runs import Runs, find_runs
+from postproc.pixels.compiled import compiled
+from postproc.pixels.runs import Runs, find_runs
 
 Image = NDArray[Any]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.segmentation import watershed as skimage_watershed
 
-from postproc.floods import order_matters
-from postproc.skimage_flood import flood_like_skimage
-from postproc.watershed import watershed
+from postproc.pixels.floods import order_matters
+from postproc.pixels.skimage_flood import flood_like_skimage
+from postproc.pixels.watershed import watershed
 
 OLD_TIES = tuple(int(part) for part in skimage.__version__.split(".")[:2]) <= (0, 26)
 KINDS = ("levels", "integers", "float32", "smooth", "constant")

@@ -20,10 +20,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.floods import flood_components
-from postproc.instances import LabelMap
-from postproc.runs import find_runs, join_runs
-from postproc.skimage_flood import flood_like_skimage
+from postproc.pixels.floods import flood_components
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.runs import find_runs, join_runs
+from postproc.pixels.skimage_flood import flood_like_skimage
 
 Ties = Literal["skimage", "raster"]
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.instances import LabelMap
-from postproc.runs import Runs, areas, draw_runs, find_runs, join_runs
+from postproc.pixels.compiled import compiled
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.runs import Runs, areas, draw_runs, find_runs, join_runs
 
 Connectivity = Literal[4, 8]
 Mask = NDArray[np.bool_]

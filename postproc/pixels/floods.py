@@ -1,4 +1,4 @@
-"""The compiled loops of `postproc.watershed`: one component of the mask at a time."""
+"""The compiled loops of `postproc.pixels.watershed`: one component of the mask at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.runs import Runs
+from postproc.pixels.compiled import compiled
+from postproc.pixels.runs import Runs
 
 Image = NDArray[Any]
 Numbers = NDArray[np.int64]

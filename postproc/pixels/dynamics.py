@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.components import compact, connected_components, separate
-from postproc.instances import LabelMap
-from postproc.morphology import h_maxima_transform, regional_maxima
-from postproc.watershed import watershed
+from postproc.pixels.components import compact, connected_components, separate
+from postproc.pixels.labels import LabelMap
+from postproc.pixels.morphology import h_maxima_transform, regional_maxima
+from postproc.pixels.watershed import watershed
 
 
 def dynamics_watershed(

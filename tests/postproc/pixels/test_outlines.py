@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import find_objects
 
 from datamodules.synthetic import generate
-from postproc.outlines import bounding_boxes, outlines
+from postproc.pixels.outlines import bounding_boxes, outlines
 
 
 def plain_outlines(labels: np.ndarray, count: int) -> list[list[list[list[int]]]]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.components import connected_components
-from postproc.instances import LabelMap
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap
 
 Ring = NDArray[np.int32]
 Ints = NDArray[np.int64]

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
-from postproc.compiled import compiled
-from postproc.components import connected_components, fill_holes
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components, fill_holes
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]

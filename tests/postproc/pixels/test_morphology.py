@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
 
-from postproc.components import (
+from postproc.pixels.components import (
     compact,
     connected_components,
     fill_holes,
@@ -17,7 +17,7 @@ from postproc.components import (
     separate,
     without_small,
 )
-from postproc.morphology import h_maxima_transform, reconstruct, regional_maxima
+from postproc.pixels.morphology import h_maxima_transform, reconstruct, regional_maxima
 
 SEEDS = st.integers(0, 2**32 - 1)
 

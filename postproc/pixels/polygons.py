@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.instances import LabelMap
+from postproc.pixels.compiled import compiled
+from postproc.pixels.labels import LabelMap
 
 Floats = NDArray[np.float32]
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from postproc.instances import Instances, relabel
-from postproc.runs import areas, coordinate_sums, draw_runs, find_runs
+from postproc.instances import Instances
+from postproc.pixels.labels import relabel
+from postproc.pixels.runs import areas, coordinate_sums, draw_runs, find_runs
 
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = (np.bool_, np.uint8, np.int32, np.int64, np.float32)

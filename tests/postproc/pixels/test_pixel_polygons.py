@@ -19,9 +19,9 @@ from datamodules.synthetic import generate
 from postproc.classical import ClassicalCodec
 from postproc.classical_cellprofiler import CellProfilerCodec
 from postproc.classical_fiji import FijiCodec
-from postproc.components import connected_components
 from postproc.instances import Instances
-from postproc.pixel_polygons import pixel_polygons
+from postproc.pixels.components import connected_components
+from postproc.pixels.pixel_polygons import pixel_polygons
 
 
 def geometry_of(polygon: list[np.ndarray]) -> shapely.Polygon:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
+from postproc.pixels.compiled import compiled
 
 Image = NDArray[Any]
 

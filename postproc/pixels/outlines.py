@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.compiled import compiled
-from postproc.components import connected_components
-from postproc.instances import LabelMap
+from postproc.pixels.compiled import compiled
+from postproc.pixels.components import connected_components
+from postproc.pixels.labels import LabelMap
 
 STEPS = np.array([(0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)], np.int64)
 """The 8 neighbours as (row, column), counter-clockwise as the image is seen, from the left one on."""

@@ -1,0 +1,1 @@
+"""Pixel algorithms that know no codec."""
