@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaderboards.plot_maps import Kind, MapPanel
-from postproc.attention import AttentionCodec, AttentionParams, clean
 from postproc.codec import Maps, Params
-from postproc.distance import DistanceCodec
+from postproc.codecs.attention import AttentionCodec, AttentionParams, clean
+from postproc.codecs.distance import DistanceCodec
+from postproc.codecs.typed import TypedCodec
 from postproc.errors import ConfigError
-from postproc.typed import TypedCodec
 
 if TYPE_CHECKING:
     from models.base import NucleiMethod
@@ -37,7 +37,7 @@ BY_TYPE = {"probability": "Probability of", "proximity": "Proximity:", "density"
 TYPES_LAST = ("tp", "types")
 """Maps that tell types apart, drawn after those that find nuclei."""
 CLASSES = ("outside", "inside", "boundary")
-"""Channels of the map ``classes`` (`postproc.region_growing`)."""
+"""Channels of the map ``classes`` (`postproc.codecs.region_growing`)."""
 
 
 def panels_of(method: NucleiMethod, variant: str, maps: Maps, params: Params) -> list[MapPanel]:

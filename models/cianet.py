@@ -13,7 +13,7 @@ from models.card import MethodCard, Variant
 from models.cianet_network import FEATURES, HEADS, CIANetwork, load_pretrained
 from models.recipe import Phase, Recipe, Step
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
-from postproc.contour import ContourCodec
+from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.base import Task
 from models.card import MethodCard, Variant
 from models.cnn3 import CNN3, DEVIATIONS
-from postproc.region_growing import ForegroundCodec
+from postproc.codecs.region_growing import ForegroundCodec
 
 
 class CNN2(CNN3):

@@ -12,7 +12,7 @@ from models.base import Batch, NucleiMethod, Outputs, Task
 from models.blocks import Float32Conv2d
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe
-from postproc.region_growing import BoundaryCodec
+from postproc.codecs.region_growing import BoundaryCodec
 from postproc.tiles import Geometry
 
 PATCH = 51

@@ -24,7 +24,7 @@ from models.weights import (
     rename,
     weights_file,
 )
-from postproc.contour import ContourCodec
+from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
 

@@ -21,7 +21,7 @@ from models.vgg import (
     load_pretrained,
 )
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 
 GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)

@@ -14,10 +14,10 @@ from models.card import MethodCard, Variant
 from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
 from postproc.codec import Codec
-from postproc.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
+from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
+from postproc.codecs.typed import TypedCodec
 from postproc.errors import unknown_name
 from postproc.tiles import Geometry
-from postproc.typed import TypedCodec
 
 TARGETS = ("raw", "normalised", "softmax")
 SCALE, OFFSET = 3.0, 1.0

@@ -13,7 +13,7 @@ from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Milestones, Phase, Recipe, Step
 from models.weights import IMAGENET, NONE
-from postproc.contour import ContourCodec
+from postproc.codecs.contour import ContourCodec
 from postproc.tiles import Geometry
 
 WEIGHT_DECAY = 1e-5

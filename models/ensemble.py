@@ -14,7 +14,7 @@ from models.losses import cross_entropy
 from models.recipe import Phase, Recipe, Step
 from models.vgg import FEATURES, load_pretrained
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 
 MEMBERS = ("fcn", "deconvnet")
 """Names of the two networks, of their logits and of the terms of the loss."""

@@ -12,8 +12,8 @@ from models.foreground import ForegroundMethod
 from models.recipe import Phase, Recipe, Step
 from models.vgg import CELLS, FEATURES, HIDDEN, STRIDE, VGGEncoder, initialise, load_pretrained
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
-from postproc.binary_watershed import BinaryWatershedCodec, ObjectCodec
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
 
 

@@ -10,7 +10,7 @@ from models.fcn8 import FCN8Network
 from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.vgg import FEATURES, STRIDE, load_pretrained
 from models.weights import IMAGENET
-from postproc.point_targets import DiscCodec
+from postproc.codecs.point_targets import DiscCodec
 from postproc.tiles import Geometry
 
 CROP = 224

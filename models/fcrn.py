@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.base import Batch, Outputs, Task
 from models.card import MethodCard, Variant
 from models.point_base import SHARED_DEVIATIONS, TRAINING, PointsMethod
-from postproc.point_targets import DensityCodec
+from postproc.codecs.point_targets import DensityCodec
 from postproc.tiles import Geometry
 
 FEATURES = 32

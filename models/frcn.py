@@ -11,7 +11,7 @@ from models.card import MethodCard, Variant
 from models.kinet import AMPLITUDE, weighted_errors
 from models.kinet_network import match
 from models.point_base import SHARED_DEVIATIONS, TRAINING, PointsMethod
-from postproc.points import PointsCodec
+from postproc.codecs.points import PointsCodec
 from postproc.tiles import Geometry
 
 FEATURES = 32

@@ -16,8 +16,8 @@ from models.losses import hover_terms
 from models.optimizers import kernels_decay
 from models.recipe import Cosine, Phase, Recipe
 from models.weights import IMAGENET
+from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
-from postproc.hover import HoverCodec
 from postproc.tiles import Geometry
 
 DEPTH = 4

@@ -14,8 +14,8 @@ from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
 from models.losses import hover_terms
 from models.recipe import Phase, Recipe, Step
 from models.weights import IMAGENET, NONE
+from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError, unknown_name
-from postproc.hover import HoverCodec
 from postproc.tiles import Geometry
 
 STANDARD = ("hv_mse", "np_ce", "tp_ce")

@@ -13,8 +13,8 @@ from models.card import MethodCard, Variant
 from models.kinet_network import KiNetNetwork
 from models.point_base import PointsMethod
 from models.recipe import Phase
+from postproc.codecs.points import IGNORED, PointsCodec
 from postproc.errors import ConfigError
-from postproc.points import IGNORED, PointsCodec
 from postproc.tiles import Geometry
 
 AMPLITUDE = 5.0

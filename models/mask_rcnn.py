@@ -35,8 +35,8 @@ from models.weights import (
     weights_file,
 )
 from postproc.codec import Maps, Targets, search_space
+from postproc.codecs.masks import MaskCodec, MaskParams, MaskStitcher
 from postproc.errors import ConfigError, DataError, unknown_name
-from postproc.masks import MaskCodec, MaskParams, MaskStitcher
 from postproc.tiles import Geometry, Stitcher
 
 Backbone = Literal["resnet18", "resnet50", "resnet101"]
@@ -62,7 +62,7 @@ class MaskRCNN(NucleiMethod):
     """Region proposals on a feature pyramid; for each a box, a type and a mask of 28 x 28 cells.
 
     The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to
-    the stored detections (`postproc.masks.MaskParams.confidence`); it has no part in training, neither here
+    the stored detections (`postproc.codecs.masks.MaskParams.confidence`); it has no part in training, neither here
     nor in the paper's implementation, whose detection layer only runs at inference. NMST acts inside the
     network, in training and at inference, and is the option `nmst`; detections are then stored with next to
     no suppression, so that `MaskParams.overlap` can be tuned afterwards.
@@ -234,7 +234,7 @@ class MaskRCNN(NucleiMethod):
 
     @torch.no_grad()
     def predict_batch(self, images: Tensor) -> list[Maps]:
-        """Return the detections in each of the prepared tiles (fields: see `postproc.masks.MaskCodec`)."""
+        """Return the detections in each of the prepared tiles (fields: see `postproc.codecs.masks.MaskCodec`)."""
         features = self(images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         with torch.autocast(self.device.type, enabled=False), self._heads(learning=False):

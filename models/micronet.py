@@ -14,7 +14,7 @@ from models.card import MethodCard, Variant
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
-from postproc.contour import ErodedCodec
+from postproc.codecs.contour import ErodedCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
 

@@ -11,7 +11,7 @@ from models.foreground import ForegroundMethod, sgd_or_adam
 from models.recipe import Phase, Recipe, Step
 from models.vgg import initialise, stage
 from models.weights import IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
 

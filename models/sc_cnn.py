@@ -21,8 +21,8 @@ from models.sc_cnn_network import (
     true_likelihood,
     window_likelihood,
 )
+from postproc.codecs.sc_cnn import WINDOW, SCCNNCodec, neighbours
 from postproc.errors import ConfigError
-from postproc.sc_cnn import WINDOW, SCCNNCodec, neighbours
 from postproc.tiles import Geometry
 
 MARGIN = PATCH // 2 + WINDOW // 2

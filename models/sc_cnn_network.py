@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from postproc.sc_cnn import REACH, WINDOW
+from postproc.codecs.sc_cnn import REACH, WINDOW
 
 PATCH = 27
 """Side of a patch."""

@@ -10,7 +10,7 @@ from models.foreground import ForegroundMethod
 from models.recipe import Phase, Recipe, Step
 from models.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
 from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from postproc.binary_watershed import BinaryWatershedCodec, ObjectCodec
+from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
 
 

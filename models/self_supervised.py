@@ -26,8 +26,8 @@ from models.weights import (
     rename,
     weights_file,
 )
-from postproc.attention import AttentionCodec
 from postproc.codec import Targets
+from postproc.codecs.attention import AttentionCodec
 from postproc.tiles import Geometry
 
 DILATIONS = (1, 2, 3, 5, 10, 20)

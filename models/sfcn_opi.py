@@ -12,8 +12,8 @@ from models.base import Batch, Outputs, Task
 from models.card import MethodCard, Variant
 from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.recipe import Phase
-from postproc.point_targets import DiscCodec
-from postproc.points import IGNORED
+from postproc.codecs.point_targets import DiscCodec
+from postproc.codecs.points import IGNORED
 from postproc.tiles import Geometry
 
 FEATURES = 32

@@ -10,7 +10,7 @@ from models.base import Batch, NucleiMethod, Outputs, Task
 from models.blocks import UNetBody
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe
-from postproc.star_convex import StarConvexCodec
+from postproc.codecs.star_convex import StarConvexCodec
 from postproc.tiles import Geometry
 
 

@@ -13,8 +13,8 @@ from models.hovernet_network import centre_crop
 from models.losses import cross_entropy
 from models.optimizers import kernels_decay
 from models.recipe import Phase, Recipe, Step
-from postproc.binary import BinaryDynamicsCodec, DynamicsParams
-from postproc.binary_watershed import BorderedObjectCodec
+from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary_watershed import BorderedObjectCodec
 from postproc.tiles import Geometry
 
 LEVELS = 5

@@ -12,7 +12,7 @@ from models.blocks import UNetBody
 from models.card import MethodCard, Variant
 from models.dist import DIST
 from models.foreground import ForegroundMethod
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 
 

@@ -8,7 +8,7 @@ from models.base import Task
 from models.card import MethodCard, Variant
 from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.unet import ValidUNet
-from postproc.point_targets import DiscCodec
+from postproc.codecs.point_targets import DiscCodec
 from postproc.tiles import Geometry
 
 CROP = 380

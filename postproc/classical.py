@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import part_touching
 from postproc.codec import Array, Codec, Maps, P, Targets
+from postproc.codecs.binary import part_touching
 from postproc.errors import DataError
 from postproc.pixels.components import compact, connected_components
 from postproc.pixels.labels import LabelMap

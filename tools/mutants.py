@@ -149,17 +149,17 @@ MUTANTS = (
     ),
     Mutant(
         "HV maps are encoded in the wrong order",
-        "postproc/hover.py",
+        "postproc/codecs/hover.py",
         "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps",
         "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps[::-1].copy()",
-        ("tests/postproc/test_hover.py", DATA),
+        ("tests/postproc/codecs/test_hover.py", DATA),
     ),
     Mutant(
         "HV maps are decoded in the wrong order",
-        "postproc/hover.py",
+        "postproc/codecs/hover.py",
         'horizontal, vertical = np.asarray(maps["hv"], np.float32)',
         'vertical, horizontal = np.asarray(maps["hv"], np.float32)',
-        ("tests/postproc/test_hover.py", DATA),
+        ("tests/postproc/codecs/test_hover.py", DATA),
     ),
     Mutant(
         "settings of the training change the runs of classical methods",

@@ -27,8 +27,8 @@ from benchmark.speed.reach import (
 from benchmark.speed.timing import Timing, measure
 from datamodules.synthetic import generate
 from postproc.codec import Codec, Maps
-from postproc.distance import DistanceCodec, chessboard
-from postproc.hover import HoverCodec, HoverParams, find_markers, gradient_measure
+from postproc.codecs.distance import DistanceCodec, chessboard
+from postproc.codecs.hover import HoverCodec, HoverParams, find_markers, gradient_measure
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap

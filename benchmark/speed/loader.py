@@ -20,7 +20,7 @@ from datamodules.items import EpochSampler, ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets
-from postproc.hover import HoverCodec
+from postproc.codecs.hover import HoverCodec
 
 CROP = 256
 """Side of the crops in px."""

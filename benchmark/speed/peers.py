@@ -20,8 +20,8 @@ from benchmark.speed import peer_calls as calls
 from benchmark.speed.components import H_MAXIMA, LABELLING, WATERSHED, Scene
 from benchmark.speed.reach import CENTROIDS, CHESSBOARD, HOVER_DECODING, HOVER_EVERYTHING, HOVER_TARGETS, METRICS
 from benchmark.speed.timing import Timing, measure
-from postproc.distance import chessboard
-from postproc.hover import HoverCodec, hover_maps
+from postproc.codecs.distance import chessboard
+from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.pixels.components import connected_components
 from postproc.pixels.morphology import h_maxima_transform
 from postproc.pixels.watershed import watershed

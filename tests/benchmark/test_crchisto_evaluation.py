@@ -22,10 +22,10 @@ from leaderboards.classification import SPELLINGS, Classification
 from leaderboards.literature import load_facts
 from leaderboards.records import load_scores
 from postproc.codec import Codec
-from postproc.distance import DistanceCodec
-from postproc.hover import HoverCodec
+from postproc.codecs.distance import DistanceCodec
+from postproc.codecs.hover import HoverCodec
+from postproc.codecs.typed import TypedCodec
 from postproc.instances import Instances
-from postproc.typed import TypedCodec
 
 SPEC = RunSpec(
     "dist",

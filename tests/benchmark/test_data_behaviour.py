@@ -16,7 +16,7 @@ from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, write_instances
 from models.base import Task
-from postproc.hover import HoverCodec, hover_maps
+from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.instances import Instances
 
 

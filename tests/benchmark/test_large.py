@@ -29,12 +29,12 @@ from models.base import Task
 from models.dist import DIST, OFFSET, SCALE
 from models.kinet import KiNet
 from models.unet import UNet
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec
-from postproc.binary_watershed import BorderedObjectCodec
 from postproc.codec import Codec, Maps
-from postproc.distance import DistanceCodec
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec
+from postproc.codecs.binary_watershed import BorderedObjectCodec
+from postproc.codecs.distance import DistanceCodec
+from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
-from postproc.hover import HoverCodec
 from postproc.instances import Instances
 from postproc.pixels.clusters import extents
 

@@ -16,7 +16,7 @@ from benchmark.memory import available_memory, largest_tile, network_bytes
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST
 from models.unet import UNet
-from postproc.distance import DistanceCodec
+from postproc.codecs.distance import DistanceCodec
 from postproc.tiles import Geometry
 
 

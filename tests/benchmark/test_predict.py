@@ -24,13 +24,13 @@ from datamodules.synthetic import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST, OFFSET, SCALE
-from postproc.distance import DistanceCodec
+from postproc.codecs.distance import DistanceCodec
 from postproc.tiles import Geometry
 
 WAITING_CODEC = '''
 import os, time
 from pathlib import Path
-from postproc.distance import DistanceCodec
+from postproc.codecs.distance import DistanceCodec
 
 class WaitingCodec(DistanceCodec):
     """Decodes the first image only once the network has begun another."""

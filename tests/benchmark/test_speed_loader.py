@@ -9,7 +9,7 @@ from benchmark.speed.loader import BATCH, CROP, STEPS, Stepwise, collate, loader
 from datamodules.drawing import CropDrawer
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
-from postproc.hover import HoverCodec
+from postproc.codecs.hover import HoverCodec
 
 
 @pytest.fixture(scope="module")

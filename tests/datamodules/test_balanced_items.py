@@ -13,10 +13,10 @@ from datamodules.items import ItemDataset
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets
-from postproc.distance import DistanceCodec
+from postproc.codecs.distance import DistanceCodec
+from postproc.codecs.typed import TypedCodec
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.typed import TypedCodec
 
 
 def picture(size: tuple[int, int] = (200, 260), seed: int = 0) -> Sample:

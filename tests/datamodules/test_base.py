@@ -13,7 +13,7 @@ from datamodules.base import Loading, Record, check_groups
 from datamodules.drawing import CropDrawer
 from datamodules.items import EpochSampler, ItemDataset
 from datamodules.synthetic_sets import Synthetic
-from postproc.distance import DistanceCodec
+from postproc.codecs.distance import DistanceCodec
 from postproc.errors import ConfigError, DataError
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.base import Task
 from models.deconvnet import BatchNorm, DeconvNet, DeconvNetwork
-from postproc.binary import DynamicsParams
+from postproc.codecs.binary import DynamicsParams
 from postproc.errors import ConfigError
 
 

@@ -5,9 +5,9 @@ import torch
 from models.base import Task
 from models.kinet import AMPLITUDE, KiNet, correlations, region_error, weighted_errors
 from models.kinet_network import match
+from postproc.codecs.points import IGNORED, PointsParams
 from postproc.errors import ConfigError
 from postproc.instances import Instances
-from postproc.points import IGNORED, PointsParams
 
 TYPES = Task(("positive", "negative", "other"))
 

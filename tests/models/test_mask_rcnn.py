@@ -12,9 +12,9 @@ from torch import nn
 from benchmark.inference import InferenceSettings, predict_maps
 from models.base import Batch, Task
 from models.mask_rcnn import MaskRCNN
+from postproc.codecs.masks import UNTYPED, MaskParams
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-from postproc.masks import UNTYPED, MaskParams
 
 TYPES = ("round", "long")
 TERMS = {"objectness", "rpn_box_reg", "classifier", "box_reg", "mask"}

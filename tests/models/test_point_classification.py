@@ -7,8 +7,8 @@ from models.base import Task
 from models.fcn8_points import FCN8Points
 from models.sfcn_opi import SFCNOPI, DetectionBranch, ResidualUnit, type_error
 from models.unet_points import UNetPoints
+from postproc.codecs.points import IGNORED, PointsParams
 from postproc.instances import Instances
-from postproc.points import IGNORED, PointsParams
 
 TYPES = Task(("positive", "negative", "other"))
 ALL = [SFCNOPI, FCN8Points, UNetPoints]

@@ -6,8 +6,8 @@ from models.base import Task
 from models.fcrn import FCRNA, FCRNB
 from models.frcn import FRCN, ScaledResidual
 from models.kinet import AMPLITUDE
+from postproc.codecs.points import PointsParams
 from postproc.instances import Instances
-from postproc.points import PointsParams
 
 TYPES = Task(("positive", "negative", "other"))
 ALL = [FRCN, FCRNA, FCRNB]

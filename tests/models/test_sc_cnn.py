@@ -23,9 +23,9 @@ from models.sc_cnn_network import (
     true_likelihood,
     window_likelihood,
 )
+from postproc.codecs.sc_cnn import REACH, WINDOW, SCCNNParams
 from postproc.errors import ConfigError
 from postproc.instances import Instances
-from postproc.sc_cnn import REACH, WINDOW, SCCNNParams
 
 TYPES = ("first", "second", "third")
 FLOAT = InferenceSettings(precision="32-true")

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from postproc.codecs.point_targets import DensityCodec, DiscCodec, blur
+from postproc.codecs.points import IGNORED, PointsParams
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.point_targets import DensityCodec, DiscCodec, blur
-from postproc.points import IGNORED, PointsParams
 
 PARAMS = PointsParams()
 SHAPE = (120, 171)

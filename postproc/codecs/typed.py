@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, P, Survey, Targets, one_hot
+from postproc.codecs.types import majority_of_probabilities, type_map
 from postproc.errors import ConfigError
 from postproc.instances import Instances
-from postproc.types import majority_of_probabilities, type_map
 
 
 class TypedCodec(Codec[P]):

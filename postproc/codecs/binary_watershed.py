@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import ForegroundCodec
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
-from postproc.distance import largest
+from postproc.codecs.binary import ForegroundCodec
+from postproc.codecs.distance import largest
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components, fill_holes, remove_small

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from postproc.binary import NEGLIGIBLE, BinaryCodec, border_weights, close_seams, part_touching
+from postproc.codecs.binary import NEGLIGIBLE, BinaryCodec, border_weights, close_seams, part_touching
 from postproc.errors import DataError
 from postproc.instances import Instances
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from datamodules.synthetic import generate
-from postproc.binary import BinaryCodec
 from postproc.codec import Codec, search_space
-from postproc.distance import DistanceCodec
+from postproc.codecs.binary import BinaryCodec
+from postproc.codecs.distance import DistanceCodec
+from postproc.codecs.typed import TypedCodec
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-from postproc.typed import TypedCodec
 
 TYPES = 4
 OUTLINES = {"distance": DistanceCodec(), "normalised": DistanceCodec("normalised"), "binary": BinaryCodec(split=True)}

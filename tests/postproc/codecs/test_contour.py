@@ -12,7 +12,7 @@ from scipy.io import loadmat
 
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.instance import panoptic_counts, panoptic_scores
-from postproc.contour import (
+from postproc.codecs.contour import (
     ContourCodec,
     ContourParams,
     ErodedCodec,

@@ -9,10 +9,10 @@ import scipy.io
 from scipy.spatial.distance import cdist
 
 from postproc.codec import search_space
+from postproc.codecs.points import IGNORED, PointsCodec, PointsParams, find_peaks, proximity
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-from postproc.points import IGNORED, PointsCodec, PointsParams, find_peaks, proximity
 
 PARAMS = PointsParams()
 

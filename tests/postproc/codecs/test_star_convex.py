@@ -14,10 +14,10 @@ from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import dataset_class
 from datamodules.synthetic import generate
+from postproc.codecs.star_convex import StarConvexCodec, StarConvexParams, object_probability
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.polygons import paint, ray_distances, suppress
-from postproc.star_convex import StarConvexCodec, StarConvexParams, object_probability
 
 RAYS = 8
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from postproc.codecs.hover import HoverCodec, gradient_measure, hover_maps
 from postproc.errors import ConfigError, DataError
-from postproc.hover import HoverCodec, gradient_measure, hover_maps
 from postproc.instances import Instances
 
 

@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import part_touching
 from postproc.codec import Array, Codec, Maps, P, Params, Targets, one_hot, tunable
-from postproc.distance import chessboard, largest
+from postproc.codecs.binary import part_touching
+from postproc.codecs.distance import chessboard, largest
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.compiled import compiled

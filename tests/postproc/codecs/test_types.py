@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postproc.types import majority_of_probabilities, majority_types
+from postproc.codecs.types import majority_of_probabilities, majority_types
 
 
 def official_rule(pixels):

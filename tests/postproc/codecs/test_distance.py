@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postproc.distance import DistanceCodec, DistanceParams, chessboard
+from postproc.codecs.distance import DistanceCodec, DistanceParams, chessboard
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from postproc.errors import ConfigError, DataError
-from postproc.instances import Instances
-from postproc.region_growing import (
+from postproc.codecs.region_growing import (
     BOUNDARY,
     INSIDE,
     OUTSIDE,
@@ -18,6 +16,8 @@ from postproc.region_growing import (
     GrowingParams,
     grow,
 )
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
 
 CODECS = [BoundaryCodec(), ForegroundCodec()]
 

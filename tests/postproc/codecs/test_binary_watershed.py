@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from postproc.binary import BinaryDynamicsCodec, DynamicsParams
-from postproc.binary_watershed import (
+from postproc.codec import Codec
+from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
+from postproc.codecs.binary_watershed import (
     BinaryWatershedCodec,
     ObjectCodec,
     ObjectParams,
     WatershedParams,
     relative_distance,
 )
-from postproc.codec import Codec
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

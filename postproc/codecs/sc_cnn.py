@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
+from postproc.codecs.points import Floats, find_peaks
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.points import Floats, find_peaks
 
 WINDOW = 11
 """Side in cells of the window, central to a patch, in which centres are sought."""

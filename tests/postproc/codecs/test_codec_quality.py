@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from postproc.binary import BinaryCodec, BinaryDynamicsCodec, BinaryParams
-from postproc.binary_watershed import BorderedObjectCodec
 from postproc.codec import search_space
-from postproc.distance import DistanceCodec, DistanceParams
-from postproc.hover import HoverCodec
+from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, BinaryParams
+from postproc.codecs.binary_watershed import BorderedObjectCodec
+from postproc.codecs.distance import DistanceCodec, DistanceParams
+from postproc.codecs.hover import HoverCodec
 from postproc.instances import Instances
 from postproc.pixels.dynamics import dynamics_watershed
 from postproc.pixels.labels import relabel

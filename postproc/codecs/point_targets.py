@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from postproc.codec import Array, Maps, Targets, one_hot
+from postproc.codecs.points import IGNORED, Floats, PointsCodec, PointsParams
 from postproc.instances import Instances
-from postproc.points import IGNORED, Floats, PointsCodec, PointsParams
 
 REACH = 4.0
 """Standard deviations after which a Gaussian is cut off."""

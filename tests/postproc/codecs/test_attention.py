@@ -5,8 +5,8 @@ import pytest
 import scipy.io
 from scipy import ndimage
 
-from postproc.attention import AttentionCodec, AttentionParams, clean, disc, split_touching
 from postproc.codec import search_space
+from postproc.codecs.attention import AttentionCodec, AttentionParams, clean, disc, split_touching
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

@@ -15,9 +15,9 @@ from scipy import ndimage
 from torchvision.ops import nms
 
 from benchmark.inference import windows
+from postproc.codecs.masks import SMALLEST, UNTYPED, MaskCodec, MaskParams, MaskStitcher, largest_parts, suppress
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.masks import SMALLEST, UNTYPED, MaskCodec, MaskParams, MaskStitcher, largest_parts, suppress
 from postproc.pixels.labels import relabel
 from postproc.tiles import Geometry, Window
 

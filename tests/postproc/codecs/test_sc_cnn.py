@@ -11,10 +11,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from postproc.codec import search_space
+from postproc.codecs.sc_cnn import REACH, WINDOW, SCCNNCodec, SCCNNParams, nearest, neighbours, spread
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-from postproc.sc_cnn import REACH, WINDOW, SCCNNCodec, SCCNNParams, nearest, neighbours, spread
 
 PARAMS = SCCNNParams()
 SHAPE = (121, 170)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, Params, Survey, Targets, one_hot, tunable
+from postproc.codecs.types import majority_of_probabilities, type_map
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.compiled import compiled
@@ -18,7 +19,6 @@ from postproc.pixels.components import compact, fill_holes, large_components, wi
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.runs import Runs, find_runs, join_runs
 from postproc.pixels.watershed import watershed
-from postproc.types import majority_of_probabilities, type_map
 
 Energy = Literal["sobel", "pseudo-distance"]
 Markers = Literal["sobel", "threshold"]

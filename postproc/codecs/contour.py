@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.binary import border_weights
 from postproc.codec import Array, Codec, Maps, Params, Targets, one_hot, tunable
+from postproc.codecs.binary import border_weights
+from postproc.codecs.types import majority_of_probabilities, type_map
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.components import compact, connected_components, fill_object_holes, remove_small
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.watershed import watershed
-from postproc.types import majority_of_probabilities, type_map
 
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 """A pixel and its 4 neighbours."""

@@ -1,0 +1,1 @@
+"""One file per codec, apart from what they build on."""
