@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.base import Task
 from models.card import MethodCard, Variant
 from models.classical import ClassicalMethod
-from postproc.classical_cellprofiler import CellProfilerCodec, Threshold
+from postproc.classical.cellprofiler import CellProfilerCodec, Threshold
 
 
 class CellProfiler(ClassicalMethod):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.recipe import Recipe
-from postproc.classical import ClassicalCodec
+from postproc.classical.base import ClassicalCodec
 from postproc.codec import Maps
 from postproc.tiles import Geometry
 

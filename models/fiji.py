@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.card import MethodCard, Variant
 from models.classical import ClassicalMethod
-from postproc.classical_fiji import FijiCodec
+from postproc.classical.fiji import FijiCodec
 
 
 class Fiji(ClassicalMethod):

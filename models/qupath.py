@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.card import MethodCard, Variant
 from models.classical import ClassicalMethod
-from postproc.classical_qupath import QuPathCodec
+from postproc.classical.qupath import QuPathCodec
 
 
 class QuPath(ClassicalMethod):

@@ -16,9 +16,9 @@ from tifffile import imread
 
 from benchmark.pictures import geojson
 from datamodules.synthetic import generate
-from postproc.classical import ClassicalCodec
-from postproc.classical_cellprofiler import CellProfilerCodec
-from postproc.classical_fiji import FijiCodec
+from postproc.classical.base import ClassicalCodec
+from postproc.classical.cellprofiler import CellProfilerCodec
+from postproc.classical.fiji import FijiCodec
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components
 from postproc.pixels.pixel_polygons import pixel_polygons

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.classical import ClassicalCodec, Image, Stain, areas, keep, rgb, split_by_shape
+from postproc.classical.base import ClassicalCodec, Image, Stain, areas, keep, rgb, split_by_shape
 from postproc.codec import Array, Params, tunable
 from postproc.instances import Instances
 from postproc.pixels.components import fill_holes

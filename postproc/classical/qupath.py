@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from postproc.classical import (
+from postproc.classical.base import (
     ClassicalCodec,
     Grey,
     Image,

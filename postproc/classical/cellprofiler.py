@@ -16,7 +16,7 @@ import numpy as np
 from skimage.filters import threshold_li, threshold_multiotsu, threshold_otsu
 from skimage.segmentation import watershed
 
-from postproc.classical import ClassicalCodec, Grey, Image, Mask, areas, keep, rgb
+from postproc.classical.base import ClassicalCodec, Grey, Image, Mask, areas, keep, rgb
 from postproc.codec import Array, Params, tunable
 from postproc.errors import unknown_name
 from postproc.instances import Instances

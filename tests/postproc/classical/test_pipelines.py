@@ -11,8 +11,8 @@ from scipy import ndimage
 from skimage.color import separate_stains
 from skimage.morphology import disk
 
-from postproc.classical import ClassicalCodec, optical_density, split_by_shape, unmixing
-from postproc.classical_cellprofiler import (
+from postproc.classical.base import ClassicalCodec, optical_density, split_by_shape, unmixing
+from postproc.classical.cellprofiler import (
     CellProfilerCodec,
     CellProfilerParams,
     _blur,
@@ -21,8 +21,8 @@ from postproc.classical_cellprofiler import (
     global_threshold,
     local_maxima,
 )
-from postproc.classical_fiji import FijiCodec, FijiParams, default_threshold, haematoxylin_channel
-from postproc.classical_qupath import EOSIN, HAEMATOXYLIN, QuPathCodec, QuPathParams, enlarge, haematoxylin
+from postproc.classical.fiji import FijiCodec, FijiParams, default_threshold, haematoxylin_channel
+from postproc.classical.qupath import EOSIN, HAEMATOXYLIN, QuPathCodec, QuPathParams, enlarge, haematoxylin
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.components import fill_object_holes

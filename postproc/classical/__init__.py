@@ -1,0 +1,1 @@
+"""Classical pipelines in a folder of their own."""
