@@ -19,7 +19,7 @@ from benchmark.predict_summary import ImageSummary
 from benchmark.prediction_folder import OVERLAY
 from benchmark.scaling import restore
 from benchmark.store import candidates_file, write_instances
-from datamodules.files import write_mat
+from datamodules.reading.files import write_mat
 from postproc.codec import Codec, Maps, Params
 from postproc.instances import Instances
 

@@ -15,8 +15,8 @@ import urllib3
 
 from benchmark.progress import byte_bar
 from benchmark.store import read_json, write_json
-from datamodules.archive import require_space
-from datamodules.card import Download
+from datamodules.reading.archive import require_space
+from datamodules.reading.card import Download
 from postproc.errors import DataError
 
 CHECKSUMS = "checksums.json"

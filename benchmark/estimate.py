@@ -15,7 +15,7 @@ from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.store import read_json
 from benchmark.train import task_of
-from datamodules.splits import Placed, belongs
+from datamodules.reading.splits import Placed, belongs
 from models.recipe import Recipe
 from models.weights import NONE
 from postproc.errors import DataError

@@ -11,7 +11,7 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from datamodules.files import IMAGE_SUFFIXES, check_name
+from datamodules.reading.files import IMAGE_SUFFIXES, check_name
 from postproc.errors import ConfigError, DataError
 
 

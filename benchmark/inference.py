@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmark.memory import PROBES, largest_tile
 from benchmark.precision import autocast_dtype
 from benchmark.scaling import rescale, restore
-from datamodules.regions import ArrayRegions, Regions
+from datamodules.reading.regions import ArrayRegions, Regions
 from postproc.codec import Maps
 from postproc.tiles import Geometry, Stitcher, Window
 

@@ -28,7 +28,7 @@ from benchmark.prediction_folder import OVERLAY, TEMPORARY
 from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
 from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
 from benchmark.scaling import ScaledRegions
-from datamodules.regions import Regions
+from datamodules.reading.regions import Regions
 from postproc.codec import Codec, Params, Survey, merge_surveys
 from postproc.errors import ConfigError
 from postproc.pixels.clusters import ClusterMap, Clusters

@@ -12,7 +12,7 @@ from benchmark.console import wide_console
 from benchmark.model_folder import CARD, WEIGHTS, Description, shipped_models
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
 from benchmark.store import read_json
-from datamodules.card import DatasetCard, Download
+from datamodules.reading.card import DatasetCard, Download
 
 
 def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:

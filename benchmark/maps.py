@@ -25,7 +25,8 @@ from leaderboards.plotting import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
-    from datamodules.base import NucleiDataModule, Record
+    from datamodules.base import NucleiDataModule
+    from datamodules.reading.records import Record
 
 
 def print_maps(

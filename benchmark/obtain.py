@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmark.download import DownloadError, Patience, fetch
 from benchmark.presence import DOWNLOADS, is_there
 from benchmark.store import held
-from datamodules.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
-from datamodules.card import DatasetCard
+from datamodules.reading.archive import ARCHIVE_SUFFIXES, is_archive, unpack
+from datamodules.reading.card import DatasetCard
 from postproc.errors import ConfigError, DataError
 
 _UNPACKING = ".unpacking"

@@ -11,7 +11,8 @@ from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.progress import track
 from benchmark.scaling import rescale
 from benchmark.store import RunStore
-from datamodules.base import NucleiDataModule, Record
+from datamodules.base import NucleiDataModule
+from datamodules.reading.records import Record
 from postproc.codec import Params
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from benchmark.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFold
 from benchmark.progress import track
 from benchmark.scaling import check_magnification, rescale, scale_factor
 from benchmark.trained import Trained, load_trained
-from datamodules.files import MAX_PIXELS
-from datamodules.regions import image_regions
+from datamodules.reading.files import MAX_PIXELS
+from datamodules.reading.regions import image_regions
 from postproc.errors import DataError, NucbenchError, unknown_name
 
 

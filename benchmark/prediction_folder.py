@@ -19,7 +19,7 @@ from typing import Any
 from benchmark.outputs import OVERLAY
 from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
 from benchmark.store import held, read_json, write_json
-from datamodules.temporary import RANDOM
+from datamodules.reading.temporary import RANDOM
 from postproc.errors import ConfigError, DataError
 
 LEDGER = ".predictions.json"

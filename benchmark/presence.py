@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
-from datamodules.card import DatasetCard
+from datamodules.reading.card import DatasetCard
 from postproc.errors import DataError
 
 DOWNLOADS = "downloads"

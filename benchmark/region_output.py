@@ -17,8 +17,8 @@ from benchmark.pictures import PALETTE, write_png
 from benchmark.region_decoding import NAME, Found
 from benchmark.scaling import nearest
 from benchmark.store import atomic
-from datamodules.files import replacing
-from datamodules.regions import Regions
+from datamodules.reading.files import replacing
+from datamodules.reading.regions import Regions
 from postproc.pixels.clusters import extents
 from postproc.pixels.labels import LabelMap
 

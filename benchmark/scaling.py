@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from datamodules.regions import Regions
+from datamodules.reading.regions import Regions
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

@@ -14,8 +14,8 @@ from benchmark.metrics.pooling import summarise
 from benchmark.outputs import OVERLAY
 from benchmark.store import CANDIDATES
 from benchmark.store import read_instances as read_prediction
-from datamodules.files import read_instances
-from datamodules.regions import label_regions
+from datamodules.reading.files import read_instances
+from datamodules.reading.regions import label_regions
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -15,8 +15,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from benchmark.spec import FORMAT, RunSpec
-from datamodules.files import MAX_PIXELS
-from datamodules.temporary import new_file
+from datamodules.reading.files import MAX_PIXELS
+from datamodules.reading.temporary import new_file
 from postproc.errors import BusyError, ConfigError, DataError
 from postproc.instances import Instances
 

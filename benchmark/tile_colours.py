@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.files import read_rgb
+from datamodules.reading.files import read_rgb
 from models.stain import lab_statistics, transfer_colour
 
 Image = NDArray[np.uint8]

@@ -23,8 +23,8 @@ from benchmark.decoding import end_with_parent
 from benchmark.progress import track
 from benchmark.store import held, read_json, write_json
 from benchmark.tile_journal import Journal, Place
-from datamodules.slides import Image, Slide, tissue_share
-from datamodules.tile_manifest import Row, tile_file, write_manifest
+from datamodules.reading.slides import Image, Slide, tissue_share
+from datamodules.reading.tile_manifest import Row, tile_file, write_manifest
 from postproc.errors import ConfigError, DataError
 
 SETTINGS = "tiles.json"

@@ -27,8 +27,8 @@ from benchmark.store import RunStore, atomic, read_json, write_json
 from benchmark.validation import ValidationScores, rounds_every
 from benchmark.weight_average import WeightAverage
 from datamodules.base import Loading, NucleiDataModule
-from datamodules.card import DatasetCard
 from datamodules.labelled import keep_labels
+from datamodules.reading.card import DatasetCard
 from datamodules.sample import Sample
 from models.base import NucleiMethod, Task
 from models.recipe import Recipe

@@ -16,12 +16,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.card import DatasetCard
 from datamodules.drawing import Drawer
-from datamodules.files import read_rgb
 from datamodules.items import EpochSampler, ItemDataset, Items
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import read_rgb
+from datamodules.reading.records import Record, check_groups
+from datamodules.reading.splits import SplitRow, belongs, read_splits
 from datamodules.sample import Sample
-from datamodules.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
@@ -30,27 +31,6 @@ SYNTHETIC_MARKER = "SYNTHETIC.txt"
 """File that marks a folder of synthetic stand-ins."""
 VALIDATION_CROPS = 8
 """Items drawn from each validation image, always the same ones."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """Where one image and its annotation lie, before anything is read.
-
-    Attributes:
-        image_id: Unique in the dataset.
-        image: The image file.
-        annotations: The annotation files, in the order that `read` expects.
-        group: Patient, or what stands for it.
-        split: Split of the committed CSV, for example ``train`` or ``test_same``.
-        validation: True for the training images that protocol ``strict`` keeps for validation.
-    """
-
-    image_id: str
-    image: Path
-    annotations: tuple[Path, ...]
-    group: str
-    split: str
-    validation: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +198,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Return the images of a split.
 
         Args:
-            split: As for `datamodules.splits.belongs`.
+            split: As for `datamodules.reading.splits.belongs`.
 
         Raises:
             ConfigError: If the dataset has no such split.
@@ -358,13 +338,4 @@ def _leave_signals_to_the_first_process(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def check_groups(records: list[Record], dataset: str) -> None:
-    """Raise a DataError if a group stands in two splits or in training and validation at once."""
-    seen: dict[str, tuple[str, bool]] = {}
-    for record in records:
-        place = (record.split.partition("_")[0], record.validation)
-        if seen.setdefault(record.group, place) != place:
-            raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
-
-
-__all__ = ["Loading", "NucleiDataModule", "Record", "check_groups"]
+__all__ = ["Loading", "NucleiDataModule"]

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.base import NucleiDataModule
 from datamodules.cpm15 import PAIRINGS, read_cpm_labels
-from datamodules.files import write_mat, write_rgb
-from datamodules.layout import (
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import write_mat, write_rgb
+from datamodules.reading.layout import (
     build_sample,
     choose_rows,
     find_pairs,
@@ -19,6 +19,7 @@ from datamodules.layout import (
     require_found,
     without_types,
 )
+from datamodules.reading.records import Record
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.base import NucleiDataModule
 from datamodules.consep import TYPES
-from datamodules.files import read_mat, read_rgb, replacing, write_rgb
-from datamodules.layout import build_sample, choose_rows, make_records, require_found, walk
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import read_mat, read_rgb, replacing, write_rgb
+from datamodules.reading.layout import build_sample, choose_rows, make_records, require_found, walk
+from datamodules.reading.records import Record
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.errors import DataError

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.aperio import read_aperio
-from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard
-from datamodules.files import read_instances, read_rgb, write_mat, write_rgb
-from datamodules.layout import (
+from datamodules.base import NucleiDataModule
+from datamodules.reading.aperio import read_aperio
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import read_instances, read_rgb, write_mat, write_rgb
+from datamodules.reading.layout import (
     Pairing,
     build_sample,
     choose_rows,
@@ -20,6 +20,7 @@ from datamodules.layout import (
     require_found,
     without_types,
 )
+from datamodules.reading.records import Record
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 

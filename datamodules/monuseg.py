@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.aperio import read_aperio, write_aperio
-from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard, Download
-from datamodules.files import read_rgb, write_rgb
-from datamodules.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
+from datamodules.base import NucleiDataModule
+from datamodules.reading.aperio import read_aperio, write_aperio
+from datamodules.reading.card import DatasetCard, Download
+from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
+from datamodules.reading.records import Record
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 
@@ -32,7 +33,7 @@ _PAIRINGS = (Pairing("tissue images", "annotations", (".xml",)), Pairing("", "",
 class MoNuSeg(NucleiDataModule):
     """44 images of 1000 x 1000 px at 40x from TCGA, one per patient: 30 train, 14 test.
 
-    Annotations are polygons of Aperio ImageScope; `datamodules.aperio.rasterise` says which pixels are
+    Annotations are polygons of Aperio ImageScope; `datamodules.reading.aperio.rasterise` says which pixels are
     theirs. Protocol ``strict`` keeps the 11 training images on which the self-supervised method is validated
     (Sahasrabudhe et al., 2020, section 4.1), named by its authors' public code.
     """

@@ -9,14 +9,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Loading, NucleiDataModule, Record
-from datamodules.card import DatasetCard
-from datamodules.files import read_rgb, replacing, write_rgb
+from datamodules.base import Loading, NucleiDataModule
 from datamodules.ki67 import case_of, read_grey
-from datamodules.layout import build_sample, images_in, make_records, walk
-from datamodules.points_table import Description, read_description, read_points, write_points
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import read_rgb, replacing, write_rgb
+from datamodules.reading.layout import build_sample, images_in, make_records, walk
+from datamodules.reading.points_table import Description, read_description, read_points, write_points
+from datamodules.reading.records import Record
+from datamodules.reading.splits import SplitRow
 from datamodules.sample import Sample
-from datamodules.splits import SplitRow
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

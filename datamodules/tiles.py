@@ -9,16 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.base import Loading, NucleiDataModule, Record
-from datamodules.card import DatasetCard
+from datamodules.base import Loading, NucleiDataModule
 from datamodules.drawing import Drawer
-from datamodules.files import read_rgb, write_rgb
 from datamodules.items import Items
 from datamodules.magnification import LEVELS, Tile
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.records import Record
+from datamodules.reading.splits import SplitRow
+from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
 from datamodules.sample import Sample
-from datamodules.splits import SplitRow
 from datamodules.synthetic import generate
-from datamodules.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

@@ -9,10 +9,11 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from datamodules.base import NucleiDataModule, Record
-from datamodules.card import DatasetCard, Download
-from datamodules.files import read_instances, write_label_png, write_rgb
-from datamodules.layout import build_sample, choose_rows, images_in, make_records, require_found, walk
+from datamodules.base import NucleiDataModule
+from datamodules.reading.card import DatasetCard, Download
+from datamodules.reading.files import read_instances, write_label_png, write_rgb
+from datamodules.reading.layout import build_sample, choose_rows, images_in, make_records, require_found, walk
+from datamodules.reading.records import Record
 from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.errors import DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.splits import SplitRow, belongs
+from datamodules.reading.splits import SplitRow, belongs
 from leaderboards.literature import read_table
 from postproc.errors import DataError
 
@@ -20,7 +20,7 @@ def expected_images(dataset: str, split: str) -> int:
 
     Args:
         dataset: Registry name.
-        split: As for `datamodules.splits.belongs`.
+        split: As for `datamodules.reading.splits.belongs`.
 
     Raises:
         DataError: If the dataset has no split file, or the file no such split.

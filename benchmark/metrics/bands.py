@@ -13,7 +13,7 @@ from benchmark.metrics.image import object_scores
 from benchmark.metrics.instance import panoptic_counts
 from benchmark.metrics.pixel import pixel_counts, pixel_scores
 from benchmark.metrics.shape import average_dice
-from datamodules.regions import Regions
+from datamodules.reading.regions import Regions
 from postproc.errors import DataError
 
 BAND = 1 << 23

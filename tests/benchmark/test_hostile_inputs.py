@@ -17,7 +17,7 @@ from torch import nn
 from benchmark.cli import main
 from benchmark.store import read_instances
 from benchmark.train import load_weights
-from datamodules.files import write_rgb
+from datamodules.reading.files import write_rgb
 from datamodules.synthetic import generate
 from models.base import Task
 from models.dist import DIST

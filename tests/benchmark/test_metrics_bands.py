@@ -13,7 +13,7 @@ from benchmark import scoring
 from benchmark.metrics.bands import contingency_by_band, merge
 from benchmark.metrics.contingency import contingency
 from benchmark.scoring import score_folders
-from datamodules.regions import ArrayRegions
+from datamodules.reading.regions import ArrayRegions
 from datamodules.synthetic import generate
 from postproc.errors import DataError
 

@@ -11,7 +11,7 @@ from benchmark.metrics.classification import classification_counts, confusion_co
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from benchmark.scoring import score_folders
-from datamodules.files import write_mat
+from datamodules.reading.files import write_mat
 from datamodules.synthetic import generate
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

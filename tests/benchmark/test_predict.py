@@ -19,7 +19,7 @@ from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.predict import predict_dataset
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
-from datamodules.files import read_instances as read_labels
+from datamodules.reading.files import read_instances as read_labels
 from datamodules.synthetic import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import Batch, NucleiMethod, Outputs, Task

@@ -22,11 +22,11 @@ from benchmark.prepare import prepare_dataset
 from benchmark.presence import presence
 from benchmark.registry import DATASETS, dataset_class
 from benchmark.store import held
-from datamodules import archive
 from datamodules.base import SYNTHETIC_MARKER
-from datamodules.card import Download
 from datamodules.consep import CoNSeP
 from datamodules.monuseg import MoNuSeg
+from datamodules.reading import archive
+from datamodules.reading.card import Download
 from datamodules.tnbc import TNBC
 from postproc.errors import BusyError, ConfigError, DataError
 

@@ -16,8 +16,8 @@ import pytest
 from benchmark import download as downloading
 from benchmark.download import CHECKSUMS, DownloadError, Patience, fetch
 from benchmark.store import read_json
-from datamodules import archive
-from datamodules.card import Download
+from datamodules.reading import archive
+from datamodules.reading.card import Download
 from postproc.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

@@ -53,7 +53,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from benchmark.store import write_json\nfrom datamodules.files import write_npy\n"
+        "from benchmark.store import write_json\nfrom datamodules.reading.files import write_npy\n"
         "folder = pathlib.Path(sys.argv[1])\nwrite_json(folder / 'a.json', {})\n"
         "write_npy(folder / 'a.npy', np.zeros((2, 2), np.int32))"
     )

@@ -21,10 +21,10 @@ from benchmark.cli import main
 from benchmark.tile_colours import target_colours
 from benchmark.tile_journal import Journal, Place
 from benchmark.tiles import TileSettings, make_tiles
-from datamodules.files import read_rgb, write_rgb
-from datamodules.slides import Slide, tissue_share
+from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.slides import Slide, tissue_share
+from datamodules.reading.tile_manifest import read_manifest
 from datamodules.synthetic import generate
-from datamodules.tile_manifest import read_manifest
 from models.stain import lab_statistics
 from postproc.errors import ConfigError, DataError
 

@@ -20,7 +20,7 @@ from benchmark.sweep_spec import SweepSpec
 from datamodules import tiles as tiles_module
 from datamodules.kumar import Kumar
 from datamodules.monuseg import MoNuSeg
-from datamodules.tile_manifest import read_manifest, tile_file, write_manifest
+from datamodules.reading.tile_manifest import read_manifest, tile_file, write_manifest
 from datamodules.tiles import Tiles
 from datamodules.tnbc import TNBC
 from postproc.errors import ConfigError, DataError

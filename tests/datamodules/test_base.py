@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import Loading, Record, check_groups
+from datamodules.base import Loading
 from datamodules.drawing import CropDrawer
 from datamodules.items import EpochSampler, ItemDataset
+from datamodules.reading.records import Record, check_groups
 from datamodules.synthetic_sets import Synthetic
 from postproc.codecs.distance import DistanceCodec
 from postproc.errors import ConfigError, DataError

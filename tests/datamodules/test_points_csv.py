@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.files import write_rgb
 from datamodules.points_csv import REGIONS, PointsCSV, read_regions
-from datamodules.points_table import Description, read_description, read_points, write_points
+from datamodules.reading.files import write_rgb
+from datamodules.reading.points_table import Description, read_description, read_points, write_points
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 

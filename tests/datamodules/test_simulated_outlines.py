@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.registry import dataset_class
-from datamodules.splits import read_column
+from datamodules.reading.splits import read_column
 from datamodules.synthetic_sets import OUTLINES, SyntheticDIST
 from datamodules.tnbc import TNBC
 from postproc.errors import DataError

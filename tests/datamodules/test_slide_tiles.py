@@ -11,10 +11,10 @@ import torch
 
 from datamodules import tiles as module
 from datamodules.base import Loading
-from datamodules.files import read_rgb
 from datamodules.magnification import MagnificationDrawer, Tile, draw_batch
+from datamodules.reading.files import read_rgb
+from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
 from datamodules.synthetic_sets import Synthetic
-from datamodules.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
 from datamodules.tiles import Tiles, patient
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError

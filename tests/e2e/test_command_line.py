@@ -17,7 +17,7 @@ from scipy.io import loadmat
 from shapely.geometry import shape
 
 from benchmark.cli import COMMANDS
-from datamodules.files import read_instances, write_mat
+from datamodules.reading.files import read_instances, write_mat
 from datamodules.synthetic import generate
 
 TRAIN = ["--options.features", "4", "--batch-size", "2", "--crop", "64", "--augment", "flips", "--no-progress"]

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from datamodules.files import IMAGE_SUFFIXES, read_rgb
+from datamodules.reading.files import IMAGE_SUFFIXES, read_rgb
 from postproc.errors import DataError
 
 Array = NDArray[Any]
@@ -97,7 +97,7 @@ class _HugeSegmentError(DataError):
 class TiffRegions(Regions):
     """The first page of a TIFF, which is the full resolution of a pyramid, in tiles or strips.
 
-    Images come as `datamodules.files.read_rgb` gives them: uint8 RGB, alpha dropped, greyscale repeated.
+    Images come as `datamodules.reading.files.read_rgb` gives them: uint8 RGB, alpha dropped, greyscale repeated.
 
     Args:
         path: The file.

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from datamodules.files import replacing
+from datamodules.reading.files import replacing
 from postproc.errors import DataError, unknown_name
 
 HEADERS = {

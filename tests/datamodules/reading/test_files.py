@@ -10,7 +10,7 @@ import scipy.io
 import tifffile
 from PIL import Image
 
-from datamodules.files import (
+from datamodules.reading.files import (
     check_size,
     read_instances,
     read_rgb,
@@ -19,7 +19,7 @@ from datamodules.files import (
     write_npy,
     write_rgb,
 )
-from datamodules.matlab import majority_types
+from datamodules.reading.matlab import majority_types
 from postproc.errors import DataError
 from postproc.instances import Instances
 
@@ -139,7 +139,7 @@ def test_empty_maps_have_no_nuclei(tmp_path: Path) -> None:
 
 
 class TestTypesFindTheirIds:
-    """The rules of `datamodules.matlab.instances_of_arrays`; ids are 2, 5 and 300, in the types 2, 1 and
+    """The rules of `datamodules.reading.matlab.instances_of_arrays`; ids are 2, 5 and 300, in the types 2, 1 and
     3."""
 
     def read(self, tmp_path: Path, **arrays: np.ndarray) -> np.ndarray | None:

@@ -16,13 +16,13 @@ import scipy.io
 import tifffile
 from PIL import Image
 
-from datamodules import aperio, files
-from datamodules.aperio import rasterise, read_aperio, read_polygons, write_aperio
 from datamodules.cpm15 import read_mask_text, write_mask_text
-from datamodules.files import read_instances, read_rgb, write_label_png, write_rgb
 from datamodules.points_csv import PointsCSV
-from datamodules.regions import image_regions
-from datamodules.slides import Slide
+from datamodules.reading import aperio, files
+from datamodules.reading.aperio import rasterise, read_aperio, read_polygons, write_aperio
+from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_rgb
+from datamodules.reading.regions import image_regions
+from datamodules.reading.slides import Slide
 from datamodules.synthetic import generate
 from postproc.errors import DataError
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.draw import polygon as fill_polygon
 from skimage.measure import find_contours
 
-from datamodules.files import replacing
+from datamodules.reading.files import replacing
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel

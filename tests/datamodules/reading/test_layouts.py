@@ -10,11 +10,11 @@ import pytest
 import scipy.io
 
 from benchmark.registry import dataset_class
-from datamodules.aperio import write_aperio
 from datamodules.cpm15 import write_mask_text
 from datamodules.crchisto import join
-from datamodules.files import read_mat, write_label_png, write_mat, write_rgb
 from datamodules.ki67 import LABELS, centres_of, proximity_map
+from datamodules.reading.aperio import write_aperio
+from datamodules.reading.files import read_mat, write_label_png, write_mat, write_rgb
 from datamodules.synthetic import generate
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.registry import DATASETS, dataset_class
-from datamodules.base import Record, check_groups
-from datamodules.layout import choose_rows
+from datamodules.reading.layout import choose_rows
+from datamodules.reading.records import Record, check_groups
 from postproc.errors import ConfigError
 
 NAMES = sorted(name for name in DATASETS if dataset_class(name).card.annotation != "none")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datamodules.files import read_instances, read_mat
+from datamodules.reading.files import read_instances, read_mat
 from postproc.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

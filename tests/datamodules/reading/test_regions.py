@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from datamodules import regions
-from datamodules.files import read_rgb, write_rgb
-from datamodules.regions import NpyRegions, TiffRegions, image_regions, label_regions
+from datamodules.reading import regions
+from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.regions import NpyRegions, TiffRegions, image_regions, label_regions
 from datamodules.synthetic import generate
 from postproc.errors import DataError
 

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files import check_name
-from datamodules.regions import MAX_SEGMENT, MAX_SIDE
+from datamodules.reading.files import check_name
+from datamodules.reading.regions import MAX_SEGMENT, MAX_SIDE
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Record
-from datamodules.card import DatasetCard
-from datamodules.files import IMAGE_SUFFIXES, check_name, check_size, read_rgb
+from datamodules.reading.card import DatasetCard
+from datamodules.reading.files import IMAGE_SUFFIXES, check_name, check_size, read_rgb
+from datamodules.reading.records import Record
+from datamodules.reading.splits import SplitRow
 from datamodules.sample import Sample
-from datamodules.splits import SplitRow
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from datamodules.slides import Slide, tissue_share
+from datamodules.reading.slides import Slide, tissue_share
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from datamodules import archive
-from datamodules.archive import Limits, is_archive, require_space, unpack
+from datamodules.reading import archive
+from datamodules.reading.archive import Limits, is_archive, require_space, unpack
 from postproc.errors import DataError
 
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"]

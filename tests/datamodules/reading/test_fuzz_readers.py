@@ -25,21 +25,21 @@ from PIL import Image
 
 from benchmark.store import read_instances as read_prediction
 from benchmark.store import read_json, write_instances, write_json
-from datamodules import files
-from datamodules.aperio import read_aperio, write_aperio
-from datamodules.base import Record
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
 from datamodules.crchisto import CRCHisto
-from datamodules.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
 from datamodules.points_csv import PointsCSV
-from datamodules.points_table import read_description, read_points, write_points
-from datamodules.regions import image_regions, label_regions
-from datamodules.slides import Slide
+from datamodules.reading import files
+from datamodules.reading.aperio import read_aperio, write_aperio
+from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
+from datamodules.reading.points_table import read_description, read_points, write_points
+from datamodules.reading.records import Record
+from datamodules.reading.regions import image_regions, label_regions
+from datamodules.reading.slides import Slide
+from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
 from datamodules.synthetic import generate
-from datamodules.tile_manifest import Row, read_manifest, tile_file, write_manifest
 from datamodules.tnbc import TNBC
 from postproc.errors import DataError
 from postproc.instances import Instances

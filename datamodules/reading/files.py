@@ -19,9 +19,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.matfile import read_arrays
-from datamodules.matlab import instances_of_arrays, integral
-from datamodules.temporary import new_file
+from datamodules.reading.matfile import read_arrays
+from datamodules.reading.matlab import instances_of_arrays, integral
+from datamodules.reading.temporary import new_file
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
@@ -81,7 +81,7 @@ def read_instances(path: Path) -> Instances:
 
     ``.npy``, ``.png`` (one channel of 8 or 16 bits) and ``.tif`` hold the map alone. ``.mat`` (MATLAB 5)
     holds ``inst_map``, and perhaps ``inst_type``, ``inst_id``, ``type_map``, as HoVer-Net's label files do,
-    or what `write_mat` wrote; `datamodules.matlab.instances_of_arrays` says how types find their ids. Ids may
+    or what `write_mat` wrote; `datamodules.reading.matlab.instances_of_arrays` says how types find their ids. Ids may
     have gaps and are numbered 1..N anew.
 
     Args:
