@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.spec import RunSpec
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from models.recipe import Recipe
 from postproc.errors import ConfigError
 

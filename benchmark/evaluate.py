@@ -14,7 +14,7 @@ from benchmark.progress import track
 from benchmark.spec import Target
 from benchmark.store import RunStore, candidates_file, read_instances, write_json, write_scores
 from datamodules.base import NucleiDataModule
-from datamodules.labelled import has_nuclei
+from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Params
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -24,7 +24,7 @@ from benchmark.store import RunStore, read_json
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
 from benchmark.validation import check_monitor
-from datamodules.augment import build_policy
+from datamodules.drawing.augment import build_policy
 from models.base import Task
 from models.weights import NONE
 from postproc.codec import Params

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from datamodules.drawing.crops.loading import Loading
 from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -26,10 +27,10 @@ from benchmark.spec import LOSS, RunSpec
 from benchmark.store import RunStore, atomic, read_json, write_json
 from benchmark.validation import ValidationScores, rounds_every
 from benchmark.weight_average import WeightAverage
-from datamodules.base import Loading, NucleiDataModule
-from datamodules.labelled import keep_labels
+from datamodules.base import NucleiDataModule
+from datamodules.drawing.labelled import keep_labels
+from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
-from datamodules.sample import Sample
 from models.base import NucleiMethod, Task
 from models.recipe import Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError

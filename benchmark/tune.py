@@ -17,7 +17,7 @@ from benchmark.progress import track
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_json, write_json
 from datamodules.base import NucleiDataModule
-from datamodules.labelled import has_nuclei
+from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Codec, Maps, Params, search_space
 from postproc.instances import Instances
 

@@ -14,12 +14,12 @@ from benchmark.decoding import decode
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.metrics.distributed import ClassificationMetrics, DetectionMetrics, ObjectMetrics
 from benchmark.scaling import rescale
-from datamodules.labelled import has_nuclei
+from datamodules.drawing.labelled import has_nuclei
 from models.base import NucleiMethod
 from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datamodules.sample import Sample
+    from datamodules.drawing.sample import Sample
     from models.card import MethodCard
 
 ROUNDS = 40

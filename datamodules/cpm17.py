@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.base import NucleiDataModule
 from datamodules.cpm15 import PAIRINGS, read_cpm_labels
+from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import write_mat, write_rgb
 from datamodules.reading.layout import (
@@ -20,7 +21,6 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
-from datamodules.sample import Sample
 from datamodules.synthetic import generate
 
 

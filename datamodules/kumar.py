@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.base import NucleiDataModule
+from datamodules.drawing.sample import Sample
 from datamodules.reading.aperio import read_aperio
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_instances, read_rgb, write_mat, write_rgb
@@ -21,7 +22,6 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
-from datamodules.sample import Sample
 from datamodules.synthetic import generate
 
 _LAYOUT = """\

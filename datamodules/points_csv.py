@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import Loading, NucleiDataModule
+from datamodules.base import NucleiDataModule
+from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.sample import Sample
 from datamodules.ki67 import case_of, read_grey
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb, replacing, write_rgb
@@ -17,7 +19,6 @@ from datamodules.reading.layout import build_sample, images_in, make_records, wa
 from datamodules.reading.points_table import Description, read_description, read_points, write_points
 from datamodules.reading.records import Record
 from datamodules.reading.splits import SplitRow
-from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

@@ -9,16 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.base import Loading, NucleiDataModule
-from datamodules.drawing import Drawer
-from datamodules.items import Items
-from datamodules.magnification import LEVELS, Tile
+from datamodules.base import NucleiDataModule
+from datamodules.drawing.crops import Drawer
+from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.items import Items
+from datamodules.drawing.magnification import LEVELS, Tile
+from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.records import Record
 from datamodules.reading.splits import SplitRow
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
-from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError

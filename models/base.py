@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datamodules.drawing import CropDrawer, Drawer
-from datamodules.labelled import has_nuclei
-from datamodules.sample import Sample
+from datamodules.drawing.crops import CropDrawer, Drawer
+from datamodules.drawing.labelled import has_nuclei
+from datamodules.drawing.sample import Sample
 from models.card import MethodCard
 from models.recipe import Phase, Recipe
 from postproc.codec import Codec, Maps, Targets

@@ -7,7 +7,7 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from models.base import Batch, Outputs, Task
 from models.card import MethodCard, Variant
 from models.kinet_network import KiNetNetwork

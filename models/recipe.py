@@ -144,7 +144,7 @@ class Recipe:
     Attributes:
         crop: Side of the square input crops in px.
         phases: Trained one after the other, each with a fresh optimiser.
-        augment: Name of the augmentation policy (`datamodules.augment.POLICIES`).
+        augment: Name of the augmentation policy (`datamodules.drawing.augment.POLICIES`).
         crops_per_image: Crops drawn from each training image in an epoch.
         patience: Epochs without a better validation loss after which protocol ``strict`` stops; None = never.
         gradient_clip: Largest norm of the gradient; None = unlimited.
@@ -207,7 +207,7 @@ class Recipe:
 
 def describe(recipe: Recipe) -> str:
     """Return a recipe in words, for lists: what the cards need not repeat, and cannot contradict."""
-    from datamodules.augment import build_policy  # imports torch, which tables and recipes do without
+    from datamodules.drawing.augment import build_policy  # imports torch, which tables and recipes do without
 
     phases = "; then ".join(_describe_phase(phase) for phase in recipe.phases)
     text = f"crops of {recipe.crop} px, {recipe.crops_per_image} of each image in an epoch; {phases}"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet34
 
-from datamodules.drawing import Drawer
-from datamodules.magnification import LEVELS, MagnificationDrawer, draw_batch
+from datamodules.drawing.crops import Drawer
+from datamodules.drawing.magnification import LEVELS, MagnificationDrawer, draw_batch
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.card import MethodCard, Variant
 from models.recipe import Phase, Recipe

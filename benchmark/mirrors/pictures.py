@@ -17,9 +17,9 @@ from benchmark.scaling import rescale
 from benchmark.spec import Target
 from benchmark.store import RunStore, read_instances
 from datamodules.base import NucleiDataModule
-from datamodules.drawing import cut_window
-from datamodules.labelled import has_nuclei
-from datamodules.sample import Sample
+from datamodules.drawing.crops import cut_window
+from datamodules.drawing.labelled import has_nuclei
+from datamodules.drawing.sample import Sample
 from postproc.codec import Codec, Params
 from postproc.instances import Instances
 

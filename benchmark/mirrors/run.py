@@ -19,7 +19,7 @@ from benchmark.mirrors.sinks import Shown, Sink, TensorBoard, Wandb
 from benchmark.mirrors.training import ContinuedCSVLogger, SinkLogger, Watch, metrics_file, read_metrics
 from benchmark.spec import RunSpec, Target
 from benchmark.store import RunStore, read_json
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from postproc.errors import DataError
 
 if TYPE_CHECKING:

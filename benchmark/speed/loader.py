@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
-from datamodules.augment import POLICIES, augment, build_policy
-from datamodules.drawing import CropDrawer, random_window
-from datamodules.items import EpochSampler, ItemDataset
-from datamodules.sample import Sample
+from datamodules.drawing.augment import POLICIES, augment, build_policy
+from datamodules.drawing.crops import CropDrawer, random_window
+from datamodules.drawing.items import EpochSampler, ItemDataset
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets
 from postproc.codecs.hover import HoverCodec
@@ -55,7 +55,7 @@ def loader_timings(repeats: int, workers: int, policies: Iterable[str] = tuple(P
 
 
 def step_timings(sample: Sample, policy: str, repeats: int) -> list[Timing]:
-    """Time the steps of `datamodules.drawing.CropDrawer` and the batching of its items, in this process.
+    """Time the steps of `datamodules.drawing.crops.CropDrawer` and the batching of its items, in this process.
 
     Args:
         sample: Where the crops come from.

@@ -29,8 +29,8 @@ from benchmark.speed.components import DENSITY
 from benchmark.speed.methods import collate, label_of
 from benchmark.speed.peers import MAPS, panoptic_quality
 from benchmark.speed.timing import OURS, Timing, finish
-from datamodules.drawing import CropDrawer
-from datamodules.sample import Sample
+from datamodules.drawing.crops import CropDrawer
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from models.base import Task
 from models.hovernet import HoVerNet

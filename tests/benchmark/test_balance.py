@@ -13,8 +13,8 @@ from benchmark.balance import check_balance, type_weights, window_side
 from benchmark.spec import BALANCES, Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train
+from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67
-from datamodules.sample import Sample
 from datamodules.synthetic import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import NucleiMethod

@@ -17,9 +17,9 @@ from benchmark.run import Result, execute, load_run, open_dataset
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.store import read_json
 from benchmark.train import build_method, choose_images, task_of
-from datamodules.labelled import has_nuclei
+from datamodules.drawing.labelled import has_nuclei
+from datamodules.drawing.sample import Sample
 from datamodules.points_csv import REGIONS, PointsCSV
-from datamodules.sample import Sample
 from models.base import Task
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

@@ -23,7 +23,7 @@ from benchmark.pictures import color
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, task_of
 from datamodules.consep import CoNSeP
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from postproc.instances import Instances
 
 SPEC = RunSpec("dist", "kumar", options={"features": 2}, overrides=Overrides(steps=4))

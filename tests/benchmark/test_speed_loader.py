@@ -6,8 +6,8 @@ import torch
 
 from benchmark.speed.components import TYPES
 from benchmark.speed.loader import BATCH, CROP, STEPS, Stepwise, collate, loader_timings, step_timings, worker_timing
-from datamodules.drawing import CropDrawer
-from datamodules.sample import Sample
+from datamodules.drawing.crops import CropDrawer
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codecs.hover import HoverCodec
 

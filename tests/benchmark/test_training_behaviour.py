@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datamodules.drawing.crops.loading import Loading
 
 from benchmark.machine import Machine
 from benchmark.run import Result, execute
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, load_weights, task_of
-from datamodules.base import Loading
 from datamodules.synthetic_sets import Synthetic
 from models.dist import DIST
 from models.recipe import Phase, Step

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmark.registry import METHODS, method_class
-from datamodules.augment import POLICIES, build_policy
+from datamodules.drawing.augment import POLICIES, build_policy
 from models.recipe import describe
 
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)

@@ -12,7 +12,7 @@ from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import METHODS, method_class
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from models.base import NucleiMethod, Task
 

@@ -13,7 +13,7 @@ import torch
 from learning import learn, one_crop, score
 
 from benchmark.registry import METHODS, dataset_class, method_class
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from models.base import NucleiMethod, Task
 from postproc.instances import Instances

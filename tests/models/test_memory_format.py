@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.registry import method_class
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from models.base import Task
 from models.hovernet_network import centre_crop

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from models.base import Batch, NucleiMethod, Task
 from postproc.codec import search_space

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from benchmark.inference import InferenceSettings, predict_maps
-from datamodules.sample import Sample
+from datamodules.drawing.sample import Sample
 from models.base import Batch, Task
 from models.recipe import Milestones
 from models.sc_cnn import MARGIN, SCCNN, detection_error, draw_anywhere, draw_near, haematoxylin

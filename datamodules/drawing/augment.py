@@ -18,7 +18,7 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.transforms import CoarseElastic, Image, MirroringAffine, StainJitter, inside
+from datamodules.drawing.transforms import CoarseElastic, Image, MirroringAffine, StainJitter, inside
 from postproc.errors import unknown_name
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components

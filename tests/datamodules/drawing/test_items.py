@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.drawing import Area, CropDrawer, area_around, cut_window, nuclei_by_type
-from datamodules.items import ItemDataset
-from datamodules.sample import Sample
+from datamodules.drawing.crops import Area, CropDrawer, area_around, cut_window, nuclei_by_type
+from datamodules.drawing.items import ItemDataset
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Targets
 from postproc.codecs.distance import DistanceCodec

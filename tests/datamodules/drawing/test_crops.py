@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.augment import POLICIES, _geometry, augment, build_policy
-from datamodules.drawing import Area, CropDrawer, cut_instances, random_window
-from datamodules.sample import Sample
+from datamodules.drawing.augment import POLICIES, _geometry, augment, build_policy
+from datamodules.drawing.crops import Area, CropDrawer, cut_instances, random_window
+from datamodules.drawing.sample import Sample
 from datamodules.synthetic import generate
 from postproc.codec import Codec
 from postproc.instances import Instances

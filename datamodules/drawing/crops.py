@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.augment import augment, build_policy, split_parts
-from datamodules.sample import Sample
-from datamodules.transforms import BORDER, inside
+from datamodules.drawing.augment import augment, build_policy, split_parts
+from datamodules.drawing.sample import Sample
+from datamodules.drawing.transforms import BORDER, inside
 from postproc.codec import Codec, Targets
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.drawing import Area
-from datamodules.sample import Sample
+from datamodules.drawing.crops import Area
+from datamodules.drawing.sample import Sample
 from postproc.codec import Targets
 from postproc.errors import DataError
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.drawing import Drawer, area_around, nuclei_by_type
-from datamodules.sample import Sample
+from datamodules.drawing.crops import Drawer, area_around, nuclei_by_type
+from datamodules.drawing.sample import Sample
 from postproc.codec import Targets
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.augment import POLICIES, Policy, _geometry, augment, build_policy, split_parts
+from datamodules.drawing.augment import POLICIES, Policy, _geometry, augment, build_policy, split_parts
+from datamodules.drawing.transforms import BORDER, CoarseElastic, StainJitter, mirrored
 from datamodules.synthetic import generate
-from datamodules.transforms import BORDER, CoarseElastic, StainJitter, mirrored
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 
