@@ -16,7 +16,7 @@ from datamodules.reading.files import read_mat, write_mat, write_rgb
 from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.reading.matlab import instances_of_arrays
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 

@@ -15,7 +15,7 @@ from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import MAX_PIXELS, read_instances, replacing, write_rgb
 from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel

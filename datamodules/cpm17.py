@@ -21,7 +21,7 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 
 
 class CPM17(NucleiDataModule):

@@ -21,7 +21,7 @@ from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_mat, read_rgb, replacing, write_rgb
 from datamodules.reading.layout import build_sample, choose_rows, make_records, require_found, walk
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 

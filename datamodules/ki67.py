@@ -18,7 +18,7 @@ from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.layout import build_sample, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
 from datamodules.reading.splits import SplitRow
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

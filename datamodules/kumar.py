@@ -22,7 +22,7 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 
 _LAYOUT = """\
 train/Images/TCGA-*.tif      train/Labels/TCGA-*.mat      (test_same and test_diff likewise)

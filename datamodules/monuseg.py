@@ -14,7 +14,7 @@ from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 
 _DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
 _SOURCE = "the files that the challenge's page links to; sha256 as torch-em (constantinpape/torch-em) has it"

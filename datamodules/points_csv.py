@@ -19,7 +19,7 @@ from datamodules.reading.layout import build_sample, images_in, make_records, wa
 from datamodules.reading.points_table import Description, read_description, read_points, write_points
 from datamodules.reading.records import Record
 from datamodules.reading.splits import SplitRow
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -20,7 +20,7 @@ from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.records import Record
 from datamodules.reading.splits import SplitRow
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

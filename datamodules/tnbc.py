@@ -15,7 +15,7 @@ from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_instances, write_label_png, write_rgb
 from datamodules.reading.layout import build_sample, choose_rows, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 

@@ -173,7 +173,7 @@ MUTANTS = (
         "datamodules/synthetic_sets.py",
         "labels = source.read(records[name]).truth.labels",
         "labels = source.read(next(iter(records.values()))).truth.labels",
-        ("tests/datamodules/test_simulated_outlines.py",),
+        ("tests/datamodules/synthetic/test_outlines.py",),
     ),
 )
 

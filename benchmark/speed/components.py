@@ -25,7 +25,7 @@ from benchmark.speed.reach import (
     TO_REACH,
 )
 from benchmark.speed.timing import Timing, measure
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.codec import Codec, Maps
 from postproc.codecs.distance import DistanceCodec, chessboard
 from postproc.codecs.hover import HoverCodec, HoverParams, find_markers, gradient_measure

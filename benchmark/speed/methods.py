@@ -16,7 +16,7 @@ from benchmark.registry import method_class
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
 from datamodules.drawing.sample import Sample
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Batch, NucleiMethod, Task
 from postproc.codec import Targets
 

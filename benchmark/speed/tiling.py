@@ -31,7 +31,7 @@ from benchmark.speed.peers import MAPS, panoptic_quality
 from benchmark.speed.timing import OURS, Timing, finish
 from datamodules.drawing.crops import CropDrawer
 from datamodules.drawing.sample import Sample
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Task
 from models.hovernet import HoVerNet
 from models.hovernet_network import FEATURES, Decoder

@@ -15,7 +15,7 @@ from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train
 from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import NucleiMethod
 from postproc.errors import ConfigError

@@ -18,7 +18,7 @@ from benchmark.cli import main
 from benchmark.store import read_instances
 from benchmark.train import load_weights
 from datamodules.reading.files import write_rgb
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Task
 from models.dist import DIST
 from models.weights import read_state

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.inference import InferenceSettings, predict_maps, rescale, restore, windows
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Task
 from models.dist import DIST
 from models.hovernet import GEOMETRIES, RECIPES, HoVerNet

@@ -14,7 +14,7 @@ from benchmark.metrics.bands import contingency_by_band, merge
 from benchmark.metrics.contingency import contingency
 from benchmark.scoring import score_folders
 from datamodules.reading.regions import ArrayRegions
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 
 

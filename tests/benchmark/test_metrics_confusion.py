@@ -12,7 +12,7 @@ from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from benchmark.scoring import score_folders
 from datamodules.reading.files import write_mat
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 

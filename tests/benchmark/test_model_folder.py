@@ -17,7 +17,7 @@ from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find
 from benchmark.run import execute
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.trained import load_trained
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
 from postproc.errors import ConfigError, DataError
 

@@ -20,7 +20,7 @@ from benchmark.predict import predict_dataset
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances
 from datamodules.reading.files import read_instances as read_labels
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST, OFFSET, SCALE

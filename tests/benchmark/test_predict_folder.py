@@ -21,7 +21,7 @@ from benchmark import predict_images
 from benchmark.cli import main
 from benchmark.outputs import check_outputs
 from datamodules.reading.files import read_instances, write_mat, write_rgb
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError
 
 MODEL = "default"

@@ -86,7 +86,7 @@ def test_given_weights_are_those_that_run(narrow: HoVerNet, tmp_path: Any) -> No
     large, *_ = tiling_timings(options, 164, "32-true", tiles=1)
     found = int(large.note.split("; ")[-1].split()[0])
     from benchmark.speed.components import DENSITY
-    from datamodules.synthetic import generate
+    from datamodules.synthetic.images import generate
 
     image, _ = generate((164, 164), np.random.default_rng(0), density=DENSITY)
     assert found == label_map(narrow, image, Way("", InferenceSettings("32-true", tile=1024))).max()

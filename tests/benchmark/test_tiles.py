@@ -24,7 +24,7 @@ from benchmark.tiles import TileSettings, make_tiles
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.slides import Slide, tissue_share
 from datamodules.reading.tile_manifest import read_manifest
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.stain import lab_statistics
 from postproc.errors import ConfigError, DataError
 

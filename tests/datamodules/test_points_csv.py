@@ -10,7 +10,7 @@ import pytest
 from datamodules.points_csv import REGIONS, PointsCSV, read_regions
 from datamodules.reading.files import write_rgb
 from datamodules.reading.points_table import Description, read_description, read_points, write_points
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 
 TYPES = ("immunopositive tumour", "immunonegative tumour", "non-tumour")

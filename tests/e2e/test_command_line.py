@@ -18,7 +18,7 @@ from shapely.geometry import shape
 
 from benchmark.cli import COMMANDS
 from datamodules.reading.files import read_instances, write_mat
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 
 TRAIN = ["--options.features", "4", "--batch-size", "2", "--crop", "64", "--augment", "flips", "--no-progress"]
 

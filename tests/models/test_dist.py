@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Task
 from models.dist import DIST, TARGETS
 from postproc.errors import ConfigError

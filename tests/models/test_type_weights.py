@@ -11,7 +11,7 @@ import torch
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.sample import Sample
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from models.base import Batch, NucleiMethod, Task
 from models.losses import cross_entropy
 from models.sfcn_opi import type_error

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datamodules.drawing.augment import POLICIES, Policy, _geometry, augment, build_policy, split_parts
 from datamodules.drawing.transforms import BORDER, CoarseElastic, StainJitter, mirrored
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

@@ -39,7 +39,7 @@ from datamodules.reading.records import Record
 from datamodules.reading.regions import image_regions, label_regions
 from datamodules.reading.slides import Slide
 from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from datamodules.tnbc import TNBC
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -23,7 +23,7 @@ from datamodules.reading.aperio import rasterise, read_aperio, read_polygons, wr
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_rgb
 from datamodules.reading.regions import image_regions
 from datamodules.reading.slides import Slide
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

@@ -15,7 +15,7 @@ from datamodules.crchisto import join
 from datamodules.ki67 import LABELS, centres_of, proximity_map
 from datamodules.reading.aperio import write_aperio
 from datamodules.reading.files import read_mat, write_label_png, write_mat, write_rgb
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 

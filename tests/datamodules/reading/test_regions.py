@@ -11,7 +11,7 @@ import tifffile
 from datamodules.reading import regions
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.regions import NpyRegions, TiffRegions, image_regions, label_regions
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 
 PIXELS = generate((150, 210), np.random.default_rng(0))[0]

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 
 from datamodules.reading.slides import Slide, tissue_share
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 
 Write = Callable[..., None]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import dataset_class
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.codecs.star_convex import StarConvexCodec, StarConvexParams, object_probability
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

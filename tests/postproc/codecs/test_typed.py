@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.codec import Codec, search_space
 from postproc.codecs.binary import BinaryCodec
 from postproc.codecs.distance import DistanceCodec

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import find_objects
 
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.pixels.outlines import bounding_boxes, outlines
 
 

@@ -15,7 +15,7 @@ from shapely.geometry import shape
 from tifffile import imread
 
 from benchmark.pictures import geojson
-from datamodules.synthetic import generate
+from datamodules.synthetic.images import generate
 from postproc.classical.base import ClassicalCodec
 from postproc.classical.cellprofiler import CellProfilerCodec
 from postproc.classical.fiji import FijiCodec

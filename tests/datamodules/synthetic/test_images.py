@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage import measure
 
-from datamodules.synthetic import KINDS, MIN_AREA, generate, generate_dist
+from datamodules.synthetic.images import KINDS, MIN_AREA, generate, generate_dist
 from datamodules.synthetic_sets import Synthetic, SyntheticDIST
 from postproc.errors import ConfigError, DataError
 

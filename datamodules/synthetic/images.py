@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.tissue import Field, Tissue, lay_out, noise
+from datamodules.synthetic.tissue import Field, Tissue, lay_out, noise
 from postproc.errors import unknown_name
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components

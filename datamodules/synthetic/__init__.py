@@ -1,0 +1,1 @@
+"""The simulation of H&E images in a folder of its own."""
