@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from benchmark.spec import RunSpec
 from datamodules.drawing.sample import Sample
-from models.recipe import Recipe
+from models.base.recipe import Recipe
 from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 SPARE = 4
 """A window is larger than the crop by one part in this many."""

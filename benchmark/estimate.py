@@ -16,8 +16,8 @@ from benchmark.spec import RunSpec
 from benchmark.store import read_json
 from benchmark.train import task_of
 from datamodules.reading.splits import Placed, belongs
-from models.recipe import Recipe
-from models.weights import NONE
+from models.base.recipe import Recipe
+from models.base.weights import NONE
 from postproc.errors import DataError
 
 

@@ -20,7 +20,7 @@ from postproc.codec import Maps
 from postproc.tiles import Geometry, Stitcher, Window
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 SAMPLE = 4096
 """Side in px up to which an image's own statistics are computed from all of its px; of larger ones every k-th row and
@@ -207,7 +207,7 @@ def _compile(method: NucleiMethod) -> None:
 
 def _statistics(method: NucleiMethod, image: Regions) -> Tensor:
     """Return the mean and standard deviation that tiles are prepared with, (1, 2, 3), of the whole image."""
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
     fixed = type(method).statistics is NucleiMethod.statistics
     sample = np.zeros((1, 1, 3), np.uint8) if fixed else _sample(image)

@@ -34,7 +34,7 @@ from postproc.errors import ConfigError
 from postproc.pixels.clusters import ClusterMap, Clusters
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 LARGE = 20_000_000
 """Px from which an image is worked on by region. Below, everything at once takes less than 3 GiB."""

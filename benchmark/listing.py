@@ -38,7 +38,7 @@ def print_models() -> None:
 
 def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
     from benchmark.options import option_defaults
-    from models.recipe import describe
+    from models.base.recipe import describe
 
     if not verbose:
         table = Table("method", "rows in tables", "tasks", "summary")

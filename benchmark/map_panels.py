@@ -17,7 +17,7 @@ from postproc.codecs.typed import TypedCodec
 from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 Array = NDArray[np.float32]
 

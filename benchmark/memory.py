@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 CPU_TILE = 2048
 """Side of the largest output tile on a CPU, in px. Beyond, a tile has hardly less border for its area."""

@@ -18,7 +18,7 @@ from benchmark.registry import METHODS
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
 FORMAT = 1
@@ -165,7 +165,7 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
     Raises:
         DataError: If the file is missing, was changed, or belongs to another network.
     """
-    from models.weights import load_exactly, read_state
+    from models.base.weights import load_exactly, read_state
 
     path = folder / WEIGHTS
     if not path.is_file():

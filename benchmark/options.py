@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from models.base import NucleiMethod
+from models.base.method import NucleiMethod
 from postproc.errors import ConfigError, unknown_name
 
 

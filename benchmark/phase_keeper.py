@@ -20,8 +20,8 @@ from benchmark.store import RunStore, atomic
 from benchmark.validation import ValidationScores
 from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
-from models.base import NucleiMethod
-from models.recipe import Phase
+from models.base.method import NucleiMethod
+from models.base.recipe import Phase
 from postproc.errors import DataError, NucbenchError
 
 SAVE_SECONDS = 60.0

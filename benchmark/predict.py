@@ -16,7 +16,7 @@ from datamodules.reading.records import Record
 from postproc.codec import Params
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 FEW_IMAGES = 8
 """Fewer images than this are decoded in this process where the network runs on a CPU: starting workers (seconds each)

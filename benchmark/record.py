@@ -12,7 +12,7 @@ from benchmark.store import RunStore, write_json
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from postproc.errors import unknown_name
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 METHODS = {
     "cellprofiler": "models.cellprofiler:CellProfiler",

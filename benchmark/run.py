@@ -25,14 +25,14 @@ from benchmark.train import build_method, load_weights, process_rank, task_of, t
 from benchmark.tune import fit_parameters
 from benchmark.validation import check_monitor
 from datamodules.drawing.augment import build_policy
-from models.base import Task
-from models.weights import NONE
+from models.base.method import Task
+from models.base.weights import NONE
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 
 def open_dataset(name: str, machine: Machine) -> NucleiDataModule:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
-from models.recipe import Recipe
+from models.base.recipe import Recipe
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.reading.files import read_rgb
-from models.stain import lab_statistics, transfer_colour
+from models.base.stain import lab_statistics, transfer_colour
 
 Image = NDArray[np.uint8]
 Colours = tuple[tuple[float, ...], ...]

@@ -31,8 +31,8 @@ from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import keep_labels
 from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
-from models.base import NucleiMethod, Task
-from models.recipe import Recipe
+from models.base.method import NucleiMethod, Task
+from models.base.recipe import Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:

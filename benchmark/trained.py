@@ -15,13 +15,13 @@ from benchmark.run import load_run
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method
-from models.base import Task
-from models.weights import NONE
+from models.base.method import Task
+from models.base.weights import NONE
 from postproc.codec import Params
 from postproc.errors import DataError
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 
 @dataclass(frozen=True)

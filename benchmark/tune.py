@@ -22,7 +22,7 @@ from postproc.codec import Codec, Maps, Params, search_space
 from postproc.instances import Instances
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 
 def fit_parameters(

@@ -15,12 +15,12 @@ from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.metrics.distributed import ClassificationMetrics, DetectionMetrics, ObjectMetrics
 from benchmark.scaling import rescale
 from datamodules.drawing.labelled import has_nuclei
-from models.base import NucleiMethod
+from models.base.method import NucleiMethod
 from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
     from datamodules.drawing.sample import Sample
-    from models.card import MethodCard
+    from models.base.card import MethodCard
 
 ROUNDS = 40
 """Whole validation images are decoded and scored after at most so many epochs of a phase, evenly spread."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.classical import ClassicalMethod
+from models.base.card import MethodCard, Variant
+from models.base.classical import ClassicalMethod
+from models.base.method import Task
 from postproc.classical.cellprofiler import CellProfilerCodec, Threshold
 
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
 from models.cianet_network import FEATURES, HEADS, CIANetwork, load_pretrained
-from models.recipe import Phase, Recipe, Step
-from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import DenseNet
 
-from models.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.base.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
 from postproc.errors import ConfigError
 
 FEATURES = 64

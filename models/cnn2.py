@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.base import Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.method import Task
 from models.cnn3 import CNN3, DEVIATIONS
 from postproc.codecs.region_growing import ForegroundCodec
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe
 from models.blocks import Float32Conv2d
-from models.card import MethodCard, Variant
-from models.recipe import Phase, Recipe
 from postproc.codecs.region_growing import BoundaryCodec
 from postproc.tiles import Geometry
 

@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
-from models.recipe import Phase, Recipe, Step
-from models.vgg import VGG16
-from models.weights import (
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import (
     IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -24,6 +23,7 @@ from models.weights import (
     rename,
     weights_file,
 )
+from models.vgg import VGG16
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.foreground import ForegroundMethod, sgd_or_adam
-from models.recipe import Phase, Recipe, Step
+from models.base.card import MethodCard, Variant
+from models.base.foreground import ForegroundMethod, sgd_or_adam
+from models.base.method import Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.vgg import (
     CELLS,
     FEATURES,
@@ -20,7 +21,6 @@ from models.vgg import (
     initialise,
     load_pretrained,
 )
-from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 

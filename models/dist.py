@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.recipe import Phase, Recipe, Step
 from models.blocks import UNetBody
-from models.card import MethodCard, Variant
-from models.losses import cross_entropy
-from models.recipe import Phase, Recipe, Step
 from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
 from postproc.codecs.typed import TypedCodec

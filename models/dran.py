@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Milestones, Phase, Recipe, Step
+from models.base.weights import IMAGENET, NONE
 from models.dran_network import DRANetwork, load_pretrained
 from models.hovernet_network import FEATURES
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
-from models.recipe import Milestones, Phase, Recipe, Step
-from models.weights import IMAGENET, NONE
 from postproc.codecs.contour import ContourCodec
 from postproc.tiles import Geometry
 

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.hovernet_network import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
-from models.weights import (
+from models.base.weights import (
     IMAGENET,
     NONE,
     fold_normalisation,
@@ -17,6 +16,7 @@ from models.weights import (
     rename,
     weights_file,
 )
+from models.hovernet_network import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)

@@ -17,8 +17,7 @@ from timm.layers.padding import pad_same
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
-from models.blocks import Float32Conv2d
-from models.weights import (
+from models.base.weights import (
     IMAGENET,
     NONE,
     Pretrained,
@@ -28,6 +27,7 @@ from models.weights import (
     read_state,
     weights_file,
 )
+from models.blocks import Float32Conv2d
 from postproc.errors import ConfigError, DataError, unknown_name
 
 PACKAGED = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.foreground import sgd_or_adam
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.deconvnet import GEOMETRY, DeconvNetwork
 from models.fcn8 import FCN8Network
-from models.foreground import sgd_or_adam
-from models.losses import cross_entropy
-from models.recipe import Phase, Recipe, Step
 from models.vgg import FEATURES, load_pretrained
-from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 
 MEMBERS = ("fcn", "deconvnet")

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.foreground import ForegroundMethod
-from models.recipe import Phase, Recipe, Step
+from models.base.card import MethodCard, Variant
+from models.base.foreground import ForegroundMethod
+from models.base.method import Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.vgg import CELLS, FEATURES, HIDDEN, STRIDE, VGGEncoder, initialise, load_pretrained
-from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec
 from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry

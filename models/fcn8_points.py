@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.base import Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.method import Task
+from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
+from models.base.weights import IMAGENET
 from models.fcn8 import FCN8Network
-from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.vgg import FEATURES, STRIDE, load_pretrained
-from models.weights import IMAGENET
 from postproc.codecs.point_targets import DiscCodec
 from postproc.tiles import Geometry
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, Outputs, Task
-from models.card import MethodCard, Variant
-from models.point_base import SHARED_DEVIATIONS, TRAINING, PointsMethod
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, Outputs, Task
+from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from postproc.codecs.point_targets import DensityCodec
 from postproc.tiles import Geometry
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, Outputs, Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, Outputs, Task
+from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.kinet import AMPLITUDE, weighted_errors
 from models.kinet_network import match
-from models.point_base import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from postproc.codecs.points import PointsCodec
 from postproc.tiles import Geometry
 

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.losses import hover_terms
+from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Cosine, Phase, Recipe
+from models.base.weights import IMAGENET
 from models.encoders import EncoderDecoder, load_encoder, quicken_depthwise
 from models.initial import small_output
-from models.losses import hover_terms
-from models.optimizers import kernels_decay
-from models.recipe import Cosine, Phase, Recipe
-from models.weights import IMAGENET
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

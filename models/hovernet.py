@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.losses import hover_terms
+from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, NONE
 from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
-from models.losses import hover_terms
-from models.recipe import Phase, Recipe, Step
-from models.weights import IMAGENET, NONE
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError, unknown_name
 from postproc.tiles import Geometry

@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import Shortcut
-from models.initial import small_output
-from models.weights import (
+from models.base.weights import (
     IMAGENET,
     NONE,
     State,
@@ -22,6 +20,8 @@ from models.weights import (
     rename,
     weights_file,
 )
+from models.blocks import Shortcut
+from models.initial import small_output
 
 LEVELS = ((3, 1), (4, 2), (6, 2), (3, 2))
 """Residual units and stride of each level of the encoder (section III-A)."""

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.drawing.sample import Sample
-from models.base import Batch, Outputs, Task
-from models.card import MethodCard, Variant
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, Outputs, Task
+from models.base.points import PointsMethod
+from models.base.recipe import Phase
 from models.kinet_network import KiNetNetwork
-from models.point_base import PointsMethod
-from models.recipe import Phase
 from postproc.codecs.points import IGNORED, PointsCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -17,12 +17,12 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN as Detector
 from torchvision.ops.poolers import initLevelMapper
 
-from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
-from models.card import MethodCard, Variant
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
-from models.recipe import Phase, Recipe, Step
-from models.weights import (
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import (
     IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,

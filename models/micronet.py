@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task, learnt_types
-from models.card import MethodCard, Variant
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
-from models.recipe import Phase, Recipe, Step
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Phase, Recipe, Step
 from postproc.codecs.contour import ErodedCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.foreground import ForegroundMethod, sgd_or_adam
-from models.recipe import Phase, Recipe, Step
+from models.base.card import MethodCard, Variant
+from models.base.foreground import ForegroundMethod, sgd_or_adam
+from models.base.method import Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET_MEAN, IMAGENET_STD
 from models.vgg import initialise, stage
-from models.weights import IMAGENET_MEAN, IMAGENET_STD
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.card import MethodCard, Variant
-from models.classical import ClassicalMethod
+from models.base.card import MethodCard, Variant
+from models.base.classical import ClassicalMethod
 from postproc.classical.qupath import QuPathCodec
 
 

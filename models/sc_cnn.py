@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
-from models.recipe import Milestones, Phase, Recipe
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Milestones, Phase, Recipe
 from models.sc_cnn_network import (
     PATCH,
     PatchNetwork,

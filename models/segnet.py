@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.foreground import ForegroundMethod
-from models.recipe import Phase, Recipe, Step
+from models.base.card import MethodCard, Variant
+from models.base.foreground import ForegroundMethod
+from models.base.method import Task
+from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
-from models.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
 

@@ -11,11 +11,11 @@ from torchvision.models import resnet34
 
 from datamodules.drawing.crops import Drawer
 from datamodules.drawing.magnification import LEVELS, MagnificationDrawer, draw_batch
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.card import MethodCard, Variant
-from models.recipe import Phase, Recipe
-from models.stain import lab_statistics, transfer_colour
-from models.weights import (
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe
+from models.base.stain import lab_statistics, transfer_colour
+from models.base.weights import (
     IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, Outputs, Task
-from models.card import MethodCard, Variant
-from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointsMethod
-from models.recipe import Phase
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, Outputs, Task
+from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointsMethod
+from models.base.recipe import Phase
 from postproc.codecs.point_targets import DiscCodec
 from postproc.codecs.points import IGNORED
 from postproc.tiles import Geometry

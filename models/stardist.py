@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base.card import MethodCard, Variant
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe
 from models.blocks import UNetBody
-from models.card import MethodCard, Variant
-from models.recipe import Phase, Recipe
 from postproc.codecs.star_convex import StarConvexCodec
 from postproc.tiles import Geometry
 

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base.card import MethodCard, Variant
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.optimizers import kernels_decay
+from models.base.recipe import Phase, Recipe, Step
 from models.blocks import ConvBlock
-from models.card import MethodCard, Variant
 from models.hovernet_network import centre_crop
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
-from models.recipe import Phase, Recipe, Step
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
 from postproc.tiles import Geometry

@@ -7,11 +7,11 @@ import dataclasses
 import torch
 from torch import nn
 
-from models.base import Task
+from models.base.card import MethodCard, Variant
+from models.base.foreground import ForegroundMethod
+from models.base.method import Task
 from models.blocks import UNetBody
-from models.card import MethodCard, Variant
 from models.dist import DIST
-from models.foreground import ForegroundMethod
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 

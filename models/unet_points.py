@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.base import Task
-from models.card import MethodCard, Variant
-from models.point_base import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
+from models.base.card import MethodCard, Variant
+from models.base.method import Task
+from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.unet import ValidUNet
 from postproc.codecs.point_targets import DiscCodec
 from postproc.tiles import Geometry

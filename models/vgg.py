@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
-from models.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.base.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
 from postproc.errors import ConfigError, DataError
 
 FEATURES = 64

@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "the learning-rate schedule is never applied",
-        "models/base.py",
+        "models/base/method.py",
         "rate = self.phase.lr * self.phase.schedule(self.current_epoch, self.progress)",
         "rate = self.phase.lr",
         (BEHAVIOUR,),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from benchmark.environment import environment
 from benchmark.registry import TABLES, table_class
 from benchmark.spec import RunSpec, Target
-from models.recipe import Recipe
+from models.base.recipe import Recipe
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 
 def configuration(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from postproc.codec import Codec, Params
 from postproc.instances import Instances
 
 if TYPE_CHECKING:
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
 
 COUNT = 3
 """Images shown of a set."""

@@ -25,7 +25,7 @@ from postproc.errors import DataError
 if TYPE_CHECKING:
     from benchmark.machine import Machine
     from datamodules.base import NucleiDataModule
-    from models.base import NucleiMethod
+    from models.base.method import NucleiMethod
     from postproc.codec import Params
 
 

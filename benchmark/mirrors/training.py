@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from benchmark.mirrors.sinks import Sink
 from benchmark.store import atomic
-from models.base import NucleiMethod
+from models.base.method import NucleiMethod
 
 EVERY_STEP = 2000
 """Trainings of fewer steps are logged at each step, longer ones at every second, third, ... up to every tenth."""

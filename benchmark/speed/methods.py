@@ -17,7 +17,7 @@ from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import Batch, NucleiMethod, Task
+from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import Targets
 
 

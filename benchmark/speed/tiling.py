@@ -32,10 +32,10 @@ from benchmark.speed.timing import OURS, Timing, finish
 from datamodules.drawing.crops import CropDrawer
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
+from models.base.weights import NONE
 from models.hovernet import HoVerNet
 from models.hovernet_network import FEATURES, Decoder
-from models.weights import NONE
 from postproc.pixels.labels import LabelMap
 from postproc.tiles import Window
 

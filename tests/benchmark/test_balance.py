@@ -17,7 +17,7 @@ from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
-from models.base import NucleiMethod
+from models.base.method import NucleiMethod
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

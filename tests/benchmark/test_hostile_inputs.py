@@ -19,9 +19,9 @@ from benchmark.store import read_instances
 from benchmark.train import load_weights
 from datamodules.reading.files import write_rgb
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
+from models.base.weights import read_state
 from models.dist import DIST
-from models.weights import read_state
 from postproc.errors import DataError
 
 

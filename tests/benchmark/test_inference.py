@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmark.inference import InferenceSettings, predict_maps, rescale, restore, windows
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST
 from models.hovernet import GEOMETRIES, RECIPES, HoVerNet
 from models.unet import UNet

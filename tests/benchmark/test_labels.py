@@ -20,7 +20,7 @@ from benchmark.train import build_method, choose_images, task_of
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.sample import Sample
 from datamodules.points_csv import REGIONS, PointsCSV
-from models.base import Task
+from models.base.method import Task
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 

@@ -25,7 +25,7 @@ from benchmark.region_output import LabelView, Numbers
 from benchmark.scaling import ScaledRegions, rescale
 from datamodules.reading.regions import ArrayRegions, image_regions
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST, OFFSET, SCALE
 from models.kinet import KiNet
 from models.unet import UNet

@@ -13,8 +13,8 @@ from benchmark.map_panels import panels_of
 from benchmark.registry import METHODS, method_class
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps, limits
 from leaderboards.plotting import save, style
-from models.base import Task
-from models.card import MethodCard
+from models.base.card import MethodCard
+from models.base.method import Task
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

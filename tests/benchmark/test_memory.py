@@ -13,7 +13,7 @@ from torch import nn
 from benchmark import memory
 from benchmark.allocator import VARIABLE
 from benchmark.memory import available_memory, largest_tile, network_bytes
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST
 from models.unet import UNet
 from postproc.codecs.distance import DistanceCodec
@@ -82,7 +82,7 @@ def test_larger_networks_get_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> N
 def test_measured_bytes_are_those_a_process_takes() -> None:
     code = """
 import torch
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST
 from benchmark.memory import network_bytes
 def field(name):

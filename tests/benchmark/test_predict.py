@@ -22,7 +22,7 @@ from benchmark.store import RunStore, read_instances
 from datamodules.reading.files import read_instances as read_labels
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
-from models.base import Batch, NucleiMethod, Outputs, Task
+from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST, OFFSET, SCALE
 from postproc.codecs.distance import DistanceCodec
 from postproc.tiles import Geometry

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.inference import InferenceSettings
 from benchmark.speed.tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
-from models.base import Task
+from models.base.method import Task
 from models.hovernet import HoVerNet
 
 FAST: dict[str, Any] = {"mode": "fast", "weights": "none"}

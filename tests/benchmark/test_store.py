@@ -26,7 +26,7 @@ from benchmark.store import (
     write_scores,
 )
 from benchmark.train import load_weights
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

@@ -25,7 +25,7 @@ from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.slides import Slide, tissue_share
 from datamodules.reading.tile_manifest import read_manifest
 from datamodules.synthetic.images import generate
-from models.stain import lab_statistics
+from models.base.stain import lab_statistics
 from postproc.errors import ConfigError, DataError
 
 Write = Callable[..., None]

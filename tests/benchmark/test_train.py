@@ -17,8 +17,8 @@ from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train
 from datamodules.synthetic_sets import Synthetic
+from models.base.recipe import Phase
 from models.dist import DIST
-from models.recipe import Phase
 from postproc.errors import DataError, NucbenchError
 
 SPEC = RunSpec(

@@ -19,8 +19,8 @@ from benchmark.run import Result, execute
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, load_weights, task_of
 from datamodules.synthetic_sets import Synthetic
+from models.base.recipe import Phase, Step
 from models.dist import DIST
-from models.recipe import Phase, Step
 
 OPTIONS = {"features": 2}
 SHORT: dict[str, Any] = {"crop": 48, "augment": "flips", "crops_per_image": 2, "batch_size": 4}

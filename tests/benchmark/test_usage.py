@@ -14,7 +14,7 @@ from benchmark.run import check_recipe
 from benchmark.spec import Overrides, RunSpec
 from benchmark.usage import explain
 from datamodules.synthetic_sets import Synthetic
-from models.base import Task
+from models.base.method import Task
 from postproc.errors import ConfigError
 
 WRONG = [

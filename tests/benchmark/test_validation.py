@@ -21,8 +21,8 @@ from benchmark.train import build_method, load_weights, task_of, train
 from benchmark.validation import ROUNDS, check_monitor, rounds_every
 from datamodules.ki67 import Ki67
 from datamodules.synthetic_sets import Synthetic
-from models.base import NucleiMethod
-from models.card import MethodCard
+from models.base.card import MethodCard
+from models.base.method import NucleiMethod
 from models.dist import DIST
 from models.kinet import KiNet
 from postproc.errors import ConfigError

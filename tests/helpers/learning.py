@@ -11,7 +11,7 @@ from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from datamodules.drawing.crops import cut_instances, random_window
 from datamodules.drawing.sample import Sample
-from models.base import Batch, NucleiMethod
+from models.base.method import Batch, NucleiMethod
 from postproc.tiles import DenseStitcher
 
 

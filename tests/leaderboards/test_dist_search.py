@@ -12,7 +12,7 @@ from benchmark.registry import method_class
 from benchmark.search import SearchSpec
 from leaderboards.dist_search import FITTED, PLACES, SEARCHED, DistSearch
 from leaderboards.literature import load_facts
-from models.base import Task
+from models.base.method import Task
 from postproc.errors import DataError
 
 FILES = {"dist": "dist", "unet-dist": "unet-dist", "fcn8": "fcn", "mask-rcnn": "mask-rcnn"}

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import densenet121
 
-from models.base import Batch, Task
+from models.base.method import Batch, Task
+from models.base.weights import rename
 from models.cianet import CIANet, smooth_truncated_loss, soft_dice
 from models.cianet_network import (
     HEADS,
@@ -20,7 +21,6 @@ from models.cianet_network import (
     CIANetwork,
     DenseEncoder,
 )
-from models.weights import rename
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

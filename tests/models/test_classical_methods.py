@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmark.inference import InferenceSettings, predict_maps
-from models.base import Task
+from models.base.classical import ClassicalMethod
+from models.base.method import Task
 from models.cellprofiler import CellProfiler
-from models.classical import ClassicalMethod
 from models.fiji import Fiji
 from models.qupath import QuPath
 

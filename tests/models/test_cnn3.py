@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.base import Task
+from models.base.method import Task
 from models.cnn2 import CNN2
 from models.cnn3 import CNN3, PATCH, PatchClassifier, limit_norms
 

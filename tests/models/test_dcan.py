@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import vgg16
 
-from models.base import Batch, Task
+from models.base.method import Batch, Task
+from models.base.weights import rename
 from models.dcan import DCAN, HEADS, STRIDES, DCANetwork, fuse
-from models.weights import rename
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

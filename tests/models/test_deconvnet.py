@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.base import Task
+from models.base.method import Task
 from models.deconvnet import BatchNorm, DeconvNet, DeconvNetwork
 from postproc.codecs.binary import DynamicsParams
 from postproc.errors import ConfigError

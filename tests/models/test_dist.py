@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST, TARGETS
 from postproc.errors import ConfigError
 

@@ -5,11 +5,11 @@ import pytest
 import timm
 import torch
 
-from models.base import Batch, Task
+from models.base.method import Batch, Task
+from models.base.weights import rename
 from models.dran import DRAN, PRETRAINED, boundary_weights
 from models.dran_network import SCALES, DecoderUnit, DRANetwork, resized, restored
 from models.hovernet_network import TIMM_DROP, TIMM_NAME, TIMM_RULES, centre_crop
-from models.weights import rename
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

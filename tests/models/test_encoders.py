@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from models.base import Task
+from models.base.method import Task
 from models.encoders import (
     PACKAGED,
     DepthwiseConv2d,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.base import Task
+from models.base.method import Task
 from models.deconvnet import DeconvNet, DeconvNetwork
 from models.ensemble import Ensemble
 from models.fcn8 import FCN8, FCN8Network

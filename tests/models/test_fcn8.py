@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.base import Task
+from models.base.method import Task
 from models.fcn8 import FCN8, FCN8Network, Upsampling
 from postproc.errors import ConfigError
 

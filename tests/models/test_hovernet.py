@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.base import Batch, Task
+from models.base.losses import cross_entropy, gradient_mse
+from models.base.method import Batch, Task
 from models.blocks import Shortcut
 from models.hovernet import HoVerNet
-from models.losses import cross_entropy, gradient_mse
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

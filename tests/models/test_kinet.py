@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.base import Task
+from models.base.method import Task
 from models.kinet import AMPLITUDE, KiNet, correlations, region_error, weighted_errors
 from models.kinet_network import match
 from postproc.codecs.points import IGNORED, PointsParams

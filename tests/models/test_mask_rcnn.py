@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from benchmark.inference import InferenceSettings, predict_maps
-from models.base import Batch, Task
+from models.base.method import Batch, Task
 from models.mask_rcnn import MaskRCNN
 from postproc.codecs.masks import UNTYPED, MaskParams
 from postproc.errors import ConfigError, DataError

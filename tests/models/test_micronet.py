@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.base import Batch, Task
+from models.base.method import Batch, Task
 from models.micronet import OUTPUTS, SIDE, MicroNet, MicroNetwork
 from postproc.errors import ConfigError
 from postproc.instances import Instances

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.base import Task
+from models.base.method import Task
 from models.pangnet import PangNet, PangNetwork
 from postproc.errors import ConfigError
 

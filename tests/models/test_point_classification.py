@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.base import Task
+from models.base.method import Task
 from models.fcn8_points import FCN8Points
 from models.sfcn_opi import SFCNOPI, DetectionBranch, ResidualUnit, type_error
 from models.unet_points import UNetPoints

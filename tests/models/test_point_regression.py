@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.base import Task
+from models.base.method import Task
 from models.fcrn import FCRNA, FCRNB
 from models.frcn import FRCN, ScaledResidual
 from models.kinet import AMPLITUDE

@@ -12,8 +12,8 @@ from scipy.spatial.distance import cdist
 
 from benchmark.inference import InferenceSettings, predict_maps
 from datamodules.drawing.sample import Sample
-from models.base import Batch, Task
-from models.recipe import Milestones
+from models.base.method import Batch, Task
+from models.base.recipe import Milestones
 from models.sc_cnn import MARGIN, SCCNN, detection_error, draw_anywhere, draw_near, haematoxylin
 from models.sc_cnn_network import (
     PATCH,

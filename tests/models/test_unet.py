@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.base import Batch, Task
+from models.base.method import Batch, Task
 from models.unet import UNet, ValidUNet
 from postproc.instances import Instances
 

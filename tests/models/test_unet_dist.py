@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.base import Task
+from models.base.method import Task
 from models.dist import DIST
 from models.unet_dist import UNetDIST
 

@@ -15,7 +15,7 @@ from learning import learn, one_crop, score
 from benchmark.registry import METHODS, dataset_class, method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import NucleiMethod, Task
+from models.base.method import NucleiMethod, Task
 from postproc.instances import Instances
 from postproc.tiles import DenseStitcher
 

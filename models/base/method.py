@@ -15,8 +15,8 @@ from torch import Tensor
 from datamodules.drawing.crops import CropDrawer, Drawer
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.sample import Sample
-from models.card import MethodCard
-from models.recipe import Phase, Recipe
+from models.base.card import MethodCard
+from models.base.recipe import Phase, Recipe
 from postproc.codec import Codec, Maps, Targets
 from postproc.errors import ConfigError
 from postproc.tiles import DenseStitcher, Geometry, Stitcher

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from torch import Tensor
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.recipe import Recipe
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Recipe
 from postproc.classical.base import ClassicalCodec
 from postproc.codec import Maps
 from postproc.tiles import Geometry

@@ -10,7 +10,7 @@ import torch
 
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
-from models.base import Task
+from models.base.method import Task
 
 
 def own(name: str, **options: object) -> int:

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.hovernet_network import HoVerNetwork, load_pretrained
-from models.weights import (
+from models.base.weights import (
     State,
     fold_normalisation,
     from_timm,
@@ -20,6 +19,7 @@ from models.weights import (
     rename,
     weights_file,
 )
+from models.hovernet_network import HoVerNetwork, load_pretrained
 from postproc.errors import ConfigError, DataError
 
 BRANCHES = {"np": 2, "hv": 2, "tp": 5}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmark.registry import method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import Task
+from models.base.method import Task
 from models.hovernet_network import centre_crop
 
 HEADS = 16

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.losses import cross_entropy, dice_loss, gradient_mse, mse_loss, sobel_kernels
+from models.base.losses import cross_entropy, dice_loss, gradient_mse, mse_loss, sobel_kernels
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs
-from models.losses import cross_entropy
-from models.optimizers import kernels_decay
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs
+from models.base.optimizers import kernels_decay
 
 
 class ForegroundMethod(NucleiMethod):

@@ -31,7 +31,7 @@ class MethodCard:
         paper: Paper to cite.
         url: DOI or address of the paper.
         recipe: What the training follows, and what of it `Recipe` does not hold: optimiser, losses, initial weights.
-            The rest is `models.recipe.describe` of the recipe itself.
+            The rest is `models.base.recipe.describe` of the recipe itself.
         deviations: Each difference from the paper, with its reason. One on augmentation names the policy.
         tasks: Among ``segmentation``, ``classification``, ``detection``.
         trained: False for classical pipelines.

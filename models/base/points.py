@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, NucleiMethod, Outputs, Task
-from models.losses import cross_entropy
-from models.recipe import Phase, Recipe
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.recipe import Phase, Recipe
 
 RECIPE = Recipe(
     crop=200,

@@ -14,7 +14,7 @@ from benchmark.metrics.image import object_scores
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import NucleiMethod, Task
+from models.base.method import NucleiMethod, Task
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

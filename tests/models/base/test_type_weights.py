@@ -12,8 +12,8 @@ from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import Batch, NucleiMethod, Task
-from models.losses import cross_entropy
+from models.base.losses import cross_entropy
+from models.base.method import Batch, NucleiMethod, Task
 from models.sfcn_opi import type_error
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.augment import POLICIES, build_policy
-from models.recipe import describe
+from models.base.recipe import describe
 
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 

@@ -15,7 +15,7 @@ from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
-from models.base import Batch, NucleiMethod, Task
+from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import search_space
 from postproc.tiles import DenseStitcher
 

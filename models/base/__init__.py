@@ -1,0 +1,1 @@
+"""What every method builds on, apart from the methods."""
