@@ -12,7 +12,7 @@ from models.base.card import MethodCard, Variant
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
-from models.cianet_network import FEATURES, HEADS, CIANetwork, load_pretrained
+from models.networks.cianet import FEATURES, HEADS, CIANetwork, load_pretrained
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.base.card import MethodCard, Variant
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.recipe import Phase, Recipe
-from models.blocks import Float32Conv2d
+from models.networks.blocks import Float32Conv2d
 from postproc.codecs.region_growing import BoundaryCodec
 from postproc.tiles import Geometry
 

@@ -23,7 +23,7 @@ from models.base.weights import (
     rename,
     weights_file,
 )
-from models.vgg import VGG16
+from models.networks.vgg import VGG16
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -11,7 +11,7 @@ from models.base.foreground import ForegroundMethod, sgd_or_adam
 from models.base.method import Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from models.vgg import (
+from models.networks.vgg import (
     CELLS,
     FEATURES,
     HIDDEN,

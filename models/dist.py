@@ -12,7 +12,7 @@ from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
-from models.blocks import UNetBody
+from models.networks.blocks import UNetBody
 from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
 from postproc.codecs.typed import TypedCodec

@@ -11,8 +11,8 @@ from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Milestones, Phase, Recipe, Step
 from models.base.weights import IMAGENET, NONE
-from models.dran_network import DRANetwork, load_pretrained
-from models.hovernet_network import FEATURES
+from models.networks.dran import DRANetwork, load_pretrained
+from models.networks.hovernet import FEATURES
 from postproc.codecs.contour import ContourCodec
 from postproc.tiles import Geometry
 

@@ -13,7 +13,7 @@ from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.deconvnet import GEOMETRY, DeconvNetwork
 from models.fcn8 import FCN8Network
-from models.vgg import FEATURES, load_pretrained
+from models.networks.vgg import FEATURES, load_pretrained
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 
 MEMBERS = ("fcn", "deconvnet")

@@ -9,7 +9,7 @@ from models.base.method import Task
 from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.base.weights import IMAGENET
 from models.fcn8 import FCN8Network
-from models.vgg import FEATURES, STRIDE, load_pretrained
+from models.networks.vgg import FEATURES, STRIDE, load_pretrained
 from postproc.codecs.point_targets import DiscCodec
 from postproc.tiles import Geometry
 

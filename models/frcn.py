@@ -10,7 +10,7 @@ from models.base.card import MethodCard, Variant
 from models.base.method import Batch, Outputs, Task
 from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.kinet import AMPLITUDE, weighted_errors
-from models.kinet_network import match
+from models.networks.kinet import match
 from postproc.codecs.points import PointsCodec
 from postproc.tiles import Geometry
 

@@ -14,8 +14,8 @@ from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Cosine, Phase, Recipe
 from models.base.weights import IMAGENET
-from models.encoders import EncoderDecoder, load_encoder, quicken_depthwise
-from models.initial import small_output
+from models.networks.encoders import EncoderDecoder, load_encoder, quicken_depthwise
+from models.networks.initial import small_output
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry
@@ -35,7 +35,8 @@ class HoverLite(NucleiMethod):
             architecture and a local file as `weights`, where the user has their licence.
         decoder: Decoder of segmentation-models-pytorch: ``unet`` (output at the input's resolution), ``fpn`` or
             ``deeplab`` (a quarter of it, interpolated).
-        weights: Of the encoder: ``imagenet``, ``none``, or the path of a file (`models.encoders.load_encoder`).
+        weights: Of the encoder: ``imagenet``, ``none``, or the path of a file
+            (`models.networks.encoders.load_encoder`).
         depth: Down-samplings of the encoder that are used, 3 to 5.
         width: Factor on the channels of the U-Net's decoder, which are 128, 64, 32, 16.
         classify: Whether types are predicted; None = where the data has types.

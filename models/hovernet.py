@@ -13,7 +13,7 @@ from models.base.losses import hover_terms
 from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, NONE
-from models.hovernet_network import FEATURES, HoVerNetwork, load_pretrained
+from models.networks.hovernet import FEATURES, HoVerNetwork, load_pretrained
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError, unknown_name
 from postproc.tiles import Geometry

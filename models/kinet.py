@@ -12,7 +12,7 @@ from models.base.card import MethodCard, Variant
 from models.base.method import Batch, Outputs, Task
 from models.base.points import PointsMethod
 from models.base.recipe import Phase
-from models.kinet_network import KiNetNetwork
+from models.networks.kinet import KiNetNetwork
 from postproc.codecs.points import IGNORED, PointsCodec
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

@@ -10,7 +10,7 @@ from models.base.foreground import ForegroundMethod, sgd_or_adam
 from models.base.method import Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET_MEAN, IMAGENET_STD
-from models.vgg import initialise, stage
+from models.networks.vgg import initialise, stage
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.errors import ConfigError
 from postproc.tiles import Geometry

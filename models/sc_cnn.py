@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.base.card import MethodCard, Variant
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.recipe import Milestones, Phase, Recipe
-from models.sc_cnn_network import (
+from models.networks.sc_cnn import (
     PATCH,
     PatchNetwork,
     cut_patches,

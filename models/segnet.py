@@ -9,7 +9,7 @@ from models.base.foreground import ForegroundMethod
 from models.base.method import Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
-from models.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
+from models.networks.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
 from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
 from postproc.tiles import Geometry
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.base.card import MethodCard, Variant
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.recipe import Phase, Recipe
-from models.blocks import UNetBody
+from models.networks.blocks import UNetBody
 from postproc.codecs.star_convex import StarConvexCodec
 from postproc.tiles import Geometry
 

@@ -11,8 +11,8 @@ from models.base.losses import cross_entropy
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
-from models.blocks import ConvBlock
-from models.hovernet_network import centre_crop
+from models.networks.blocks import ConvBlock
+from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
 from postproc.tiles import Geometry

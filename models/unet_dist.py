@@ -10,8 +10,8 @@ from torch import nn
 from models.base.card import MethodCard, Variant
 from models.base.foreground import ForegroundMethod
 from models.base.method import Task
-from models.blocks import UNetBody
 from models.dist import DIST
+from models.networks.blocks import UNetBody
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.tiles import Geometry
 

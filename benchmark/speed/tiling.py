@@ -35,7 +35,7 @@ from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.base.weights import NONE
 from models.hovernet import HoVerNet
-from models.hovernet_network import FEATURES, Decoder
+from models.networks.hovernet import FEATURES, Decoder
 from postproc.pixels.labels import LabelMap
 from postproc.tiles import Window
 

@@ -13,7 +13,7 @@ from torchvision.models import densenet121
 from models.base.method import Batch, Task
 from models.base.weights import rename
 from models.cianet import CIANet, smooth_truncated_loss, soft_dice
-from models.cianet_network import (
+from models.networks.cianet import (
     HEADS,
     TORCHVISION_DROP,
     TORCHVISION_RULES,

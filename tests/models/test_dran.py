@@ -8,8 +8,8 @@ import torch
 from models.base.method import Batch, Task
 from models.base.weights import rename
 from models.dran import DRAN, PRETRAINED, boundary_weights
-from models.dran_network import SCALES, DecoderUnit, DRANetwork, resized, restored
-from models.hovernet_network import TIMM_DROP, TIMM_NAME, TIMM_RULES, centre_crop
+from models.networks.dran import SCALES, DecoderUnit, DRANetwork, resized, restored
+from models.networks.hovernet import TIMM_DROP, TIMM_NAME, TIMM_RULES, centre_crop
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

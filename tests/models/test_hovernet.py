@@ -10,8 +10,8 @@ from torch import Tensor
 
 from models.base.losses import cross_entropy, gradient_mse
 from models.base.method import Batch, Task
-from models.blocks import Shortcut
 from models.hovernet import HoVerNet
+from models.networks.blocks import Shortcut
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

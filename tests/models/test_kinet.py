@@ -4,7 +4,7 @@ import torch
 
 from models.base.method import Task
 from models.kinet import AMPLITUDE, KiNet, correlations, region_error, weighted_errors
-from models.kinet_network import match
+from models.networks.kinet import match
 from postproc.codecs.points import IGNORED, PointsParams
 from postproc.errors import ConfigError
 from postproc.instances import Instances

@@ -14,8 +14,7 @@ from benchmark.inference import InferenceSettings, predict_maps
 from datamodules.drawing.sample import Sample
 from models.base.method import Batch, Task
 from models.base.recipe import Milestones
-from models.sc_cnn import MARGIN, SCCNN, detection_error, draw_anywhere, draw_near, haematoxylin
-from models.sc_cnn_network import (
+from models.networks.sc_cnn import (
     PATCH,
     PatchNetwork,
     cut_patches,
@@ -23,6 +22,7 @@ from models.sc_cnn_network import (
     true_likelihood,
     window_likelihood,
 )
+from models.sc_cnn import MARGIN, SCCNN, detection_error, draw_anywhere, draw_near, haematoxylin
 from postproc.codecs.sc_cnn import REACH, WINDOW, SCCNNParams
 from postproc.errors import ConfigError
 from postproc.instances import Instances
@@ -90,7 +90,7 @@ def test_the_network_equals_itself_slid_over_the_image(monkeypatch: pytest.Monke
                 torch.testing.assert_close(
                     network.patches(images[..., y : y + PATCH, x : x + PATCH]), whole[..., y, x], rtol=1e-5, atol=1e-5
                 )
-        monkeypatch.setattr("models.sc_cnn_network.ROWS", 9)
+        monkeypatch.setattr("models.networks.sc_cnn.ROWS", 9)
         torch.testing.assert_close(network(images), whole)
 
 

@@ -15,7 +15,7 @@ from benchmark.registry import method_class
 from datamodules.drawing.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Task
-from models.hovernet_network import centre_crop
+from models.networks.hovernet import centre_crop
 
 HEADS = 16
 """Most channels that the output of a small network has (StarDist's rays)."""

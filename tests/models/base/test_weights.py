@@ -19,7 +19,7 @@ from models.base.weights import (
     rename,
     weights_file,
 )
-from models.hovernet_network import HoVerNetwork, load_pretrained
+from models.networks.hovernet import HoVerNetwork, load_pretrained
 from postproc.errors import ConfigError, DataError
 
 BRANCHES = {"np": 2, "hv": 2, "tp": 5}

@@ -16,7 +16,7 @@ from models.base.weights import (
     rename,
     weights_file,
 )
-from models.hovernet_network import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
+from models.networks.hovernet import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)

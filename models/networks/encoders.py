@@ -27,7 +27,7 @@ from models.base.weights import (
     read_state,
     weights_file,
 )
-from models.blocks import Float32Conv2d
+from models.networks.blocks import Float32Conv2d
 from postproc.errors import ConfigError, DataError, unknown_name
 
 PACKAGED = {

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from models.base.method import Task
-from models.encoders import (
+from models.hover_lite import HoverLite
+from models.networks.encoders import (
     PACKAGED,
     DepthwiseConv2d,
     EncoderDecoder,
@@ -20,7 +21,6 @@ from models.encoders import (
     load_encoder,
     quicken_depthwise,
 )
-from models.hover_lite import HoverLite
 from postproc.errors import ConfigError, DataError
 
 WIDTHS = (32, 16, 8, 8, 8)

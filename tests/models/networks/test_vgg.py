@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from models.deconvnet import DeconvNetwork
 from models.fcn8 import FCN8Network
+from models.networks.vgg import UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
 from models.segnet import SegNetwork
-from models.vgg import UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
 from postproc.errors import ConfigError, DataError
 
 
@@ -59,7 +59,7 @@ def test_weights_of_torchvision_give_torchvisions_features(
     norm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The only change of the narrow network is the width that counts as VGG16's."""
-    monkeypatch.setattr("models.vgg.FEATURES", 4)
+    monkeypatch.setattr("models.networks.vgg.FEATURES", 4)
     theirs = NarrowVGG(4, norm=norm)
     torch.save(theirs.state_dict(), tmp_path / "vgg.pth")
     network = (SegNetwork(4) if norm else FCN8Network(4)).eval()
@@ -71,7 +71,7 @@ def test_weights_of_torchvision_give_torchvisions_features(
 def test_classifier_as_convolutions_gives_torchvisions_hidden_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.vgg.FEATURES", 2)
+    monkeypatch.setattr("models.networks.vgg.FEATURES", 2)
     theirs = NarrowVGG(2, norm=False)
     torch.save(theirs.state_dict(), tmp_path / "vgg.pth")
     network = FCN8Network(2).eval()
@@ -84,7 +84,7 @@ def test_classifier_as_convolutions_gives_torchvisions_hidden_layers(
 
 
 def test_bottleneck_of_deconvnet_takes_the_classifier_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.vgg.FEATURES", 2)
+    monkeypatch.setattr("models.networks.vgg.FEATURES", 2)
     theirs = NarrowVGG(2, norm=True)
     torch.save(theirs.state_dict(), tmp_path / "vgg.pth")
     network = DeconvNetwork(2).eval()
@@ -117,7 +117,7 @@ def test_pretrained_weights_need_the_full_width(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.vgg.FEATURES", 2)
+    monkeypatch.setattr("models.networks.vgg.FEATURES", 2)
     torch.save(NarrowVGG(2, norm=False).state_dict(), tmp_path / "plain.pth")
     with pytest.raises(DataError, match=r"13 layers.*vgg16_bn"):
         load_pretrained(SegNetwork(2), str(tmp_path / "plain.pth"), features=2, norm=True)

@@ -20,8 +20,8 @@ from models.base.weights import (
     rename,
     weights_file,
 )
-from models.blocks import Shortcut
-from models.initial import small_output
+from models.networks.blocks import Shortcut
+from models.networks.initial import small_output
 
 LEVELS = ((3, 1), (4, 2), (6, 2), (3, 2))
 """Residual units and stride of each level of the encoder (section III-A)."""
