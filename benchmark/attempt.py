@@ -11,11 +11,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from benchmark import signals
-from benchmark.faults import in_words
-from benchmark.machine import Machine
+from benchmark.host import signals
+from benchmark.host.faults import in_words
+from benchmark.host.files import atomic
+from benchmark.host.machine import Machine
 from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore, atomic
+from benchmark.store import RunStore
 from postproc.errors import BusyError
 
 
@@ -93,7 +94,7 @@ def attempt(job: Job) -> bool:
 
     A run that another process is working on is left to it: that is no failure.
     """
-    from benchmark.console import print_result
+    from benchmark.host.console import print_result
     from benchmark.run import execute
 
     try:
@@ -113,7 +114,7 @@ def attempt(job: Job) -> bool:
 
 def main() -> int:
     """Do the job that standard input describes; return 0 if it is done and 1 otherwise."""
-    from benchmark.allocator import use_huge_pages
+    from benchmark.host.allocator import use_huge_pages
 
     use_huge_pages()
     signals.listen()

@@ -17,10 +17,10 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
-from benchmark import signals
-from benchmark.allocator import use_huge_pages
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
-from benchmark.faults import in_words
+from benchmark.host import signals
+from benchmark.host.allocator import use_huge_pages
+from benchmark.host.faults import in_words
 from benchmark.registry import DATASETS, METHODS, TABLES
 from benchmark.usage import explain
 from postproc.errors import ConfigError, NucbenchError

@@ -13,8 +13,8 @@ from typing import IO, Any
 import requests
 import urllib3
 
-from benchmark.progress import byte_bar
-from benchmark.store import read_json, write_json
+from benchmark.host.files import read_json, write_json
+from benchmark.host.progress import byte_bar
 from datamodules.reading.archive import require_space
 from datamodules.reading.card import Download
 from postproc.errors import DataError

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.environment import hardware
+from benchmark.host.environment import hardware
+from benchmark.host.files import read_json
 from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.presence import is_there
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
-from benchmark.store import read_json
 from benchmark.train import task_of
 from datamodules.reading.splits import Placed, belongs
 from models.base.recipe import Recipe

@@ -6,15 +6,16 @@ import hashlib
 import re
 from pathlib import Path
 
-from benchmark.environment import environment
 from benchmark.evaluate import evaluate
-from benchmark.machine import Machine
-from benchmark.outputs import check_outputs
+from benchmark.host.environment import environment
+from benchmark.host.files import write_json
+from benchmark.host.machine import Machine
+from benchmark.host.outputs import check_outputs
 from benchmark.registry import METHODS
 from benchmark.run import Result, open_dataset
 from benchmark.scoring import find_label_maps, read_label_map
 from benchmark.spec import FORMAT, Target
-from benchmark.store import RunStore, write_instances, write_json
+from benchmark.store import RunStore, write_instances
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 

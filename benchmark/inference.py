@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.host.precision import autocast_dtype
 from benchmark.memory import PROBES, largest_tile
-from benchmark.precision import autocast_dtype
 from benchmark.scaling import rescale, restore
 from datamodules.reading.regions import ArrayRegions, Regions
 from postproc.codec import Maps

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.console import wide_console
+from benchmark.host.console import wide_console
+from benchmark.host.files import read_json
 from benchmark.model_folder import CARD, WEIGHTS, Description, shipped_models
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
-from benchmark.store import read_json
 from datamodules.reading.card import DatasetCard, Download
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.download import DownloadError, Patience, fetch
+from benchmark.host.files import held
 from benchmark.presence import DOWNLOADS, is_there
-from benchmark.store import held
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
 from datamodules.reading.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from datamodules.reading.card import DatasetCard

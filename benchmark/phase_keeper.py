@@ -14,9 +14,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from benchmark import signals
+from benchmark.host import signals
+from benchmark.host.files import atomic
 from benchmark.spec import LOSS, RunSpec
-from benchmark.store import RunStore, atomic
+from benchmark.store import RunStore
 from benchmark.validation import ValidationScores
 from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule

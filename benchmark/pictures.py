@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.store import atomic
+from benchmark.host.files import atomic
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.outlines import outlines

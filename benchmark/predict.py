@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.decoding import decode, decode_to_files, decoders, submit
+from benchmark.host.progress import track
 from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.progress import track
 from benchmark.scaling import rescale
 from benchmark.store import RunStore
 from datamodules.base import NucleiDataModule

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.store import atomic
+from benchmark.host.files import atomic
 from datamodules.ki67 import TYPES as KI67_TYPES
 
 SUMMARY = "summary.csv"

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmark.outputs import OVERLAY
+from benchmark.host.files import held, read_json, write_json
+from benchmark.host.outputs import OVERLAY
 from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
-from benchmark.store import held, read_json, write_json
 from datamodules.reading.temporary import RANDOM
 from postproc.errors import ConfigError, DataError
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from benchmark.console import wide_console
+from benchmark.host.console import wide_console
+from benchmark.host.progress import track
 from benchmark.obtain import ByHandError, obtain
 from benchmark.presence import is_there, presence, required
-from benchmark.progress import track
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
 from datamodules.synthetic_sets import GENERATED

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmark.outputs import check_outputs
-from benchmark.store import RunStore, read_json, write_json
+from benchmark.host.files import read_json, write_json
+from benchmark.host.outputs import check_outputs
+from benchmark.store import RunStore
 from postproc.errors import ConfigError
 
 

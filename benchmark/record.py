@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from benchmark.environment import environment
-from benchmark.precision import resolve
+from benchmark.host.environment import environment
+from benchmark.host.files import write_json
+from benchmark.host.precision import resolve
 from benchmark.spec import FORMAT, RunSpec
-from benchmark.store import RunStore, write_json
+from benchmark.store import RunStore
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule

@@ -13,10 +13,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from benchmark.disk import DiskArray
+from benchmark.host.files import atomic
 from benchmark.pictures import PALETTE, write_png
 from benchmark.region_decoding import NAME, Found
 from benchmark.scaling import nearest
-from benchmark.store import atomic
 from datamodules.reading.files import replacing
 from datamodules.reading.regions import Regions
 from postproc.pixels.clusters import extents

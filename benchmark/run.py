@@ -12,15 +12,16 @@ import torch
 
 from benchmark.balance import check_balance
 from benchmark.evaluate import evaluate
+from benchmark.host.files import read_json
+from benchmark.host.machine import Machine
 from benchmark.inference import InferenceSettings
-from benchmark.machine import Machine
 from benchmark.mirrors.run import Mirror
 from benchmark.options import weight_options
 from benchmark.predict import predict_dataset
 from benchmark.record import write_record
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore, read_json
+from benchmark.store import RunStore
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
 from benchmark.validation import check_monitor

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.host.outputs import OVERLAY
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from benchmark.outputs import OVERLAY
 from benchmark.store import CANDIDATES
 from benchmark.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances

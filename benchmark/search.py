@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.machine import Machine
+from benchmark.host.files import read_json, write_json
+from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.spec import FORMAT, Overrides, RunSpec
-from benchmark.store import RunStore, read_json, write_json
+from benchmark.store import RunStore
 from benchmark.sweep_spec import read_mapping
 from postproc.errors import ConfigError, unknown_name
 

@@ -9,7 +9,7 @@ from benchmark.attempt import Job, State
 from benchmark.commands.common import Executor
 from benchmark.estimate import estimated_minutes, plan
 from benchmark.executors import run_inline, run_local
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.paper_length import PaperLength
 from benchmark.registry import method_class

@@ -17,14 +17,15 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import Logger
 
-from benchmark import signals
 from benchmark.balance import type_weights, weighs_loss, window_side
+from benchmark.host import signals
+from benchmark.host.files import atomic, read_json, write_json
+from benchmark.host.precision import resolve
 from benchmark.mirrors.training import log_interval, watch
 from benchmark.phase_keeper import AtomicCheckpointIO, PhaseKeeper
-from benchmark.precision import resolve
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import LOSS, RunSpec
-from benchmark.store import RunStore, atomic, read_json, write_json
+from benchmark.store import RunStore
 from benchmark.validation import ValidationScores, rounds_every
 from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.host.files import read_json, write_json
+from benchmark.host.progress import track
 from benchmark.inference import InferenceSettings, predict_maps, rescale
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import score_image
 from benchmark.metrics.instance import aji
 from benchmark.predict import decode, decoders
-from benchmark.progress import track
 from benchmark.spec import RunSpec
-from benchmark.store import RunStore, read_json, write_json
+from benchmark.store import RunStore
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Codec, Maps, Params, search_space

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.host.files import atomic
 from benchmark.registry import TABLES, table_class
-from benchmark.store import atomic
 from leaderboards.literature import load_facts, load_names
 from leaderboards.records import load_scores
 

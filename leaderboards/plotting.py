@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.store import atomic
+from benchmark.host.files import atomic
 from leaderboards.entries import PUBLISHED, Entry, Field
 
 if TYPE_CHECKING:

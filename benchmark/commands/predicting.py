@@ -110,8 +110,8 @@ def score(
         out: CSV to write; default: print a table only.
         radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
     """
-    from benchmark.console import print_frame
-    from benchmark.outputs import check_outputs
+    from benchmark.host.console import print_frame
+    from benchmark.host.outputs import check_outputs
     from benchmark.scoring import score_folders
     from benchmark.store import write_scores
 
@@ -149,9 +149,9 @@ def evaluate(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.console import print_result
     from benchmark.foreign import evaluate_foreign
-    from benchmark.machine import Machine
+    from benchmark.host.console import print_result
+    from benchmark.host.machine import Machine
 
     machine = Machine(filled(data), filled(runs), progress=progress)
     print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))

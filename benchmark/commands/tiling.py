@@ -40,7 +40,7 @@ def tiles(
         workers: Processes, each with a slide of its own.
         progress: Hide progress bars.
     """
-    from benchmark.outputs import check_outputs
+    from benchmark.host.outputs import check_outputs
     from benchmark.tiles import TileSettings, make_tiles
     from postproc.errors import ConfigError
 

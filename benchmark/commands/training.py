@@ -89,8 +89,8 @@ def run(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.console import print_result
-    from benchmark.machine import Machine
+    from benchmark.host.console import print_result
+    from benchmark.host.machine import Machine
     from benchmark.run import execute
     from benchmark.spec import Overrides, RunSpec, Target
 
@@ -154,7 +154,7 @@ def sweep(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.machine import Machine
+    from benchmark.host.machine import Machine
     from benchmark.sweep import run_sweep
 
     machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
@@ -194,7 +194,7 @@ def search(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.machine import Machine
+    from benchmark.host.machine import Machine
     from benchmark.search import run_search
 
     machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from benchmark.environment import environment
+from benchmark.host.environment import environment
 from benchmark.registry import TABLES, table_class
 from benchmark.spec import RunSpec, Target
 from models.base.recipe import Recipe

@@ -7,7 +7,7 @@ import json
 import uuid
 from pathlib import Path
 
-from benchmark.store import read_json, write_json
+from benchmark.host.files import read_json, write_json
 from postproc.errors import DataError
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
+from benchmark.host.files import read_json
 from benchmark.metrics.pooling import summarise
 from benchmark.mirrors import describe, pictures
 from benchmark.mirrors.connection import About, Connection, warn
@@ -18,12 +19,12 @@ from benchmark.mirrors.notebook import Notebook
 from benchmark.mirrors.sinks import Shown, Sink, TensorBoard, Wandb
 from benchmark.mirrors.training import ContinuedCSVLogger, SinkLogger, Watch, metrics_file, read_metrics
 from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore, read_json
+from benchmark.store import RunStore
 from datamodules.drawing.sample import Sample
 from postproc.errors import DataError
 
 if TYPE_CHECKING:
-    from benchmark.machine import Machine
+    from benchmark.host.machine import Machine
     from datamodules.base import NucleiDataModule
     from models.base.method import NucleiMethod
     from postproc.codec import Params

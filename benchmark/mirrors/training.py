@@ -14,8 +14,8 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from benchmark.host.files import atomic
 from benchmark.mirrors.sinks import Sink
-from benchmark.store import atomic
 from models.base.method import NucleiMethod
 
 EVERY_STEP = 2000

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.host.precision import autocast_dtype
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.options import check_options
-from benchmark.precision import autocast_dtype
 from benchmark.registry import method_class
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.console import print_frame
-from benchmark.environment import hardware
-from benchmark.precision import resolve
+from benchmark.host.console import print_frame
+from benchmark.host.environment import hardware
+from benchmark.host.precision import resolve
 from benchmark.speed import peers
 from benchmark.speed.components import component_timings, make_scene, patch_timing
 from benchmark.speed.loader import loader_timings

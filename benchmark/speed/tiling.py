@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.host.precision import autocast_dtype
 from benchmark.inference import InferenceSettings, predict_maps, windows
 from benchmark.memory import largest_tile
 from benchmark.options import check_options
-from benchmark.precision import autocast_dtype
 from benchmark.speed.components import DENSITY
 from benchmark.speed.methods import collate, label_of
 from benchmark.speed.peers import MAPS, panoptic_quality

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.store import read_json, write_json
+from benchmark.host.files import read_json, write_json
 from postproc.errors import ConfigError, DataError
 
 MARKER = "nucbench-report.json"

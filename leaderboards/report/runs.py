@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.store import read_json
+from benchmark.host.files import read_json
 from leaderboards.changes import changes
 from leaderboards.literature import Names
 from leaderboards.records import run_facts

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.decoding import decode_to_files
 from benchmark.evaluate import evaluate
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.run import execute
 from benchmark.scaling import rescale
 from benchmark.spec import Overrides, RunSpec, Target

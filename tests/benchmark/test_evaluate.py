@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.machine import Machine
+from benchmark.host.files import read_json
+from benchmark.host.machine import Machine
 from benchmark.run import execute
 from benchmark.spec import Overrides, RunSpec, Target
-from benchmark.store import read_json
 from datamodules.base import SYNTHETIC_MARKER
 from datamodules.ki67 import Ki67
 from leaderboards.ki67 import Ki67 as Ki67Table

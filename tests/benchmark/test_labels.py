@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.machine import Machine
+from benchmark.host.files import read_json
+from benchmark.host.machine import Machine
 from benchmark.predict_images import predict_images
 from benchmark.registry import method_class
 from benchmark.run import Result, execute, load_run, open_dataset
 from benchmark.spec import Overrides, RunSpec, Target
-from benchmark.store import read_json
 from benchmark.train import build_method, choose_images, task_of
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.sample import Sample

@@ -11,8 +11,8 @@ import torch
 import yaml
 
 from benchmark.export import export
+from benchmark.host.machine import Machine
 from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.machine import Machine
 from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
 from benchmark.run import execute
 from benchmark.spec import Overrides, RunSpec, Target

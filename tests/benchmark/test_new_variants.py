@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.machine import Machine
+from benchmark.host.files import read_json, write_json
+from benchmark.host.machine import Machine
 from benchmark.run import execute, load_run
 from benchmark.spec import Overrides, RunSpec, Target
-from benchmark.store import read_json, write_json
 from datamodules.synthetic_sets import Synthetic
 from postproc.errors import DataError
 

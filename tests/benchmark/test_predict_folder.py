@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from benchmark import predict_images
 from benchmark.cli import main
-from benchmark.outputs import check_outputs
+from benchmark.host.outputs import check_outputs
 from datamodules.reading.files import read_instances, write_mat, write_rgb
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError

@@ -17,11 +17,11 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.download import DownloadError, Patience
+from benchmark.host.files import held
 from benchmark.obtain import ByHandError, obtain
 from benchmark.prepare import prepare_dataset
 from benchmark.presence import presence
 from benchmark.registry import DATASETS, dataset_class
-from benchmark.store import held
 from datamodules.base import SYNTHETIC_MARKER
 from datamodules.consep import CoNSeP
 from datamodules.monuseg import MoNuSeg

@@ -15,7 +15,7 @@ import pytest
 
 from benchmark import download as downloading
 from benchmark.download import CHECKSUMS, DownloadError, Patience, fetch
-from benchmark.store import read_json
+from benchmark.host.files import read_json
 from datamodules.reading import archive
 from datamodules.reading.card import Download
 from postproc.errors import DataError

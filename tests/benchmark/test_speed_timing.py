@@ -10,7 +10,7 @@ import cv2
 import pytest
 import torch
 
-from benchmark.allocator import VARIABLE
+from benchmark.host.allocator import VARIABLE
 from benchmark.speed.timing import measure, single_thread
 
 
@@ -57,7 +57,7 @@ def test_one_thread_inside_and_as_many_as_before_outside() -> None:
 
 FAULTS = """
 import resource, sys
-from benchmark.allocator import use_huge_pages
+from benchmark.host.allocator import use_huge_pages
 if sys.argv[1] == "huge":
     use_huge_pages()
 import torch

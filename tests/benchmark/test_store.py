@@ -13,18 +13,11 @@ import pytest
 import torch
 
 import benchmark.store
+from benchmark.host.files import atomic, read_json, write_json
 from benchmark.publish import publish_run
 from benchmark.run import load_run
 from benchmark.spec import RunSpec
-from benchmark.store import (
-    RunStore,
-    atomic,
-    read_instances,
-    read_json,
-    write_instances,
-    write_json,
-    write_scores,
-)
+from benchmark.store import RunStore, read_instances, write_instances, write_scores
 from benchmark.train import load_weights
 from models.base.method import Task
 from models.dist import DIST

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from benchmark.estimate import Plan, estimated_minutes, plan, planned_steps
-from benchmark.machine import Machine
+from benchmark.host.files import write_json
+from benchmark.host.machine import Machine
 from benchmark.registry import dataset_class, method_class
 from benchmark.search import SearchSpec
 from benchmark.spec import Overrides, RunSpec, Target
-from benchmark.store import write_json
 from benchmark.sweep import run_sweep
 from benchmark.sweep_spec import SweepSpec
 from postproc.errors import ConfigError
@@ -107,7 +107,7 @@ def test_options_are_checked_before_anything_starts(tmp_path: Path, dry_run: boo
 
 
 def test_training_time_is_estimated_from_runs_alike(tmp_path: Path) -> None:
-    from benchmark.environment import hardware
+    from benchmark.host.environment import hardware
 
     spec = RunSpec("dist", "kumar", options={"features": 4}, overrides=Overrides(steps=100, crop=64))
     assert estimated_minutes(spec, tmp_path) is None

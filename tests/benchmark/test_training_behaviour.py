@@ -14,7 +14,7 @@ import pytest
 import torch
 from datamodules.drawing.crops.loading import Loading
 
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.run import Result, execute
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, load_weights, task_of

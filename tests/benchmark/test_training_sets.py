@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.run import execute, open_training
 from benchmark.spec import Overrides, RunSpec, Target
 from datamodules.kumar import Kumar

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import cli
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from benchmark.run import check_recipe

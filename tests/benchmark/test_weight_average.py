@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from benchmark import signals
+from benchmark.host import signals
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore
 from benchmark.train import build_method, task_of, train

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import models.self_supervised as module
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.run import execute, open_training
 from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.store import RunStore

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-import benchmark.console
 import benchmark.evaluate
+import benchmark.host.console
 import benchmark.run  # noqa: F401  (imported here once, not in every process)
 from benchmark import cli, phase_keeper
 

@@ -15,7 +15,7 @@ from command_line import wait_until
 
 from benchmark.attempt import Job, State
 from benchmark.executors import environment, finish, run_local, start
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.slurm import queue
 from benchmark.sweep_spec import SweepSpec
 from datamodules.synthetic_sets import Synthetic

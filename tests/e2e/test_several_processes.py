@@ -13,7 +13,7 @@ from datamodules.synthetic_sets import Synthetic
 SCRIPT = """
 import sys
 from pathlib import Path
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.run import open_dataset, train_method
 from benchmark.spec import Overrides, RunSpec
 from benchmark.store import RunStore

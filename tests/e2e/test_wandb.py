@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark.machine import Machine
+from benchmark.host.machine import Machine
 from benchmark.mirrors import connection
 from benchmark.run import execute
 from benchmark.spec import Overrides, RunSpec, Target

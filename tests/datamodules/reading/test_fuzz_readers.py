@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmark.host.files import read_json, write_json
 from benchmark.store import read_instances as read_prediction
-from benchmark.store import read_json, write_instances, write_json
+from benchmark.store import write_instances
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
 from datamodules.crchisto import CRCHisto
