@@ -11,9 +11,9 @@ from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
+from benchmark.metrics.folders import find_label_maps, read_label_map
 from benchmark.registry import METHODS
 from benchmark.run import Result, open_dataset
-from benchmark.scoring import find_label_maps, read_label_map
 from benchmark.spec import FORMAT, Target
 from benchmark.store import RunStore, write_instances
 from postproc.codec import Params

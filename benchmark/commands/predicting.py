@@ -112,7 +112,7 @@ def score(
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
-    from benchmark.scoring import score_folders
+    from benchmark.metrics.folders import score_folders
     from benchmark.store import write_scores
 
     if out is not None:
