@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.attempt import Job, State, attempt
+from benchmark.data.prepare import StandIn, write_stand_in
 from benchmark.host.machine import Machine
 from benchmark.pictures import overlay, write_png
-from benchmark.prepare import StandIn, write_stand_in
 from benchmark.registry import TABLES, dataset_class
 from benchmark.spec import RunSpec
 from benchmark.store import RunStore, read_instances

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmark.data.presence import is_there
 from benchmark.host.environment import hardware
 from benchmark.host.files import read_json
 from benchmark.options import check_options, option_defaults, weight_options
-from benchmark.presence import is_there
 from benchmark.registry import dataset_class, method_class
 from benchmark.spec import RunSpec
 from benchmark.train import task_of

@@ -61,8 +61,8 @@ def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
 
 
 def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
-    from benchmark.obtain import steps
-    from benchmark.presence import presence
+    from benchmark.data.obtain import steps
+    from benchmark.data.presence import presence
 
     table = Table("dataset", "images", "nuclei", "types", "magnification", "present", "get it", "summary")
     for name in DATASETS:

@@ -43,8 +43,8 @@ def prepare(
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         progress: Hide progress bars.
     """
-    from benchmark.prepare import StandIn
-    from benchmark.prepare import prepare as run
+    from benchmark.data.prepare import StandIn
+    from benchmark.data.prepare import prepare as run
     from postproc.errors import ConfigError
 
     if source is not None and not synthetic:

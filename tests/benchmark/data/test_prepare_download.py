@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark import download as downloading
-from benchmark.download import CHECKSUMS, DownloadError, Patience, fetch
+from benchmark.data import download as downloading
+from benchmark.data.download import CHECKSUMS, DownloadError, Patience, fetch
 from benchmark.host.files import read_json
 from datamodules.reading import archive
 from datamodules.reading.card import Download

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmark.data.obtain import ByHandError, obtain
+from benchmark.data.presence import is_there, presence, required
 from benchmark.host.console import wide_console
 from benchmark.host.progress import track
-from benchmark.obtain import ByHandError, obtain
-from benchmark.presence import is_there, presence, required
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
 from datamodules.synthetic_sets import GENERATED
@@ -83,7 +83,7 @@ def prepare_dataset(
     Args:
         name: The dataset.
         root: Folder with one folder per dataset.
-        archives: Archives to unpack, see `benchmark.obtain.obtain`.
+        archives: Archives to unpack, see `benchmark.data.obtain.obtain`.
         mirror: Address to download from in place of those of the card.
         stand_in: Write synthetic images in place of real ones.
         progress: Show progress bars.

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from benchmark.cli import main
-from benchmark.download import DownloadError, Patience
+from benchmark.data.download import DownloadError, Patience
+from benchmark.data.obtain import ByHandError, obtain
+from benchmark.data.prepare import prepare_dataset
+from benchmark.data.presence import presence
 from benchmark.host.files import held
-from benchmark.obtain import ByHandError, obtain
-from benchmark.prepare import prepare_dataset
-from benchmark.presence import presence
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER
 from datamodules.consep import CoNSeP

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.download import DownloadError, Patience, fetch
+from benchmark.data.download import DownloadError, Patience, fetch
+from benchmark.data.presence import DOWNLOADS, is_there
 from benchmark.host.files import held
-from benchmark.presence import DOWNLOADS, is_there
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
 from datamodules.reading.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from datamodules.reading.card import DatasetCard
