@@ -41,7 +41,7 @@ def tiles(
         progress: Hide progress bars.
     """
     from benchmark.host.outputs import check_outputs
-    from benchmark.tiles import TileSettings, make_tiles
+    from benchmark.slides.cut import TileSettings, make_tiles
     from postproc.errors import ConfigError
 
     for name, value in (("magnification", magnification), ("mpp", mpp)):
@@ -52,7 +52,7 @@ def tiles(
     colours = None
     if target is not None:
         check_outputs(out.glob("*/*/*.png"), [target])
-        from benchmark.tile_colours import target_colours  # imports torch
+        from benchmark.slides.colours import target_colours  # imports torch
 
         colours = target_colours(target)
     levels = tuple(float(level) for level in magnifications or (10, 20, 40))

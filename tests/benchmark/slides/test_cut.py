@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from benchmark.cli import main
-from benchmark.tile_colours import target_colours
-from benchmark.tile_journal import Journal, Place
-from benchmark.tiles import TileSettings, make_tiles
+from benchmark.slides.colours import target_colours
+from benchmark.slides.cut import TileSettings, make_tiles
+from benchmark.slides.journal import Journal, Place
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.slides import Slide, tissue_share
 from datamodules.reading.tile_manifest import read_manifest

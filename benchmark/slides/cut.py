@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmark.decoding import end_with_parent
 from benchmark.host.files import held, read_json, write_json
 from benchmark.host.progress import track
-from benchmark.tile_journal import Journal, Place
+from benchmark.slides.journal import Journal, Place
 from datamodules.reading.slides import Image, Slide, tissue_share
 from datamodules.reading.tile_manifest import Row, tile_file, write_manifest
 from postproc.errors import ConfigError, DataError
@@ -241,7 +241,7 @@ def _recolouring(settings: TileSettings) -> Callable[[Image], Image]:
     """Return what brings a tile to the colours that are wanted."""
     if settings.colours is None:
         return lambda tile: tile
-    from benchmark.tile_colours import normalise  # imports torch
+    from benchmark.slides.colours import normalise  # imports torch
 
     return functools.partial(normalise, colours=settings.colours)
 

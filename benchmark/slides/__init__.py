@@ -1,0 +1,1 @@
+"""Cutting slides into tiles."""
