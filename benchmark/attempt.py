@@ -15,8 +15,8 @@ from benchmark.host import signals
 from benchmark.host.faults import in_words
 from benchmark.host.files import atomic
 from benchmark.host.machine import Machine
-from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore
+from benchmark.results.spec import RunSpec, Target
+from benchmark.results.store import RunStore
 from postproc.errors import BusyError
 
 

@@ -1,6 +1,6 @@
 """What evens out how often types are learnt, for any method: where crops are drawn, and what types weigh in the loss.
 
-Neither is part of any paper's recipe; a run asks for them with ``balance`` (`benchmark.spec.Overrides`).
+Neither is part of any paper's recipe; a run asks for them with ``balance`` (`benchmark.results.spec.Overrides`).
 
 ``crops``: each training item is drawn from a window around a nucleus. Its type is drawn first, each type of the
 training set being equally likely, then the nucleus among all of that type; the window is a quarter larger than the
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.spec import RunSpec
+from benchmark.results.spec import RunSpec
 from datamodules.drawing.sample import Sample
 from models.base.recipe import Recipe
 from postproc.errors import ConfigError

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from benchmark.attempt import Job, State, attempt
 from benchmark.data.prepare import StandIn, write_stand_in
 from benchmark.host.machine import Machine
-from benchmark.pictures import overlay, write_png
 from benchmark.registry import TABLES, dataset_class
-from benchmark.spec import RunSpec
-from benchmark.store import RunStore, read_instances
+from benchmark.results.pictures import overlay, write_png
+from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore, read_instances
 from benchmark.sweep_spec import SweepSpec
 from leaderboards.build import build_tables
 

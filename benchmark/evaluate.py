@@ -12,8 +12,8 @@ from benchmark.host.files import write_json
 from benchmark.host.progress import track
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from benchmark.spec import Target
-from benchmark.store import RunStore, candidates_file, read_instances, write_scores
+from benchmark.results.spec import Target
+from benchmark.results.store import RunStore, candidates_file, read_instances, write_scores
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Params

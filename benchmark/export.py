@@ -17,11 +17,11 @@ from torch import Tensor
 
 from benchmark.host.files import read_json
 from benchmark.metrics.pooling import summarise
-from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
 from benchmark.options import option_defaults, weight_options
 from benchmark.registry import dataset_class
+from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
+from benchmark.results.store import RunStore
 from benchmark.run import load_run
-from benchmark.store import RunStore
 from postproc.errors import ConfigError
 
 SHOWN = ("dice", "aji", "pq", "F_d", "f1")

@@ -13,9 +13,9 @@ from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
 from benchmark.metrics.folders import find_label_maps, read_label_map
 from benchmark.registry import METHODS
+from benchmark.results.spec import FORMAT, Target
+from benchmark.results.store import RunStore, write_instances
 from benchmark.run import Result, open_dataset
-from benchmark.spec import FORMAT, Target
-from benchmark.store import RunStore, write_instances
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from benchmark.host.console import wide_console
 from benchmark.host.files import read_json
-from benchmark.model_folder import CARD, WEIGHTS, Description, shipped_models
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
+from benchmark.results.model_folder import CARD, WEIGHTS, Description, shipped_models
 from datamodules.reading.card import DatasetCard, Download
 
 

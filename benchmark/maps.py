@@ -16,10 +16,10 @@ from benchmark.decoding import decode
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.map_panels import panels_of
 from benchmark.registry import DATASETS, dataset_class
+from benchmark.results.spec import Target
+from benchmark.results.store import RunStore
 from benchmark.run import load_run
 from benchmark.scaling import rescale
-from benchmark.spec import Target
-from benchmark.store import RunStore
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps
 from leaderboards.plotting import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name

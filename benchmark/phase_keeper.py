@@ -16,8 +16,8 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from benchmark.host import signals
 from benchmark.host.files import atomic
-from benchmark.spec import LOSS, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import LOSS, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.validation import ValidationScores
 from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule

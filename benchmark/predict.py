@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from benchmark.decoding import decode, decode_to_files, decoders, submit
 from benchmark.host.progress import track
 from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.results.store import RunStore
 from benchmark.scaling import rescale
-from benchmark.store import RunStore
 from datamodules.base import NucleiDataModule
 from datamodules.reading.records import Record
 from postproc.codec import Params

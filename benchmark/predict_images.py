@@ -16,10 +16,10 @@ from benchmark.host.progress import track
 from benchmark.image_sources import FoundImages, count_pixels, find_images
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.large import LARGE, WORKERS, predict_large
-from benchmark.model_folder import find_model, model_digest
 from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
-from benchmark.predict_summary import SUMMARY, ImageSummary
-from benchmark.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
+from benchmark.results.model_folder import find_model, model_digest
+from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
+from benchmark.results.summary import SUMMARY, ImageSummary
 from benchmark.scaling import check_magnification, rescale, scale_factor
 from benchmark.trained import Trained, load_trained
 from datamodules.reading.files import MAX_PIXELS

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.precision import resolve
-from benchmark.spec import FORMAT, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import FORMAT, RunSpec
+from benchmark.results.store import RunStore
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule

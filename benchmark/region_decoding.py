@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.disk import DiskArray, read_maps
-from benchmark.pictures import geojson
+from benchmark.results.pictures import geojson
 from benchmark.scaling import nearest
 from postproc.codec import Codec, Params, Survey
 from postproc.instances import Instances

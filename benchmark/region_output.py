@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmark.disk import DiskArray
 from benchmark.host.files import atomic
-from benchmark.pictures import PALETTE, write_png
 from benchmark.region_decoding import NAME, Found
+from benchmark.results.pictures import PALETTE, write_png
 from benchmark.scaling import nearest
 from datamodules.reading.files import replacing
 from datamodules.reading.regions import Regions

@@ -20,8 +20,8 @@ from benchmark.options import weight_options
 from benchmark.predict import predict_dataset
 from benchmark.record import write_record
 from benchmark.registry import dataset_class, method_class
-from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore
+from benchmark.results.spec import RunSpec, Target
+from benchmark.results.store import RunStore
 from benchmark.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.tune import fit_parameters
 from benchmark.validation import check_monitor

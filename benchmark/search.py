@@ -15,8 +15,8 @@ from benchmark.host.files import read_json, write_json
 from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
-from benchmark.spec import FORMAT, Overrides, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import FORMAT, Overrides, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.sweep_spec import read_mapping
 from postproc.errors import ConfigError, unknown_name
 

@@ -13,7 +13,7 @@ import yaml
 
 from benchmark.paper_length import PaperLength
 from benchmark.registry import METHODS, dataset_class, method_class
-from benchmark.spec import Overrides, RunSpec, Target
+from benchmark.results.spec import Overrides, RunSpec, Target
 from postproc.errors import ConfigError, unknown_name
 
 PER_METHOD = ("options", "method_overrides", "paper")

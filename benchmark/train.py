@@ -24,8 +24,8 @@ from benchmark.host.precision import resolve
 from benchmark.mirrors.training import log_interval, watch
 from benchmark.phase_keeper import AtomicCheckpointIO, PhaseKeeper
 from benchmark.registry import dataset_class, method_class
-from benchmark.spec import LOSS, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import LOSS, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.validation import ValidationScores, rounds_every
 from benchmark.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmark.model_folder import DESCRIPTION, Description, find_model, read_weights
 from benchmark.options import weight_options
 from benchmark.registry import method_class
+from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
+from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore
 from benchmark.run import load_run
-from benchmark.spec import RunSpec
-from benchmark.store import RunStore
 from benchmark.train import build_method
 from models.base.method import Task
 from models.base.weights import NONE

@@ -15,8 +15,8 @@ from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import score_image
 from benchmark.metrics.instance import aji
 from benchmark.predict import decode, decoders
-from benchmark.spec import RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Codec, Maps, Params, search_space

@@ -32,7 +32,7 @@ def check_monitor(monitor: str, card: MethodCard, annotation: str) -> None:
     """Refuse a score that validation will not give.
 
     Args:
-        monitor: One of `benchmark.spec.MONITORS`.
+        monitor: One of `benchmark.results.spec.MONITORS`.
         card: Of the method.
         annotation: Of the validation images, as on a dataset's card.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.spec import Overrides
+from benchmark.results.spec import Overrides
 from leaderboards.base import Comparison
 from leaderboards.ki67 import BLOCK, Ki67, row_name
 from leaderboards.options import split_options

@@ -114,7 +114,7 @@ def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]
         instances: Nuclei of the whole image.
         window: The part, as slices of rows and columns.
     """
-    from benchmark.pictures import contours
+    from benchmark.results.pictures import contours
 
     if instances.labels is None:
         x, y = instances.centroids().T

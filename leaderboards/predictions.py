@@ -53,7 +53,7 @@ def read_prediction(runs: Path, entry: Entry, image: str) -> Instances:
     Raises:
         DataError: If the file is missing or broken.
     """
-    from benchmark.store import read_instances
+    from benchmark.results.store import read_instances
 
     return read_instances(prediction_file(runs, entry, image))
 

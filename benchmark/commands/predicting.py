@@ -45,7 +45,7 @@ def predict(
         progress: Hide progress bars.
     """
     from benchmark.image_sources import find_images
-    from benchmark.model_folder import find_model
+    from benchmark.results.model_folder import find_model
     from benchmark.scaling import check_magnification
 
     check_magnification(magnification)
@@ -113,7 +113,7 @@ def score(
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
     from benchmark.metrics.folders import score_folders
-    from benchmark.store import write_scores
+    from benchmark.results.store import write_scores
 
     if out is not None:
         check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])

@@ -121,7 +121,7 @@ def publish(
         run: Directories of runs; also what searches selected, search/NAME.json below the runs folder.
         store: Folder of published scores.
     """
-    from benchmark.publish import publish_run
+    from benchmark.results.publish import publish_run
 
     for path in run:
         print(publish_run(path, store))

@@ -91,8 +91,8 @@ def run(
     """
     from benchmark.host.console import print_result
     from benchmark.host.machine import Machine
+    from benchmark.results.spec import Overrides, RunSpec, Target
     from benchmark.run import execute
-    from benchmark.spec import Overrides, RunSpec, Target
 
     overrides = Overrides(
         crop,

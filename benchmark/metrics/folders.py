@@ -12,8 +12,8 @@ from benchmark.host.outputs import OVERLAY
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from benchmark.store import CANDIDATES
-from benchmark.store import read_instances as read_prediction
+from benchmark.results.store import CANDIDATES
+from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
 from datamodules.reading.regions import label_regions
 from postproc.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.host.environment import environment
 from benchmark.registry import TABLES, table_class
-from benchmark.spec import RunSpec, Target
+from benchmark.results.spec import RunSpec, Target
 from models.base.recipe import Recipe
 
 if TYPE_CHECKING:

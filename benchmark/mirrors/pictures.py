@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from benchmark.decoding import decode
 from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.pictures import color, overlay
+from benchmark.results.pictures import color, overlay
+from benchmark.results.spec import Target
+from benchmark.results.store import RunStore, read_instances
 from benchmark.scaling import rescale
-from benchmark.spec import Target
-from benchmark.store import RunStore, read_instances
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.crops import cut_window
 from datamodules.drawing.labelled import has_nuclei

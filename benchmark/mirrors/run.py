@@ -18,8 +18,8 @@ from benchmark.mirrors.connection import About, Connection, warn
 from benchmark.mirrors.notebook import Notebook
 from benchmark.mirrors.sinks import Shown, Sink, TensorBoard, Wandb
 from benchmark.mirrors.training import ContinuedCSVLogger, SinkLogger, Watch, metrics_file, read_metrics
-from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore
+from benchmark.results.spec import RunSpec, Target
+from benchmark.results.store import RunStore
 from datamodules.drawing.sample import Sample
 from postproc.errors import DataError
 

@@ -15,13 +15,13 @@ import pandas as pd
 from benchmark.host.console import print_frame
 from benchmark.host.environment import hardware
 from benchmark.host.precision import resolve
+from benchmark.results.store import write_scores
 from benchmark.speed import peers
 from benchmark.speed.components import component_timings, make_scene, patch_timing
 from benchmark.speed.loader import loader_timings
 from benchmark.speed.methods import method_timings
 from benchmark.speed.tiling import tiling_timings
 from benchmark.speed.timing import Timing, single_thread
-from benchmark.store import write_scores
 from postproc.errors import ConfigError
 
 SMALL = 250

@@ -18,7 +18,8 @@ ANNOTATED, PREDICTED = "#4ff0ff", "#ffe119"
 COLORS = (
     PREDICTED, "#ff6f6f", "#62ff7e", "#5ccbff", "#ffab40", "#e291ff", "#5ffbf1", "#ff7ad9", "#e6e65c", "#7dffd0",
 )  # fmt: skip
-"""Of type 0 (no type), 1, 2, ...: the hues of `benchmark.pictures.PALETTE`, lighter than any stained nucleus."""
+"""Of type 0 (no type), 1, 2, ...: the hues of `benchmark.results.pictures.PALETTE`, lighter than any stained
+nucleus."""
 
 DASHES = ("", "9 2", "4 1.5", "9 1.5 2 1.5")
 """Of the types in turn, so that colour is not all that tells them apart."""
@@ -116,7 +117,7 @@ def _shapes(nuclei: Instances) -> list[str]:
         return [f"M{x:.1f} {y:.1f}{_mark(kind)}" for (x, y), kind in places]
     import cv2
 
-    from benchmark.pictures import contours
+    from benchmark.results.pictures import contours
 
     paths = []
     for line in contours(nuclei):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmark.balance import check_balance, type_weights, window_side
-from benchmark.spec import BALANCES, Overrides, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import BALANCES, Overrides, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.train import build_method, task_of, train
 from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67

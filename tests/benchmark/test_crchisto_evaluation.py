@@ -12,10 +12,10 @@ import pytest
 from benchmark.decoding import decode_to_files
 from benchmark.evaluate import evaluate
 from benchmark.host.machine import Machine
+from benchmark.results.spec import Overrides, RunSpec, Target
+from benchmark.results.store import RunStore, read_instances
 from benchmark.run import execute
 from benchmark.scaling import rescale
-from benchmark.spec import Overrides, RunSpec, Target
-from benchmark.store import RunStore, read_instances
 from datamodules.consep import CoNSeP
 from datamodules.crchisto import CLASS_FILES, CRCHisto
 from leaderboards.classification import SPELLINGS, Classification

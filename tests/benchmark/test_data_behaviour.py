@@ -13,8 +13,8 @@ import torch
 from benchmark.evaluate import evaluate
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.registry import dataset_class, method_class
-from benchmark.spec import RunSpec, Target
-from benchmark.store import RunStore, write_instances
+from benchmark.results.spec import RunSpec, Target
+from benchmark.results.store import RunStore, write_instances
 from models.base.method import Task
 from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.instances import Instances

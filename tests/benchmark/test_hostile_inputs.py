@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from benchmark.cli import main
-from benchmark.store import read_instances
+from benchmark.results.store import read_instances
 from benchmark.train import load_weights
 from datamodules.reading.files import write_rgb
 from datamodules.synthetic.images import generate

@@ -14,8 +14,8 @@ from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.predict_images import predict_images
 from benchmark.registry import method_class
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import Result, execute, load_run, open_dataset
-from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, choose_images, task_of
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.sample import Sample

@@ -19,9 +19,9 @@ from benchmark.decoding import decoders
 from benchmark.disk import DiskArray
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.large import Analysis, decode_by_region, paint, predict_large
-from benchmark.pictures import geojson
 from benchmark.region_decoding import NAME, Found, Work, outline
 from benchmark.region_output import LabelView, Numbers
+from benchmark.results.pictures import geojson
 from benchmark.scaling import ScaledRegions, rescale
 from datamodules.reading.regions import ArrayRegions, image_regions
 from datamodules.synthetic.images import generate

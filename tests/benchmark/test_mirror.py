@@ -19,8 +19,8 @@ from benchmark.mirrors.describe import configuration, figures, fitted, tags
 from benchmark.mirrors.notebook import Notebook
 from benchmark.mirrors.pictures import densest, panel, validation_tiles
 from benchmark.mirrors.training import ContinuedCSVLogger, log_interval, metrics_file, read_metrics
-from benchmark.pictures import color
-from benchmark.spec import Overrides, RunSpec, Target
+from benchmark.results.pictures import color
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, task_of
 from datamodules.consep import CoNSeP
 from datamodules.drawing.sample import Sample

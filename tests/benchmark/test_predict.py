@@ -17,8 +17,8 @@ import torch
 from benchmark import predict, predict_images
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.predict import predict_dataset
-from benchmark.spec import RunSpec
-from benchmark.store import RunStore, read_instances
+from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore, read_instances
 from datamodules.reading.files import read_instances as read_labels
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic

@@ -217,7 +217,7 @@ class TestKilled:
         for number in range(3, 8):
             write_rgb(images / f"img{number}.png", generate((400, 400), np.random.default_rng(number))[0])
         code = (
-            "import benchmark.prediction_folder as f, benchmark.cli as c\nf.SAVE_SECONDS = 0\n"
+            "import benchmark.results.prediction_folder as f, benchmark.cli as c\nf.SAVE_SECONDS = 0\n"
             f"c.main(['predict', {MODEL!r}, {str(images)!r}, '--out', {str(out)!r}, '--no-progress'])"
         )
         process = subprocess.Popen(

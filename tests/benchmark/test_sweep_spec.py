@@ -12,8 +12,8 @@ from benchmark.estimate import Plan, estimated_minutes, plan, planned_steps
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.registry import dataset_class, method_class
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.search import SearchSpec
-from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.sweep import run_sweep
 from benchmark.sweep_spec import SweepSpec
 from postproc.errors import ConfigError

@@ -15,8 +15,8 @@ import torch
 from datamodules.drawing.crops.loading import Loading
 
 from benchmark.host.machine import Machine
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import Result, execute
-from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.train import build_method, load_weights, task_of
 from datamodules.synthetic_sets import Synthetic
 from models.base.recipe import Phase, Step

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.host.machine import Machine
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import execute, open_training
-from benchmark.spec import Overrides, RunSpec, Target
 from datamodules.kumar import Kumar
 from datamodules.synthetic_sets import Synthetic
 from datamodules.tnbc import TNBC

@@ -10,8 +10,8 @@ from benchmark import cli
 from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
+from benchmark.results.spec import Overrides, RunSpec
 from benchmark.run import check_recipe
-from benchmark.spec import Overrides, RunSpec
 from benchmark.usage import explain
 from datamodules.synthetic_sets import Synthetic
 from models.base.method import Task

@@ -16,8 +16,8 @@ from benchmark.host.files import read_json
 from benchmark.inference import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from benchmark.mirrors.training import watch
-from benchmark.spec import MONITORS, Overrides, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import MONITORS, Overrides, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.train import build_method, load_weights, task_of, train
 from benchmark.validation import ROUNDS, check_monitor, rounds_every
 from datamodules.ki67 import Ki67

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from benchmark.host import signals
-from benchmark.spec import Overrides, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import Overrides, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.train import build_method, task_of, train
 from benchmark.weight_average import WeightAverage
 from datamodules.synthetic_sets import Synthetic

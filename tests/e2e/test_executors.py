@@ -86,7 +86,7 @@ def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
 
 
 def test_a_run_of_another_process_is_left_to_it(place: Path) -> None:
-    from benchmark.store import RunStore
+    from benchmark.results.store import RunStore
 
     job = jobs_of(place, GOOD)[0]
     with RunStore.create(job.machine.runs, job.spec).lock():

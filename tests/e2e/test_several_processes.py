@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from benchmark.host.machine import Machine
 from benchmark.run import open_dataset, train_method
-from benchmark.spec import Overrides, RunSpec
-from benchmark.store import RunStore
+from benchmark.results.spec import Overrides, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.train import build_method, task_of
 
 folder = Path(sys.argv[1])

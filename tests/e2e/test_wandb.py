@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmark.host.machine import Machine
 from benchmark.mirrors import connection
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import execute
-from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.sweep import run_sweep
 from datamodules.consep import CoNSeP
 from datamodules.synthetic_sets import SyntheticDIST

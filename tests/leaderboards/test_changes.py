@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, TABLES, method_class, table_class
-from benchmark.spec import Overrides
+from benchmark.results.spec import Overrides
 from leaderboards.base import Comparison
 from leaderboards.build import SCORES
 from leaderboards.changes import EVERY, Change, Changes, changes, load_changes, row_titles

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import gaussian_kde
 
-from benchmark.store import write_instances
+from benchmark.results.store import write_instances
 from leaderboards.entries import Entry, fields, published_field
 from leaderboards.images import image_facts
 from leaderboards.literature import load_facts

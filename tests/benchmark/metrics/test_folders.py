@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from benchmark.metrics.folders import OBJECT_COLUMNS, find_label_maps, score_folders
 from benchmark.metrics.image import score_image
-from benchmark.store import write_instances
+from benchmark.results.store import write_instances
 from datamodules.reading.files import read_instances
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

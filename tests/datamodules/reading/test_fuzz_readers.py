@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark.host.files import read_json, write_json
-from benchmark.store import read_instances as read_prediction
-from benchmark.store import write_instances
+from benchmark.results.store import read_instances as read_prediction
+from benchmark.results.store import write_instances
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
 from datamodules.crchisto import CRCHisto

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from benchmark.registry import dataset_class, table_class
-from benchmark.store import write_instances
+from benchmark.results.store import write_instances
 from leaderboards.literature import load_facts
 from leaderboards.records import load_scores
 from leaderboards.report.build import Report, build_report

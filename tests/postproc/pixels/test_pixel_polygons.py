@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from shapely.geometry import shape
 from tifffile import imread
 
-from benchmark.pictures import geojson
+from benchmark.results.pictures import geojson
 from datamodules.synthetic.images import generate
 from postproc.classical.base import ClassicalCodec
 from postproc.classical.cellprofiler import CellProfilerCodec

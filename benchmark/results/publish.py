@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.host.files import read_json, write_json
 from benchmark.host.outputs import check_outputs
-from benchmark.store import RunStore
+from benchmark.results.store import RunStore
 from postproc.errors import ConfigError
 
 

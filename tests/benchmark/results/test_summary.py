@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.predict_summary import ImageSummary, tumour_nuclei, write_summary
+from benchmark.results.summary import ImageSummary, tumour_nuclei, write_summary
 
 TYPES = ("immunopositive tumour", "immunonegative tumour", "non-tumour")
 

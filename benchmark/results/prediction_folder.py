@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmark.host.files import held, read_json, write_json
 from benchmark.host.outputs import OVERLAY
-from benchmark.predict_summary import SUMMARY, ImageSummary, write_summary
+from benchmark.results.summary import SUMMARY, ImageSummary, write_summary
 from datamodules.reading.temporary import RANDOM
 from postproc.errors import ConfigError, DataError
 

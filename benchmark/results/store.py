@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.host.files import atomic, held, read_json, write_json
-from benchmark.spec import FORMAT, RunSpec
+from benchmark.results.spec import FORMAT, RunSpec
 from datamodules.reading.files import MAX_PIXELS
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

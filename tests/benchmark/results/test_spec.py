@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.options import check_options
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class, table_class
-from benchmark.spec import Overrides, RunSpec, Target
+from benchmark.results.spec import Overrides, RunSpec, Target
 from models.base.recipe import Cosine, Milestones, Phase, Recipe, Step
 from models.dist import DIST
 from models.hovernet import HoVerNet

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-import benchmark.store
+import benchmark.results.store
 from benchmark.host.files import atomic, read_json, write_json
-from benchmark.publish import publish_run
+from benchmark.results.publish import publish_run
+from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore, read_instances, write_instances, write_scores
 from benchmark.run import load_run
-from benchmark.spec import RunSpec
-from benchmark.store import RunStore, read_instances, write_instances, write_scores
 from benchmark.train import load_weights
 from models.base.method import Task
 from models.dist import DIST
@@ -46,7 +46,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) -> None:
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from benchmark.store import write_json\nfrom datamodules.reading.files import write_npy\n"
+        "from benchmark.results.store import write_json\nfrom datamodules.reading.files import write_npy\n"
         "folder = pathlib.Path(sys.argv[1])\nwrite_json(folder / 'a.json', {})\n"
         "write_npy(folder / 'a.npy', np.zeros((2, 2), np.int32))"
     )
@@ -57,7 +57,7 @@ def test_files_have_the_rights_that_the_umask_gives(tmp_path: Path, umask: int) 
 
 def test_a_prediction_that_claims_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_instances(tmp_path / "a.npz", Instances((100, 100), labels=np.zeros((100, 100), np.int32)))
-    monkeypatch.setattr(benchmark.store, "LARGEST", 40_000)
+    monkeypatch.setattr(benchmark.results.store, "LARGEST", 40_000)
     with pytest.raises(DataError, match="more than the limit"):
         read_instances(tmp_path / "a.npz")
 

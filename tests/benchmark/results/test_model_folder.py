@@ -13,9 +13,9 @@ import yaml
 from benchmark.export import export
 from benchmark.host.machine import Machine
 from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
+from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
+from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import execute
-from benchmark.spec import Overrides, RunSpec, Target
 from benchmark.trained import load_trained
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic

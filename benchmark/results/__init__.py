@@ -1,0 +1,1 @@
+"""What runs and predictions leave on disk."""
