@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.decoding import decode
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.decoding import decode
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.scaling import rescale
 from benchmark.map_panels import panels_of
 from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
 from benchmark.run import load_run
-from benchmark.scaling import rescale
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps
 from leaderboards.plotting import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name

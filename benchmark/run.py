@@ -14,10 +14,10 @@ from benchmark.balance import check_balance
 from benchmark.evaluate import evaluate
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
-from benchmark.inference import InferenceSettings
+from benchmark.inference.datasets import predict_dataset
+from benchmark.inference.maps import InferenceSettings
 from benchmark.mirrors.run import Mirror
 from benchmark.options import weight_options
-from benchmark.predict import predict_dataset
 from benchmark.record import write_record
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import RunSpec, Target

@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmark.host.files import read_json, write_json
 from benchmark.host.progress import track
-from benchmark.inference import InferenceSettings, predict_maps, rescale
+from benchmark.inference.datasets import decode, decoders
+from benchmark.inference.maps import InferenceSettings, predict_maps, rescale
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import score_image
 from benchmark.metrics.instance import aji
-from benchmark.predict import decode, decoders
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore
 from datamodules.base import NucleiDataModule

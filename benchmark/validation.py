@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import MetricCollection
 
-from benchmark.decoding import decode
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.decoding import decode
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.scaling import rescale
 from benchmark.metrics.distributed import ClassificationMetrics, DetectionMetrics, ObjectMetrics
-from benchmark.scaling import rescale
 from datamodules.drawing.labelled import has_nuclei
 from models.base.method import NucleiMethod
 from postproc.errors import ConfigError

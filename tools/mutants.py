@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     Mutant(
         "tiles are prepared with their own statistics, as crops in training",
-        "benchmark/inference.py",
+        "benchmark/inference/maps.py",
         "prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))",
         "prepared = method.prepare(batch)",
         (DATA,),

@@ -44,14 +44,14 @@ def predict(
         compile: Compile the network with torch.compile; pays for many images of one size.
         progress: Hide progress bars.
     """
-    from benchmark.image_sources import find_images
+    from benchmark.inference.image_sources import find_images
+    from benchmark.inference.scaling import check_magnification
     from benchmark.results.model_folder import find_model
-    from benchmark.scaling import check_magnification
 
     check_magnification(magnification)
     find_model(run)
     find_images(images)  # wrong words are answered before torch is imported, which takes seconds
-    from benchmark.predict_images import predict_images
+    from benchmark.inference.images import predict_images
 
     return predict_images(
         run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile, again=again

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.decoding import decode
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.decoding import decode
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.scaling import rescale
 from benchmark.results.pictures import color, overlay
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore, read_instances
-from benchmark.scaling import rescale
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.crops import cut_window
 from datamodules.drawing.labelled import has_nuclei

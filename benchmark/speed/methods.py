@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmark.host.precision import autocast_dtype
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.speed.components import DENSITY, TYPES

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmark.evaluate import evaluate
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore, write_instances

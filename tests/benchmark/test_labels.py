@@ -12,7 +12,7 @@ import torch
 
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
-from benchmark.predict_images import predict_images
+from benchmark.inference.images import predict_images
 from benchmark.registry import method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import Result, execute, load_run, open_dataset

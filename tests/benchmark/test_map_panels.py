@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.map_panels import panels_of
 from benchmark.registry import METHODS, method_class
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps, limits

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from benchmark.host.files import read_json
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from benchmark.mirrors.training import watch
 from benchmark.results.spec import MONITORS, Overrides, RunSpec

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from datamodules.drawing.crops import cut_instances, random_window
 from datamodules.drawing.sample import Sample

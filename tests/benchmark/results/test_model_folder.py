@@ -12,7 +12,7 @@ import yaml
 
 from benchmark.export import export
 from benchmark.host.machine import Machine
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.run import execute

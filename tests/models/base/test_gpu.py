@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import METHODS, method_class

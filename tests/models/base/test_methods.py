@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.sample import Sample

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.decoding import decode_to_pictures, decoders, submit
 from benchmark.host.outputs import check_outputs
 from benchmark.host.progress import track
-from benchmark.image_sources import FoundImages, count_pixels, find_images
-from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.large import LARGE, WORKERS, predict_large
-from benchmark.predict import FEW_IMAGES, PENDING_PER_WORKER
+from benchmark.inference.datasets import FEW_IMAGES, PENDING_PER_WORKER
+from benchmark.inference.decoding import decode_to_pictures, decoders, submit
+from benchmark.inference.image_sources import FoundImages, count_pixels, find_images
+from benchmark.inference.large import LARGE, WORKERS, predict_large
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.scaling import check_magnification, rescale, scale_factor
 from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.results.summary import SUMMARY, ImageSummary
-from benchmark.scaling import check_magnification, rescale, scale_factor
 from benchmark.trained import Trained, load_trained
 from datamodules.reading.files import MAX_PIXELS
 from datamodules.reading.regions import image_regions
@@ -41,8 +41,9 @@ def predict_images(
 ) -> int:
     """Write label map, overlay and GeoJSON of each image, and print and sum up what was found (`SUMMARY`).
 
-    Images of more than `benchmark.large.LARGE` px are worked on by region (`benchmark.large`); the label map is then a
-    TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the next ones.
+    Images of more than `benchmark.inference.large.LARGE` px are worked on by region (`benchmark.inference.large`); the
+    label map is then a TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the
+    next ones.
 
     An image that cannot be read or worked on is named and does not stop the others. Images whose results are in `out`
     already, from the same model and settings, are left out; files that this function has not written are not replaced.

@@ -6,11 +6,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.decoding import decode, decode_to_files, decoders, submit
 from benchmark.host.progress import track
-from benchmark.inference import InferenceSettings, predict_maps
+from benchmark.inference.decoding import decode, decode_to_files, decoders, submit
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.scaling import rescale
 from benchmark.results.store import RunStore
-from benchmark.scaling import rescale
 from datamodules.base import NucleiDataModule
 from datamodules.reading.records import Record
 from postproc.codec import Params

@@ -10,7 +10,7 @@ import time
 
 CODE = """
 import os, time
-from benchmark.decoding import decoders
+from benchmark.inference.decoding import decoders
 if __name__ == "__main__":
     with decoders(1) as pool:
         print(pool.submit(os.getpid).result(), flush=True)

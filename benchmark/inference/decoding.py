@@ -14,11 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.inference.scaling import restore
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
 from benchmark.results.summary import ImageSummary
-from benchmark.scaling import restore
 from datamodules.reading.files import write_mat
 from postproc.codec import Codec, Maps, Params
 from postproc.instances import Instances

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.host.precision import autocast_dtype
-from benchmark.memory import PROBES, largest_tile
-from benchmark.scaling import rescale, restore
+from benchmark.inference.memory import PROBES, largest_tile
+from benchmark.inference.scaling import rescale, restore
 from datamodules.reading.regions import ArrayRegions, Regions
 from postproc.codec import Maps
 from postproc.tiles import Geometry, Stitcher, Window
@@ -34,7 +34,7 @@ class InferenceSettings:
     Attributes:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Side of the largest output tile in px; None = as large as the device's free memory allows
-            (`benchmark.memory.largest_tile`).
+            (`benchmark.inference.memory.largest_tile`).
         batch_size: Tiles per forward pass.
         compile: Compile the network with torch.compile. It takes from seconds to minutes, anew for each size of tile,
             and pays where many images have one size.

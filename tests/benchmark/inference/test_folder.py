@@ -17,9 +17,9 @@ import tifffile
 from command_line import environment, nucbench, wait_until
 from filelock import FileLock
 
-from benchmark import predict_images
 from benchmark.cli import main
 from benchmark.host.outputs import check_outputs
+from benchmark.inference.maps import images as predict_images
 from datamodules.reading.files import read_instances, write_mat, write_rgb
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError

@@ -14,9 +14,10 @@ import pytest
 import tifffile
 import torch
 
-from benchmark import predict, predict_images
-from benchmark.inference import InferenceSettings, predict_maps
-from benchmark.predict import predict_dataset
+from benchmark.inference.datasets import predict_dataset
+from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.inference.maps import datasets as predict
+from benchmark.inference.maps import images as predict_images
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
 from datamodules.reading.files import read_instances as read_labels

@@ -20,14 +20,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.decoding import decoders, submit
-from benchmark.disk import DiskArray, DiskStitcher
-from benchmark.inference import InferenceSettings, run_tiles
-from benchmark.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
-from benchmark.region_output import LabelView, Numbers, Outlines, write_csv, write_geojson, write_overlay, write_tiff
+from benchmark.inference.decoding import decoders, submit
+from benchmark.inference.disk import DiskArray, DiskStitcher
+from benchmark.inference.maps import InferenceSettings, run_tiles
+from benchmark.inference.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
+from benchmark.inference.region_output import (
+    LabelView,
+    Numbers,
+    Outlines,
+    write_csv,
+    write_geojson,
+    write_overlay,
+    write_tiff,
+)
+from benchmark.inference.scaling import ScaledRegions
 from benchmark.results.prediction_folder import OVERLAY, TEMPORARY
 from benchmark.results.summary import ImageSummary
-from benchmark.scaling import ScaledRegions
 from datamodules.reading.regions import Regions
 from postproc.codec import Codec, Params, Survey, merge_surveys
 from postproc.errors import ConfigError

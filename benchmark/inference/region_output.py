@@ -12,11 +12,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from benchmark.disk import DiskArray
 from benchmark.host.files import atomic
-from benchmark.region_decoding import NAME, Found
+from benchmark.inference.disk import DiskArray
+from benchmark.inference.region_decoding import NAME, Found
+from benchmark.inference.scaling import nearest
 from benchmark.results.pictures import PALETTE, write_png
-from benchmark.scaling import nearest
 from datamodules.reading.files import replacing
 from datamodules.reading.regions import Regions
 from postproc.pixels.clusters import extents

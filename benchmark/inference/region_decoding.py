@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.disk import DiskArray, read_maps
+from benchmark.inference.disk import DiskArray, read_maps
+from benchmark.inference.scaling import nearest
 from benchmark.results.pictures import geojson
-from benchmark.scaling import nearest
 from postproc.codec import Codec, Params, Survey
 from postproc.instances import Instances
 from postproc.pixels.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
