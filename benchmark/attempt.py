@@ -94,8 +94,8 @@ def attempt(job: Job) -> bool:
 
     A run that another process is working on is left to it: that is no failure.
     """
-    from benchmark.host.console import print_result
-    from benchmark.run import execute
+    from benchmark.runs.result import print_result
+    from benchmark.runs.run import execute
 
     try:
         print_result(execute(job.spec, list(job.targets), job.machine, job.group))

@@ -14,7 +14,7 @@ from benchmark.host.files import read_json
 from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import RunSpec
-from benchmark.train import task_of
+from benchmark.runs.train import task_of
 from datamodules.reading.splits import Placed, belongs
 from models.base.recipe import Recipe
 from models.base.weights import NONE

@@ -19,7 +19,7 @@ from benchmark.map_panels import panels_of
 from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
-from benchmark.run import load_run
+from benchmark.runs.run import load_run
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps
 from leaderboards.plotting import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name

@@ -208,7 +208,7 @@ def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
     """Train and judge one combination; a combination that was drawn before gives way to an untried one."""
     from optuna.trial import TrialState
 
-    from benchmark.run import execute
+    from benchmark.runs.run import execute
 
     trial = study.ask()
     chosen = {name: trial.suggest_categorical(name, list(values)) for name, values in plan.space.items()}

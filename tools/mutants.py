@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BEHAVIOUR = "tests/benchmark/test_training_behaviour.py"
-DATA = "tests/benchmark/test_data_behaviour.py"
+BEHAVIOUR = "tests/benchmark/runs/test_training_behaviour.py"
+DATA = "tests/benchmark/runs/test_data_behaviour.py"
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "the worst epoch is kept",
-        "benchmark/phase_keeper.py",
+        "benchmark/runs/phase_keeper.py",
         "if value < self.best if self.monitor == LOSS else value > self.best:",
         "if self.best_epoch < 0 or (value > self.best if self.monitor == LOSS else value < self.best):",
         (BEHAVIOUR,),
     ),
     Mutant(
         "the last epoch is kept instead of the best",
-        "benchmark/train.py",
+        "benchmark/runs/train.py",
         "if strict and keeper.best_file.exists():",
         "if False:",
         (BEHAVIOUR,),
     ),
     Mutant(
         "training never stops early",
-        "benchmark/phase_keeper.py",
+        "benchmark/runs/phase_keeper.py",
         "elif self._patience is not None and trainer.current_epoch",
         "elif False and self._patience is not None and trainer.current_epoch",
         (BEHAVIOUR,),
@@ -72,14 +72,14 @@ MUTANTS = (
     ),
     Mutant(
         "every phase draws the same crops",
-        "benchmark/train.py",
+        "benchmark/runs/train.py",
         "seed=spec.seed + 1_000_003 * index,",
         "seed=spec.seed,",
         (BEHAVIOUR,),
     ),
     Mutant(
         "every phase has the same dropout",
-        "benchmark/phase_keeper.py",
+        "benchmark/runs/phase_keeper.py",
         "self._seed = spec.seed + 1_000_003 * index",
         "self._seed = spec.seed",
         (BEHAVIOUR,),
@@ -100,42 +100,42 @@ MUTANTS = (
     ),
     Mutant(
         "validation crops are augmented",
-        "benchmark/train.py",
+        "benchmark/runs/train.py",
         "validation=method.drawer(recipe, augment=False),",
         "validation=method.drawer(recipe, augment=True),",
         (BEHAVIOUR,),
     ),
     Mutant(
         "post-processing is never tuned",
-        "benchmark/tune.py",
+        "benchmark/runs/tune.py",
         'if spec.protocol == "paper":',
         "if True:",
         (BEHAVIOUR,),
     ),
     Mutant(
         "the worst post-processing is chosen",
-        "benchmark/tune.py",
+        "benchmark/runs/tune.py",
         "best = int(np.argmax(means))",
         "best = int(np.argmin(means))",
         (BEHAVIOUR,),
     ),
     Mutant(
         "post-processing is tuned on test images",
-        "benchmark/tune.py",
+        "benchmark/runs/tune.py",
         'source, split = data.validation_set or (data, "validation")',
         'source, split = data.validation_set or (data, "test")',
         (BEHAVIOUR,),
     ),
     Mutant(
         "detections count within 12 px in every set",
-        "benchmark/evaluate.py",
+        "benchmark/runs/evaluate.py",
         "            radius=card.radius,\n            types=types,",
         "            radius=12.0,\n            types=types,",
         (DATA,),
     ),
     Mutant(
         "the last image is not scored",
-        "benchmark/evaluate.py",
+        "benchmark/runs/evaluate.py",
         "for record in track(data.select(target.split), f",
         "for record in track(data.select(target.split)[:-1], f",
         (BEHAVIOUR,),

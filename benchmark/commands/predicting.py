@@ -77,7 +77,7 @@ def export(
         licence: Licence of the weights; default: that of the training data.
         note: Sentence at the top of the card.
     """
-    from benchmark.export import export as write
+    from benchmark.runs.export import export as write
 
     folder = write(run, to, name=name, half=half, licence=licence, note=note)
     print(f"written to {folder}")
@@ -149,9 +149,9 @@ def evaluate(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.foreign import evaluate_foreign
-    from benchmark.host.console import print_result
     from benchmark.host.machine import Machine
+    from benchmark.runs.foreign import evaluate_foreign
+    from benchmark.runs.result import print_result
 
     machine = Machine(filled(data), filled(runs), progress=progress)
     print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))

@@ -89,10 +89,10 @@ def run(
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
     """
-    from benchmark.host.console import print_result
     from benchmark.host.machine import Machine
     from benchmark.results.spec import Overrides, RunSpec, Target
-    from benchmark.run import execute
+    from benchmark.runs.result import print_result
+    from benchmark.runs.run import execute
 
     overrides = Overrides(
         crop,

@@ -21,7 +21,7 @@ from benchmark.inference.scaling import check_magnification, rescale, scale_fact
 from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.results.summary import SUMMARY, ImageSummary
-from benchmark.trained import Trained, load_trained
+from benchmark.runs.trained import Trained, load_trained
 from datamodules.reading.files import MAX_PIXELS
 from datamodules.reading.regions import image_regions
 from postproc.errors import DataError, NucbenchError, unknown_name

@@ -41,7 +41,7 @@ class Overrides:
         max_minutes: Training stops after that many minutes; a cosine is stretched over them.
         label_share: Share of the training images whose nucleus labels are used, in (0, 1]; the others keep their
             regions alone. 1 is the same as None.
-        balance: What evens out how often types are learnt (`benchmark.balance`), one of `BALANCES`.
+        balance: What evens out how often types are learnt (`benchmark.runs.balance`), one of `BALANCES`.
         ema: Decay of the moving average of the weights, in [0, 1); 0 = none.
         monitor: What chooses the checkpoint under protocol ``strict``, one of `MONITORS`; None = ``loss``.
     """

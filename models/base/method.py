@@ -74,7 +74,7 @@ class NucleiMethod(pl.LightningModule, ABC):
         std: Per-channel standard deviation of the input.
         weighs_types: True where the loss has a cross-entropy over types that heeds `type_weights`.
         type_weights: float32 (T + 1,), weights of background and of each type in the cross-entropy over types; None =
-            all alike. Set by the runner (`benchmark.balance`).
+            all alike. Set by the runner (`benchmark.runs.balance`).
     """
 
     card: ClassVar[MethodCard]

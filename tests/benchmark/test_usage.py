@@ -11,7 +11,7 @@ from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from benchmark.results.spec import Overrides, RunSpec
-from benchmark.run import check_recipe
+from benchmark.runs.run import check_recipe
 from benchmark.usage import explain
 from datamodules.synthetic_sets import Synthetic
 from models.base.method import Task

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-import benchmark.evaluate
 import benchmark.host.console
-import benchmark.run  # noqa: F401  (imported here once, not in every process)
-from benchmark import cli, phase_keeper
+import benchmark.runs.evaluate
+import benchmark.runs.run  # noqa: F401  (imported here once, not in every process)
+from benchmark import cli
+from benchmark.runs import phase_keeper
 
 replace = Path.replace
 JOURNAL = Path("journal.txt")

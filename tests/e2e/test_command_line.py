@@ -88,7 +88,10 @@ def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: 
     nucbench(*command, folder=tmp_path)
     (whole,) = (tmp_path / "runs/dist/synthetic").iterdir()
     killed = tmp_path / "killed"
-    code = f"import benchmark.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; c.main({[*command]!r})"
+    code = (
+        "import benchmark.runs.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; "
+        f"c.main({[*command]!r})"
+    )
     killed.mkdir()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=killed, env=environment())
     checkpoint = killed / whole.relative_to(tmp_path) / "checkpoints/phase0.ckpt"

@@ -109,7 +109,7 @@ class TestSignals:
     """A process that is asked to stop while it trains writes a checkpoint of the step it is in."""
 
     def test_stopped_again_and_again(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
-        never = "import benchmark.phase_keeper as k; k.SAVE_SECONDS = 1e9"
+        never = "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 1e9"
         command = start(*TRAINED, "--steps", "40", data=data, runs=tmp_path, before=never)
         steps = [0]
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
@@ -131,7 +131,7 @@ class TestSignals:
         assert results(tmp_path) == whole
 
     def test_stopped_outside_of_training(self, data: Path, tmp_path: Path) -> None:
-        slow = "import time, benchmark.evaluate as e, benchmark.run as r\n"
+        slow = "import time, benchmark.runs.evaluate as e, benchmark.runs.run as r\n"
         slow += "r.evaluate = lambda *a, **k: (print('scoring', flush=True), time.sleep(60))"
         process = subprocess.Popen(
             start(*CLASSICAL, data=data, runs=tmp_path, before=slow),
@@ -177,7 +177,7 @@ class TestBrokenFiles:
 
     def test_truncated_checkpoint(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
         stop = (
-            "import benchmark.phase_keeper as k; k.SAVE_SECONDS = 0; save = k.PhaseKeeper._pause\n"
+            "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0; save = k.PhaseKeeper._pause\n"
             "def pause(self, trainer):\n"
             "    save(self, trainer)\n"
             "    if trainer.global_step == 7: raise SystemExit(9)\n"
@@ -227,7 +227,7 @@ class TestBrokenFiles:
 
     def test_loss_that_is_not_a_number(self, data: Path, tmp_path: Path) -> None:
         bad = (*TRAINED, "--steps", "40", "--lr", "1e30")
-        save = "import benchmark.phase_keeper as k; k.SAVE_SECONDS = 0"
+        save = "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0"
         done = nucbench(*bad, data=data, runs=tmp_path, status=1, before=save)
         assert "the loss became" in done.stderr
         assert "smaller learning rate (now 1e+30)" in done.stderr
@@ -299,7 +299,7 @@ class TestMachine:
             "def back():\n    ticks[0] += 1\n    return start - 60 * ticks[0]\n"
             "time.time = back"
         )
-        save = "\nimport benchmark.phase_keeper as k; k.SAVE_SECONDS = 0"
+        save = "\nimport benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0"
         nucbench(*TRAINED, "--steps", "40", data=data, runs=tmp_path, before=backwards + save)
         minutes = json.loads((run_folder(tmp_path) / "record.json").read_text())["training"]["minutes"]
         assert 0 <= minutes < 5

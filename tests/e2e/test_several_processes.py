@@ -14,10 +14,10 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from benchmark.host.machine import Machine
-from benchmark.run import open_dataset, train_method
+from benchmark.runs.run import open_dataset, train_method
 from benchmark.results.spec import Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, task_of
+from benchmark.runs.train import build_method, task_of
 
 folder = Path(sys.argv[1])
 overrides = Overrides(crop=64, batch_size=2, steps=6, augment="flips", crops_per_image=2)

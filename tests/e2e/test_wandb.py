@@ -20,7 +20,7 @@ from PIL import Image
 from benchmark.host.machine import Machine
 from benchmark.mirrors import connection
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import execute
+from benchmark.runs.run import execute
 from benchmark.sweep import run_sweep
 from datamodules.consep import CoNSeP
 from datamodules.synthetic_sets import SyntheticDIST
@@ -177,7 +177,8 @@ def test_a_killed_run_goes_on_in_its_own_wandb_run(place: Path, read_wandb: Read
     options += [word for name, value in overrides.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = ["run", "dist", "consep", *options]  # offline is the default
     code = (
-        "import benchmark.phase_keeper as k; k.SAVE_SECONDS = 0; import benchmark.cli as c; c.main(" + f"{command!r})"
+        "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0; import benchmark.cli as c; c.main("
+        + f"{command!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=place)
     end = time.monotonic() + 150

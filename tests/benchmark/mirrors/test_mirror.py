@@ -21,7 +21,7 @@ from benchmark.mirrors.pictures import densest, panel, validation_tiles
 from benchmark.mirrors.training import ContinuedCSVLogger, log_interval, metrics_file, read_metrics
 from benchmark.results.pictures import color
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.train import build_method, task_of
+from benchmark.runs.train import build_method, task_of
 from datamodules.consep import CoNSeP
 from datamodules.drawing.sample import Sample
 from postproc.instances import Instances

@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from benchmark.export import export
 from benchmark.host.machine import Machine
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import execute
-from benchmark.trained import load_trained
+from benchmark.runs.export import export
+from benchmark.runs.run import execute
+from benchmark.runs.trained import load_trained
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
 from postproc.errors import ConfigError, DataError

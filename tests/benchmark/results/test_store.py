@@ -17,8 +17,8 @@ from benchmark.host.files import atomic, read_json, write_json
 from benchmark.results.publish import publish_run
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances, write_instances, write_scores
-from benchmark.run import load_run
-from benchmark.train import load_weights
+from benchmark.runs.run import load_run
+from benchmark.runs.train import load_weights
 from models.base.method import Task
 from models.dist import DIST
 from postproc.errors import ConfigError, DataError

@@ -15,8 +15,10 @@ from benchmark.host.machine import Machine
 from benchmark.inference.images import predict_images
 from benchmark.registry import method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import Result, execute, load_run, open_dataset
-from benchmark.train import build_method, choose_images, task_of
+from benchmark.runs.datasets import open_dataset
+from benchmark.runs.result import Result
+from benchmark.runs.run import execute, load_run
+from benchmark.runs.train import build_method, choose_images, task_of
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.sample import Sample
 from datamodules.points_csv import REGIONS, PointsCSV

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.evaluate import evaluate
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore, write_instances
+from benchmark.runs.evaluate import evaluate
 from models.base.method import Task
 from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.instances import Instances

@@ -15,7 +15,8 @@ import models.self_supervised as module
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.results.store import RunStore
-from benchmark.run import execute, open_training
+from benchmark.runs.datasets import open_training
+from benchmark.runs.run import execute
 from benchmark.sweep_spec import SweepSpec
 from datamodules import tiles as tiles_module
 from datamodules.kumar import Kumar

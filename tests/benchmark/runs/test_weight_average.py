@@ -17,8 +17,8 @@ from torch import nn
 from benchmark.host import signals
 from benchmark.results.spec import Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, task_of, train
-from benchmark.weight_average import WeightAverage
+from benchmark.runs.train import build_method, task_of, train
+from benchmark.runs.weight_average import WeightAverage
 from datamodules.synthetic_sets import Synthetic
 from postproc.errors import ConfigError
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from benchmark.options import weight_options
-from benchmark.record import starting_weights
 from benchmark.registry import method_class
 from benchmark.results.spec import Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, task_of, train
+from benchmark.runs.record import starting_weights
+from benchmark.runs.train import build_method, task_of, train
 from datamodules.synthetic_sets import Synthetic
 from models.base.recipe import Phase
 from models.dist import DIST

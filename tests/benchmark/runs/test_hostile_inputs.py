@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmark.cli import main
 from benchmark.results.store import read_instances
-from benchmark.train import load_weights
+from benchmark.runs.train import load_weights
 from datamodules.reading.files import write_rgb
 from datamodules.synthetic.images import generate
 from models.base.method import Task

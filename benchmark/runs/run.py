@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmark.balance import check_balance
-from benchmark.evaluate import evaluate
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.inference.datasets import predict_dataset
 from benchmark.inference.maps import InferenceSettings
 from benchmark.mirrors.run import Mirror
 from benchmark.options import weight_options
-from benchmark.record import write_record
-from benchmark.registry import dataset_class, method_class
+from benchmark.registry import method_class
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, load_weights, process_rank, task_of, train
-from benchmark.tune import fit_parameters
-from benchmark.validation import check_monitor
+from benchmark.runs.balance import check_balance
+from benchmark.runs.datasets import _check_pair, _trained_images, open_dataset, open_training
+from benchmark.runs.evaluate import evaluate
+from benchmark.runs.record import write_record
+from benchmark.runs.result import Result
+from benchmark.runs.train import build_method, load_weights, process_rank, task_of, train
+from benchmark.runs.tune import fit_parameters
+from benchmark.runs.validation import check_monitor
 from datamodules.drawing.augment import build_policy
 from models.base.method import Task
 from models.base.weights import NONE
@@ -34,84 +35,6 @@ from postproc.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
     from models.base.method import NucleiMethod
-
-
-def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
-    """Return a data module whose files are known to be there.
-
-    Raises:
-        ConfigError: If there is no dataset of that name.
-        DataError: If its folder is missing or not recognised.
-    """
-    data = dataset_class(name)(machine.data / name)
-    if not data.records:
-        raise DataError(data.missing_message())
-    return data
-
-
-def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
-    """Return the data module of a run's training set, with its further training sets in `also`.
-
-    Raises:
-        ConfigError: If a split is unknown, or the sets differ in magnification: their images would not be rescaled.
-        DataError: If files are missing.
-    """
-    (data, split), *others = [(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets]
-    wanted = data.training_magnification(split)
-    taken = {record.image for record in data.select(split)}
-    for other, other_split in others:
-        images = {record.image for record in other.select(other_split)}
-        if taken & images:
-            raise ConfigError(
-                f"{other.card.name}.{other_split} shares {len(taken & images)} images with the other training sets"
-            )
-        taken |= images
-        found = other.training_magnification(other_split)
-        if found != wanted:
-            raise ConfigError(
-                f"{other.card.name} is at {found}x and {data.card.name} at {wanted}x; training sets that are used "
-                "together must have one magnification"
-            )
-    data.also = tuple(others)
-    data.validation_set = _open_validation(spec, machine, data)
-    return data
-
-
-def _open_validation(spec: RunSpec, machine: Machine, data: NucleiDataModule) -> tuple[NucleiDataModule, str] | None:
-    """Return the other dataset that is validated on, with its split; None where the training set has its own images.
-
-    Raises:
-        ConfigError: If it has no annotation, or a patient of it is trained on too.
-        DataError: If files are missing.
-    """
-    target = spec.validation_set
-    if target is None:
-        return None
-    source = open_dataset(target.dataset, machine)
-    if source.card.annotation == "none":
-        raise ConfigError(f"{target} cannot be validated on: it has no annotation")
-    sources = ((data, spec.split), *data.also)
-    trained = {r.group for each, split in sources for r in each.select(split) if not r.validation}
-    shared = sorted(trained & {record.group for record in source.select(target.split)})
-    if shared:
-        raise ConfigError(
-            f"{len(shared)} groups (patients) of {target} are trained on too, for example {shared[0]!r}. Leave them "
-            f"out of {spec.dataset}, or validate on others."
-        )
-    return source, target.split
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run left.
-
-    Attributes:
-        store: Its directory.
-        scores: (target, row title) -> summary over images.
-    """
-
-    store: RunStore
-    scores: dict[tuple[str, str], dict[str, float]]
 
 
 def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str = "") -> Result:
@@ -199,7 +122,7 @@ def train_method(
     machine: Machine,
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
-    """Train a method that learns; return steps, minutes and what else `benchmark.train.train` notes."""
+    """Train a method that learns; return steps, minutes and what else `benchmark.runs.train.train` notes."""
     if not method.card.trained:
         return {"steps": 0, "minutes": 0.0}
     return train(
@@ -212,19 +135,6 @@ def train_method(
         mirror=mirror,
         progress=machine.progress,
     )
-
-
-def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
-    """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with.
-
-    Tiles of whole slides are parts of images that other datasets may hold: of these the patients are returned.
-    """
-    sources = [(data, spec.split), *data.also, *([data.validation_set] if data.validation_set else [])]
-    return {
-        record.group if source.card.annotation == "none" else record.image
-        for source, split in sources
-        for record in source.select(split)
-    }
 
 
 def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
@@ -249,18 +159,6 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
         f"crop={crop}: {method.card.name} does not take crops of {crop} px. The nearest that it takes: "
         f"{' or '.join(map(str, near))} px; its recipe has {method.recipe.crop}."
     )
-
-
-def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
-    """Refuse a training set that lacks what the method learns from."""
-    needs, has = method.card.needs, data.card.annotation
-    if needs != "none" and has == "none":
-        raise ConfigError(f"{method.card.name} learns from annotation, and {data.card.name} has none")
-    if needs == "instances" and has == "points":
-        raise ConfigError(
-            f"{method.card.name} learns from outlines, but {data.card.name} has only points. Methods that learn from "
-            "points are listed by: nucbench list methods"
-        )
 
 
 def _evaluate(

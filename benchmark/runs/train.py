@@ -17,17 +17,17 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import Logger
 
-from benchmark.balance import type_weights, weighs_loss, window_side
 from benchmark.host import signals
 from benchmark.host.files import atomic, read_json, write_json
 from benchmark.host.precision import resolve
 from benchmark.mirrors.training import log_interval, watch
-from benchmark.phase_keeper import AtomicCheckpointIO, PhaseKeeper
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import LOSS, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.validation import ValidationScores, rounds_every
-from benchmark.weight_average import WeightAverage
+from benchmark.runs.balance import type_weights, weighs_loss, window_side
+from benchmark.runs.phase_keeper import AtomicCheckpointIO, PhaseKeeper
+from benchmark.runs.validation import ValidationScores, rounds_every
+from benchmark.runs.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import keep_labels
 from datamodules.drawing.sample import Sample

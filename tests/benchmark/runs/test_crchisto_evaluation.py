@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.evaluate import evaluate
 from benchmark.host.machine import Machine
 from benchmark.inference.decoding import decode_to_files
 from benchmark.inference.scaling import rescale
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.results.store import RunStore, read_instances
-from benchmark.run import execute
+from benchmark.runs.evaluate import evaluate
+from benchmark.runs.run import execute
 from datamodules.consep import CoNSeP
 from datamodules.crchisto import CLASS_FILES, CRCHisto
 from leaderboards.classification import SPELLINGS, Classification

@@ -21,7 +21,7 @@ from benchmark.options import option_defaults, weight_options
 from benchmark.registry import dataset_class
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
 from benchmark.results.store import RunStore
-from benchmark.run import load_run
+from benchmark.runs.run import load_run
 from postproc.errors import ConfigError
 
 SHOWN = ("dice", "aji", "pq", "F_d", "f1")

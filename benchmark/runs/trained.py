@@ -13,8 +13,8 @@ from benchmark.registry import method_class
 from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore
-from benchmark.run import load_run
-from benchmark.train import build_method
+from benchmark.runs.run import load_run
+from benchmark.runs.train import build_method
 from models.base.method import Task
 from models.base.weights import NONE
 from postproc.codec import Params

@@ -9,7 +9,8 @@ import pytest
 
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import execute, open_training
+from benchmark.runs.datasets import open_training
+from benchmark.runs.run import execute
 from datamodules.kumar import Kumar
 from datamodules.synthetic_sets import Synthetic
 from datamodules.tnbc import TNBC

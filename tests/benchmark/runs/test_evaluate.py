@@ -9,7 +9,7 @@ import pandas as pd
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import execute
+from benchmark.runs.run import execute
 from datamodules.base import SYNTHETIC_MARKER
 from datamodules.ki67 import Ki67
 from leaderboards.ki67 import Ki67 as Ki67Table

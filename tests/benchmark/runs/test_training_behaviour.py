@@ -16,8 +16,9 @@ from datamodules.drawing.crops.loading import Loading
 
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.run import Result, execute
-from benchmark.train import build_method, load_weights, task_of
+from benchmark.runs.result import Result
+from benchmark.runs.run import execute
+from benchmark.runs.train import build_method, load_weights, task_of
 from datamodules.synthetic_sets import Synthetic
 from models.base.recipe import Phase, Step
 from models.dist import DIST

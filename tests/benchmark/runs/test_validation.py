@@ -18,8 +18,8 @@ from benchmark.metrics.image import score_image
 from benchmark.mirrors.training import watch
 from benchmark.results.spec import MONITORS, Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, load_weights, task_of, train
-from benchmark.validation import ROUNDS, check_monitor, rounds_every
+from benchmark.runs.train import build_method, load_weights, task_of, train
+from benchmark.runs.validation import ROUNDS, check_monitor, rounds_every
 from datamodules.ki67 import Ki67
 from datamodules.synthetic_sets import Synthetic
 from models.base.card import MethodCard
@@ -125,7 +125,7 @@ def test_the_default_chooses_by_the_loss(data: Synthetic, tmp_path: Path) -> Non
 def test_scoring_changes_nothing_in_training(data: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for rounds in (ROUNDS, 1):
-        monkeypatch.setattr("benchmark.validation.ROUNDS", rounds)
+        monkeypatch.setattr("benchmark.runs.validation.ROUNDS", rounds)
         spec = dataclasses.replace(SPEC, overrides=dataclasses.replace(SPEC.overrides, monitor=None))
         store = RunStore.create(tmp_path / str(rounds), spec)
         mirror = run(store, spec, data)[2]

@@ -50,7 +50,7 @@ def write_record(
         store: Its directory.
         method: The method.
         data: Its training set.
-        training: Steps, minutes and what else `benchmark.train.train` notes.
+        training: Steps, minutes and what else `benchmark.runs.train.train` notes.
         magnification: Of the training images; None where unknown.
     """
     machine = environment()

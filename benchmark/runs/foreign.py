@@ -6,7 +6,6 @@ import hashlib
 import re
 from pathlib import Path
 
-from benchmark.evaluate import evaluate
 from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
@@ -15,7 +14,9 @@ from benchmark.metrics.folders import find_label_maps, read_label_map
 from benchmark.registry import METHODS
 from benchmark.results.spec import FORMAT, Target
 from benchmark.results.store import RunStore, write_instances
-from benchmark.run import Result, open_dataset
+from benchmark.runs.datasets import open_dataset
+from benchmark.runs.evaluate import evaluate
+from benchmark.runs.result import Result
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 

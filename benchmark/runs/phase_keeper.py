@@ -18,8 +18,8 @@ from benchmark.host import signals
 from benchmark.host.files import atomic
 from benchmark.results.spec import LOSS, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.validation import ValidationScores
-from benchmark.weight_average import WeightAverage
+from benchmark.runs.validation import ValidationScores
+from benchmark.runs.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from models.base.method import NucleiMethod
 from models.base.recipe import Phase

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.balance import check_balance, type_weights, window_side
 from benchmark.results.spec import BALANCES, Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.train import build_method, task_of, train
+from benchmark.runs.balance import check_balance, type_weights, window_side
+from benchmark.runs.train import build_method, task_of, train
 from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67
 from datamodules.synthetic.images import generate

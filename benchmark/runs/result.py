@@ -1,0 +1,68 @@
+"""`Result`: where a run lies and what it scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from benchmark.host.console import cell, wide_console
+from benchmark.results.store import RunStore
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left.
+
+    Attributes:
+        store: Its directory.
+        scores: (target, row title) -> summary over images.
+    """
+
+    store: RunStore
+    scores: dict[tuple[str, str], dict[str, float]]
+
+
+SHOWN = (
+    "dice",
+    "aji",
+    "aji_plus",
+    "dice2",
+    "dq",
+    "sq",
+    "pq",
+    "pq_pooled",
+    "F_d",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+)
+"""Scores that a run prints, in this order, where it has them."""
+
+
+def print_result(result: Result) -> None:
+    """Print where a run lies and its scores, a row per evaluated set and post-processing."""
+    console = wide_console()
+    rows = result.scores
+    shown = [name for name in SHOWN if any(name in scores for scores in rows.values())]
+    types = sorted(
+        {name for scores in rows.values() for name in scores if name.startswith("F_c_") and name[4:].isdigit()}
+    )
+    table = Table(title=result.store.run_id)
+    table.add_column("set")
+    table.add_column("method")
+    for name in ("images", *shown, *types):
+        table.add_column(name, justify="right")
+    for (target, title), scores in rows.items():
+        cells = [cell(scores.get(name)) for name in (*shown, *types)]
+        table.add_row(target, title, str(int(scores["images"])), *cells)
+    if rows:
+        console.print(table)
+    console.print(f"run:     {result.store.path}", soft_wrap=True, highlight=False)
+    console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True, highlight=False)
+    console.print(
+        f"next:    nucbench predict {result.store.path} IMAGE...   nucbench publish {result.store.path}",
+        soft_wrap=True,
+        highlight=False,
+    )
