@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.attempt import Job, State, attempt
 from benchmark.data.prepare import StandIn, write_stand_in
 from benchmark.host.machine import Machine
 from benchmark.registry import TABLES, dataset_class
 from benchmark.results.pictures import overlay, write_png
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
-from benchmark.sweep_spec import SweepSpec
+from benchmark.sweeps.job import Job, State, attempt
+from benchmark.sweeps.spec import SweepSpec
 from leaderboards.build import build_tables
 
 SWEEP = Path("demo.yaml")

@@ -163,10 +163,10 @@ MUTANTS = (
     ),
     Mutant(
         "settings of the training change the runs of classical methods",
-        "benchmark/sweep_spec.py",
+        "benchmark/sweeps/spec.py",
         "return overrides if method_class(method).card.trained else Overrides()",
         "return overrides",
-        ("tests/benchmark/test_sweep_spec.py",),
+        ("tests/benchmark/sweeps/test_spec.py",),
     ),
     Mutant(
         "images are simulated from another image's annotation",

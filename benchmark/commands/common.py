@@ -8,7 +8,6 @@ from typing import Literal
 
 Protocol = Literal["strict", "paper"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-Executor = Literal["inline", "local", "slurm"]
 Mirror = Literal["off", "offline", "online"]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.commands.common import Executor, Mirror, Precision, Protocol, filled, mirrored
-from benchmark.slurm_options import SlurmOptions
+from benchmark.commands.common import Mirror, Precision, Protocol, filled, mirrored
+from benchmark.sweeps.executors import Executor
+from benchmark.sweeps.slurm_options import SlurmOptions
 
 
 def run(
@@ -155,7 +156,7 @@ def sweep(
         progress: Hide progress bars.
     """
     from benchmark.host.machine import Machine
-    from benchmark.sweep import run_sweep
+    from benchmark.sweeps.sweep import run_sweep
 
     machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
     return run_sweep(
@@ -195,7 +196,7 @@ def search(
         progress: Hide progress bars.
     """
     from benchmark.host.machine import Machine
-    from benchmark.search import run_search
+    from benchmark.sweeps.search import run_search
 
     machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
     return run_search(file, machine, dry_run=dry_run)

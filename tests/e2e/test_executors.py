@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from command_line import wait_until
 
-from benchmark.attempt import Job, State
-from benchmark.executors import environment, finish, run_local, start
 from benchmark.host.machine import Machine
-from benchmark.slurm import queue
-from benchmark.sweep_spec import SweepSpec
+from benchmark.sweeps.executors import environment, finish, run_local, start
+from benchmark.sweeps.job import Job, State
+from benchmark.sweeps.slurm import queue
+from benchmark.sweeps.spec import SweepSpec
 from datamodules.synthetic_sets import Synthetic
 
 SETTINGS = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.search import SearchSpec, open_study
+from benchmark.sweeps.search import SearchSpec, open_study
 from datamodules.synthetic_sets import Synthetic, SyntheticDIST
 
 FILE = """

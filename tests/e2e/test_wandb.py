@@ -21,7 +21,7 @@ from benchmark.host.machine import Machine
 from benchmark.mirrors import connection
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.run import execute
-from benchmark.sweep import run_sweep
+from benchmark.sweeps.sweep import run_sweep
 from datamodules.consep import CoNSeP
 from datamodules.synthetic_sets import SyntheticDIST
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmark.registry import method_class
-from benchmark.search import SearchSpec
+from benchmark.sweeps.search import SearchSpec
 from leaderboards.dist_search import FITTED, PLACES, SEARCHED, DistSearch
 from leaderboards.literature import load_facts
 from models.base.method import Task

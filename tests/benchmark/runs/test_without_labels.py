@@ -17,7 +17,7 @@ from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.runs.datasets import open_training
 from benchmark.runs.run import execute
-from benchmark.sweep_spec import SweepSpec
+from benchmark.sweeps.spec import SweepSpec
 from datamodules import tiles as tiles_module
 from datamodules.kumar import Kumar
 from datamodules.monuseg import MoNuSeg

@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Literal
 
-from benchmark.attempt import Job, attempt
+from benchmark.sweeps.job import Job, attempt
 
 POLL_SECONDS = 0.2
 
@@ -61,7 +61,7 @@ def start(job: Job, variables: dict[str, str]) -> subprocess.Popen[str]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "output.txt").open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark.attempt"],
+            [sys.executable, "-m", "benchmark.sweeps.job"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -126,3 +126,6 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+Executor = Literal["inline", "local", "slurm"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from benchmark.paper_length import PaperLength
 from benchmark.registry import METHODS, dataset_class, method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
+from benchmark.sweeps.paper_length import PaperLength
 from postproc.errors import ConfigError, unknown_name
 
 PER_METHOD = ("options", "method_overrides", "paper")
@@ -44,8 +44,8 @@ class SweepSpec:
         options: Method -> options.
         overrides: Recipe settings for all runs but those of methods that train nothing.
         method_overrides: Method -> recipe settings that differ from `overrides`.
-        paper: Method -> how long the paper trains it (`benchmark.paper_length.PaperLength`), for the plan of the sweep;
-            runs do not depend on it.
+        paper: Method -> how long the paper trains it (`benchmark.sweeps.paper_length.PaperLength`), for the plan of
+            the sweep; runs do not depend on it.
         cases: Changes to the keys above; the sweep is done once for each case. Settings under `options`,
             `overrides`, `method_overrides` and `paper` are added to those above, everything else replaces them.
     """

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmark.estimate import Plan, estimated_minutes, plan, planned_steps
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.search import SearchSpec
-from benchmark.sweep import run_sweep
-from benchmark.sweep_spec import SweepSpec
+from benchmark.sweeps.estimate import Plan, estimated_minutes, plan, planned_steps
+from benchmark.sweeps.search import SearchSpec
+from benchmark.sweeps.spec import SweepSpec
+from benchmark.sweeps.sweep import run_sweep
 from postproc.errors import ConfigError
 
 SHIPPED = sorted(Path(str(files("benchmark").joinpath("sweeps"))).glob("*.yaml"))

@@ -17,7 +17,7 @@ from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.results.spec import FORMAT, Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.sweep_spec import read_mapping
+from benchmark.sweeps.spec import read_mapping
 from postproc.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:

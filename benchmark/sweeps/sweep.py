@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmark.attempt import Job, State
-from benchmark.commands.common import Executor
-from benchmark.estimate import estimated_minutes, plan
-from benchmark.executors import run_inline, run_local
 from benchmark.host.machine import Machine
 from benchmark.options import check_options
-from benchmark.paper_length import PaperLength
 from benchmark.registry import method_class
-from benchmark.slurm import run_slurm
-from benchmark.slurm_options import SlurmOptions
-from benchmark.sweep_spec import SweepSpec
+from benchmark.sweeps.estimate import estimated_minutes, plan
+from benchmark.sweeps.executors import Executor, run_inline, run_local
+from benchmark.sweeps.job import Job, State
+from benchmark.sweeps.paper_length import PaperLength
+from benchmark.sweeps.slurm import run_slurm
+from benchmark.sweeps.slurm_options import SlurmOptions
+from benchmark.sweeps.spec import SweepSpec
 from postproc.errors import ConfigError
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.attempt import Job, State, attempt
 from benchmark.host import signals
 from benchmark.host.files import read_json, write_json
-from benchmark.slurm_options import SlurmOptions
+from benchmark.sweeps.job import Job, State, attempt
+from benchmark.sweeps.slurm_options import SlurmOptions
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ class Job:
         return State.FAILED if self.failure.exists() else State.TO_DO
 
     def to_json(self) -> str:
-        """Return the job as JSON, for the standard input of ``python -m benchmark.attempt``."""
+        """Return the job as JSON, for the standard input of ``python -m benchmark.sweeps.job``."""
         machine = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.machine).items()}
         content = {"spec": self.spec.to_dict(), "targets": [str(t) for t in self.targets], "machine": machine}
         content["group"] = self.group
