@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.loading import Loading
 from datamodules.drawing.sample import Sample
 from datamodules.ki67 import case_of, read_grey
 from datamodules.reading.card import DatasetCard

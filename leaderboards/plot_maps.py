@@ -1,7 +1,7 @@
 """What a network says before decoding, beside image, annotation and result.
 
 As figures 3 of Graham 2019, 4 and 8 of Naylor 2018 and 2 of Sahasrabudhe 2020 do. The maps come as arrays: running a
-network is left to `benchmark.maps`, so that this needs no torch.
+network is left to `benchmark.commands.maps`, so that this needs no torch.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.readme import README, fill
+from benchmark.commands.readme import README, fill
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "models", "datamodules", "postproc", "leaderboards")
@@ -49,7 +49,7 @@ def test_dependencies_point_one_way(name: str) -> None:
 
 def test_readme_tables_are_those_of_the_cards() -> None:
     text = README.read_text(encoding="utf-8")
-    assert fill(text) == text, "run: python -m benchmark.readme"
+    assert fill(text) == text, "run: python -m benchmark.commands.readme"
 
 
 def test_files_stay_small() -> None:

@@ -86,7 +86,7 @@ def export(
 
 def models() -> None:
     """List the models that come with nucbench, ready for `nucbench predict`."""
-    from benchmark.listing import print_models
+    from benchmark.commands.listing import print_models
 
     print_models()
 

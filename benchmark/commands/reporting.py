@@ -81,7 +81,7 @@ def plot(
     if others or not chosen:
         print_plots(others, _stored(store, filled(runs)), filled(runs), filled(data), out)
     if run and "maps" in chosen:
-        from benchmark.maps import print_maps
+        from benchmark.commands.maps import print_maps
 
         print_maps(run, images or [], filled(data), out, variant=variant, side=side)
 
@@ -142,7 +142,7 @@ def list_(
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
     """
-    from benchmark.listing import print_list
+    from benchmark.commands.listing import print_list
 
     print_list(what, verbose=verbose, data=filled(data), runs=filled(runs))
 

@@ -113,6 +113,6 @@ def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) ->
         steps: Optimiser steps of each training.
         progress: Hide progress bars.
     """
-    from benchmark.demo import run_demo
+    from benchmark.commands.demo import run_demo
 
     return run_demo(out, steps, progress=progress)

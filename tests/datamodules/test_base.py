@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.loading import Loading
 
 from datamodules.drawing.crops import CropDrawer
 from datamodules.drawing.items import EpochSampler, ItemDataset

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.loading import Loading
 
 from datamodules import tiles as module
 from datamodules.drawing.magnification import MagnificationDrawer, Tile, draw_batch

@@ -19,7 +19,7 @@ import torch
 import benchmark.host.console
 import benchmark.runs.evaluate
 import benchmark.runs.run  # noqa: F401  (imported here once, not in every process)
-from benchmark import cli
+from benchmark.commands import cli
 from benchmark.runs import phase_keeper
 
 replace = Path.replace

@@ -16,7 +16,7 @@ from command_line import environment, nucbench
 from scipy.io import loadmat
 from shapely.geometry import shape
 
-from benchmark.cli import COMMANDS
+from benchmark.commands.cli import COMMANDS
 from datamodules.reading.files import read_instances, write_mat
 from datamodules.synthetic.images import generate
 
@@ -45,7 +45,7 @@ def run(place: Path) -> Path:
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
     code = (
-        "import sys, benchmark.cli as cli\n"
+        "import sys, benchmark.commands.cli as cli\n"
         f"try: cli.main({[command, '--help'] if command else ['--help']!r})\n"
         "except SystemExit: pass\n"
         "print('HEAVY', [m for m in ('torch', 'numba', 'pandas', 'cv2', 'albumentations') if m in sys.modules])"
@@ -89,7 +89,7 @@ def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: 
     (whole,) = (tmp_path / "runs/dist/synthetic").iterdir()
     killed = tmp_path / "killed"
     code = (
-        "import benchmark.runs.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.cli as c; "
+        "import benchmark.runs.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.commands.cli as c; "
         f"c.main({[*command]!r})"
     )
     killed.mkdir()

@@ -42,7 +42,7 @@ def jobs_of(place: Path, text: str) -> list[Job]:
 
 def command(place: Path, *more: str) -> list[str]:
     arguments = ["sweep", str(place / "sweep.yaml"), "--data", str(place / "data"), "--runs", str(place / "runs")]
-    return [sys.executable, "-m", "benchmark.cli", *arguments, "--no-progress", *more]
+    return [sys.executable, "-m", "benchmark.commands.cli", *arguments, "--no-progress", *more]
 
 
 def sweep(place: Path, *more: str, status: int = 0) -> str:

@@ -45,7 +45,7 @@ def nucbench(
 
 def start(*arguments: str | Path, data: Path, runs: Path, before: str = "") -> list[str]:
     words = [*map(str, arguments), "--data", str(data), "--runs", str(runs)]
-    code = f"{before}\nimport sys, benchmark.cli\nsys.exit(benchmark.cli.main({words!r}))"
+    code = f"{before}\nimport sys, benchmark.commands.cli\nsys.exit(benchmark.commands.cli.main({words!r}))"
     return [sys.executable, "-c", code]
 
 

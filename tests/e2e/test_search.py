@@ -34,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 
 def command(place: Path, *more: str) -> list[str]:
     arguments = ["search", str(place / "search.yaml"), "--data", str(place / "data"), "--runs", str(place / "runs")]
-    return [sys.executable, "-m", "benchmark.cli", *arguments, "--no-progress", *more]
+    return [sys.executable, "-m", "benchmark.commands.cli", *arguments, "--no-progress", *more]
 
 
 def search(place: Path, *more: str) -> subprocess.CompletedProcess[str]:

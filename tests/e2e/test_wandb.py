@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_in_its_own_wandb_run(place: Path, read_wandb: Read
     options += [word for name, value in overrides.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = ["run", "dist", "consep", *options]  # offline is the default
     code = (
-        "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0; import benchmark.cli as c; c.main("
+        "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0; import benchmark.commands.cli as c; c.main("
         + f"{command!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=place)
@@ -220,7 +220,10 @@ def test_sweeps_are_groups_also_in_other_processes(place: Path, read_wandb: Read
 
 def test_the_leaderboard_is_an_artifact(place: Path, read_wandb: Read) -> None:
     command = ["leaderboard", "segmentation", "--runs", "board", "--out", "tables", "--wandb", "offline"]
-    code = f"import sys, benchmark.cli as cli; assert cli.main({command!r}) == 0; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, benchmark.commands.cli as cli; "
+        f"assert cli.main({command!r}) == 0; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=place, check=True, timeout=100)
     (part,) = place.glob("board/leaderboard/wandb/offline-run-*")
     found = read_wandb(part)

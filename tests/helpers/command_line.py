@@ -19,7 +19,7 @@ def environment(**more: str) -> dict[str, str]:
 def nucbench(*arguments: str | Path, folder: Path, status: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command line with `folder` as the working directory and `more` variables; check its exit status."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *map(str, arguments)],
+        [sys.executable, "-m", "benchmark.commands.cli", *map(str, arguments)],
         cwd=folder,
         env=environment(**more),
         capture_output=True,

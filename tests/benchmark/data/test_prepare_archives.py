@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.data.download import DownloadError, Patience
 from benchmark.data.obtain import ByHandError, obtain
 from benchmark.data.prepare import prepare_dataset
@@ -243,7 +243,7 @@ def test_cards_say_how_to_get_the_data(name: str, tmp_path: Path) -> None:
 def test_command_line_downloads(server: Any, zips: dict[str, bytes], tmp_path: Path) -> None:
     server.files = {"here/ki67/KiNet-HEAD.zip": zips["ki67"]}
     server.behave = ["break 5000", "ok"]
-    command = [sys.executable, "-m", "benchmark.cli", "prepare", "ki67", "--mirror", f"{server.url}/here"]
+    command = [sys.executable, "-m", "benchmark.commands.cli", "prepare", "ki67", "--mirror", f"{server.url}/here"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [*command, "--data", tmp_path], capture_output=True, text=True, timeout=120, env=environment, check=False

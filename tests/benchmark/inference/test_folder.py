@@ -17,7 +17,7 @@ import tifffile
 from command_line import environment, nucbench, wait_until
 from filelock import FileLock
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.host.outputs import check_outputs
 from benchmark.inference.maps import images as predict_images
 from datamodules.reading.files import read_instances, write_mat, write_rgb
@@ -217,7 +217,7 @@ class TestKilled:
         for number in range(3, 8):
             write_rgb(images / f"img{number}.png", generate((400, 400), np.random.default_rng(number))[0])
         code = (
-            "import benchmark.results.prediction_folder as f, benchmark.cli as c\nf.SAVE_SECONDS = 0\n"
+            "import benchmark.results.prediction_folder as f, benchmark.commands.cli as c\nf.SAVE_SECONDS = 0\n"
             f"c.main(['predict', {MODEL!r}, {str(images)!r}, '--out', {str(out)!r}, '--no-progress'])"
         )
         process = subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.results.store import read_instances
 from benchmark.runs.train import load_weights
 from datamodules.reading.files import write_rgb

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datamodules.drawing.crops.loading import Loading
+from datamodules.drawing.loading import Loading
 
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.slides.colours import target_colours
 from benchmark.slides.cut import TileSettings, make_tiles
 from benchmark.slides.journal import Journal, Place
@@ -115,7 +115,17 @@ def test_a_number_of_random_places(slides: list[Path], whole: Path, tmp_path: Pa
 
 def test_a_killed_process_goes_on_to_the_same_files(slides: list[Path], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "benchmark.cli", "tiles", *map(str, slides), "--out", str(out), "--size", "64"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark.commands.cli",
+        "tiles",
+        *map(str, slides),
+        "--out",
+        str(out),
+        "--size",
+        "64",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.registry import dataset_class
 from datamodules.reading.splits import read_column
 from datamodules.synthetic_sets import OUTLINES, SyntheticDIST

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from benchmark.cli import main
+from benchmark.commands.cli import main
 from benchmark.registry import TABLES, dataset_class, table_class
 from leaderboards.report.folder import MARKER, report_files
 from leaderboards.report.overlays import IMAGES

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import cli
+from benchmark.commands import cli
+from benchmark.commands.usage import explain
 from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from benchmark.results.spec import Overrides, RunSpec
 from benchmark.runs.run import check_recipe
-from benchmark.usage import explain
 from datamodules.synthetic_sets import Synthetic
 from models.base.method import Task
 from postproc.errors import ConfigError

@@ -18,11 +18,11 @@ from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
+from benchmark.commands.usage import explain
 from benchmark.host import signals
 from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
 from benchmark.registry import DATASETS, METHODS, TABLES
-from benchmark.usage import explain
 from postproc.errors import ConfigError, NucbenchError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.commands.map_panels import panels_of
 from benchmark.inference.maps import InferenceSettings, predict_maps
-from benchmark.map_panels import panels_of
 from benchmark.registry import METHODS, method_class
 from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps, limits
 from leaderboards.plotting import save, style

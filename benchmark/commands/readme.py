@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the cards: ``python -m benchmark.readme``."""
+"""Write the tables of README.md from the cards: ``python -m benchmark.commands.readme``."""
 
 from __future__ import annotations
 
