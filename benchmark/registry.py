@@ -62,23 +62,23 @@ DATASETS = {
 """Dataset name -> "module:class"."""
 
 TABLES = {
-    "ablation_branches": "leaderboards.ablation_branches:AblationBranches",
-    "classification": "leaderboards.classification:Classification",
-    "dist_search": "leaderboards.dist_search:DistSearch",
-    "distance_targets": "leaderboards.distance_targets:DistanceTargets",
-    "generalisation": "leaderboards.generalisation:Generalisation",
-    "ki67": "leaderboards.ki67:Ki67",
-    "kumar_images": "leaderboards.kumar_images:KumarImages",
-    "kumar_test": "leaderboards.kumar_test:KumarTest",
-    "leave_one_patient_out": "leaderboards.leave_one_patient_out:LeaveOnePatientOut",
-    "loss_terms": "leaderboards.loss_terms:LossTerms",
-    "postprocessing": "leaderboards.postprocessing:Postprocessing",
-    "segmentation": "leaderboards.segmentation:Segmentation",
-    "self_supervised": "leaderboards.self_supervised:SelfSupervised",
+    "ablation_branches": "leaderboards.papers.ablation_branches:AblationBranches",
+    "classification": "leaderboards.papers.classification:Classification",
+    "dist_search": "leaderboards.papers.dist_search:DistSearch",
+    "distance_targets": "leaderboards.papers.distance_targets:DistanceTargets",
+    "generalisation": "leaderboards.papers.generalisation:Generalisation",
+    "ki67": "leaderboards.papers.ki67:Ki67",
+    "kumar_images": "leaderboards.papers.kumar_images:KumarImages",
+    "kumar_test": "leaderboards.papers.kumar_test:KumarTest",
+    "leave_one_patient_out": "leaderboards.papers.leave_one_patient_out:LeaveOnePatientOut",
+    "loss_terms": "leaderboards.papers.loss_terms:LossTerms",
+    "postprocessing": "leaderboards.papers.postprocessing:Postprocessing",
+    "segmentation": "leaderboards.papers.segmentation:Segmentation",
+    "self_supervised": "leaderboards.papers.self_supervised:SelfSupervised",
     "significance": "leaderboards.significance:Significance",
-    "speed": "leaderboards.speed_table:Speed",
+    "speed": "leaderboards.papers.speed:Speed",
     "statistics": "leaderboards.statistics:Statistics",
-    "training_sets": "leaderboards.training_sets:TrainingSets",
+    "training_sets": "leaderboards.papers.training_sets:TrainingSets",
 }
 """Table name -> "module:class"."""
 

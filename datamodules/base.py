@@ -13,8 +13,8 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from datamodules.drawing.loading import VALIDATION_CROPS, Loading, _loader
 from datamodules.drawing.items import EpochSampler, ItemDataset, Items
+from datamodules.drawing.loading import VALIDATION_CROPS, Loading, _loader
 from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb

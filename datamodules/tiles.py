@@ -11,8 +11,8 @@ import numpy as np
 
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.crops import Drawer
-from datamodules.drawing.loading import Loading
 from datamodules.drawing.items import Items
+from datamodules.drawing.loading import Loading
 from datamodules.drawing.magnification import LEVELS, Tile
 from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard

@@ -20,7 +20,7 @@ EFFECTS = ("row", "size", "weights", "training", "types")
 
 ``row``: another method, which has a row of its own and never stands beside the published figures. ``size``,
 ``weights``, ``training`` (numbers and settings of the recipe): the same method; the settings stand below the table.
-``types``: types of nuclei are learnt or not, which each table treats in its own way (`leaderboards.typed`)."""
+``types``: types of nuclei are learnt or not, which each table treats in its own way (`leaderboards.papers.typed`)."""
 
 EVERY = "*"
 """Stands for every method (a setting of the recipe), or for every value but the default."""

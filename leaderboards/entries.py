@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from leaderboards.base import ROW, Block, Comparison, separate_repeats
-from leaderboards.generalisation import Generalisation
-from leaderboards.kumar_test import KumarTest
 from leaderboards.literature import PER_IMAGE
 from leaderboards.options import split_options
+from leaderboards.papers.generalisation import Generalisation
+from leaderboards.papers.kumar_test import KumarTest
+from leaderboards.papers.segmentation import Segmentation
 from leaderboards.records import COLUMNS
-from leaderboards.segmentation import Segmentation
 
 TABLES: tuple[type[Comparison], ...] = (Segmentation, Generalisation)
 """Tables whose datasets are compared image by image."""

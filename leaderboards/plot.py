@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from leaderboards.classification import Classification
 from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
+from leaderboards.papers.classification import Classification
+from leaderboards.papers.typed import without_classify
 from leaderboards.plot_boxes import draw_boxes
 from leaderboards.plot_confusion import draw_confusion
 from leaderboards.plot_images import draw_images
@@ -16,7 +17,6 @@ from leaderboards.plot_overlays import draw_overlays
 from leaderboards.plot_sizes import draw_sizes
 from leaderboards.plotting import Drawn, Stored, save, style
 from leaderboards.records import load_scores
-from leaderboards.typed import without_classify
 from postproc.errors import unknown_name
 
 PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leaderboards.entries import Entry, Field
-from leaderboards.kumar_images import KumarImages
+from leaderboards.papers.kumar_images import KumarImages
 from leaderboards.plotting import PALETTE, Drawn, Stored, by_mean, heading, new_figure, picture_name
 from leaderboards.statistics import METRICS
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from datamodules.drawing.loading import Loading
 from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -30,6 +29,7 @@ from benchmark.runs.validation import ValidationScores, rounds_every
 from benchmark.runs.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import keep_labels
+from datamodules.drawing.loading import Loading
 from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from models.base.method import NucleiMethod, Task

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datamodules.drawing.loading import Loading
 
 from datamodules.drawing.crops import CropDrawer
 from datamodules.drawing.items import EpochSampler, ItemDataset
+from datamodules.drawing.loading import Loading
 from datamodules.reading.records import Record, check_groups
 from datamodules.synthetic_sets import Synthetic
 from postproc.codecs.distance import DistanceCodec

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datamodules.drawing.loading import Loading
 
 from datamodules import tiles as module
+from datamodules.drawing.loading import Loading
 from datamodules.drawing.magnification import MagnificationDrawer, Tile, draw_batch
 from datamodules.reading.files import read_rgb
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest

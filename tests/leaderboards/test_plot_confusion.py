@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leaderboards.classification import Classification
 from leaderboards.entries import fields
 from leaderboards.literature import load_facts
+from leaderboards.papers.classification import Classification
+from leaderboards.papers.typed import without_classify
 from leaderboards.plot import draw_plots
 from leaderboards.plot_confusion import draw_confusion, row_shares
 from leaderboards.plotting import Drawn, Stored, style
 from leaderboards.records import load_scores
-from leaderboards.typed import without_classify
 
 TYPES = ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]
 MATRIX = np.array([[3, 1, 0, 0], [2, 40, 0, 1], [0, 5, 100, 0], [0, 0, 10, 70]])

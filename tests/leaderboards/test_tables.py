@@ -10,11 +10,11 @@ import pytest
 from benchmark.registry import TABLES, table_class
 from leaderboards.base import OUTPUT_COLUMNS, Block, Comparison, Metric
 from leaderboards.build import to_csv
-from leaderboards.classification import Classification
-from leaderboards.generalisation import Generalisation
 from leaderboards.literature import load_facts, load_published
+from leaderboards.papers.classification import Classification
+from leaderboards.papers.generalisation import Generalisation
+from leaderboards.papers.segmentation import Segmentation
 from leaderboards.records import load_scores
-from leaderboards.segmentation import Segmentation
 from postproc.errors import DataError
 
 

@@ -18,8 +18,8 @@ from benchmark.runs.evaluate import evaluate
 from benchmark.runs.run import execute
 from datamodules.consep import CoNSeP
 from datamodules.crchisto import CLASS_FILES, CRCHisto
-from leaderboards.classification import SPELLINGS, Classification
 from leaderboards.literature import load_facts
+from leaderboards.papers.classification import SPELLINGS, Classification
 from leaderboards.records import load_scores
 from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec

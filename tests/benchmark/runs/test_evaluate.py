@@ -12,8 +12,8 @@ from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.run import execute
 from datamodules.base import SYNTHETIC_MARKER
 from datamodules.ki67 import Ki67
-from leaderboards.ki67 import Ki67 as Ki67Table
 from leaderboards.literature import load_facts
+from leaderboards.papers.ki67 import Ki67 as Ki67Table
 from leaderboards.records import load_scores
 
 

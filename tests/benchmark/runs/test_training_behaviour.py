@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datamodules.drawing.loading import Loading
 
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.result import Result
 from benchmark.runs.run import execute
 from benchmark.runs.train import build_method, load_weights, task_of
+from datamodules.drawing.loading import Loading
 from datamodules.synthetic_sets import Synthetic
 from models.base.recipe import Phase, Step
 from models.dist import DIST

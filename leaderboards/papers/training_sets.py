@@ -6,7 +6,7 @@ import pandas as pd
 
 from leaderboards.base import Block, Comparison
 from leaderboards.images import image_facts
-from leaderboards.kumar_test import AJI_AND_F1
+from leaderboards.papers.kumar_test import AJI_AND_F1
 
 
 def breast(split: str) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import pytest
 
 from leaderboards.images import image_facts
 from leaderboards.literature import load_facts
+from leaderboards.papers.self_supervised import SelfSupervised, setting
 from leaderboards.records import load_scores
-from leaderboards.self_supervised import SelfSupervised, setting
 
 PRINTED = ["M_-sparse", "M_-smooth", "M_-WSI", "M_-equiv", "M_proposed"]
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from benchmark.results.spec import Overrides
 from leaderboards.base import Comparison
-from leaderboards.ki67 import BLOCK, Ki67, row_name
 from leaderboards.options import split_options
+from leaderboards.papers.ki67 import BLOCK, Ki67, row_name
 from leaderboards.records import COLUMNS
 
 RECIPE = {field.name for field in dataclasses.fields(Overrides)} | {"images"}

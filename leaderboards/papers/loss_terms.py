@@ -7,7 +7,7 @@ import pandas as pd
 from leaderboards.base import Block, Comparison
 from leaderboards.changes import row_titles
 from leaderboards.options import option
-from leaderboards.postprocessing import BLOCKS
+from leaderboards.papers.postprocessing import BLOCKS
 
 ROWS = {"standard": "Standard loss", "proposed": "Proposed loss"}
 """Option ``loss_terms`` of the method -> row of the published table."""

@@ -6,8 +6,8 @@ import pandas as pd
 
 from leaderboards.base import Block
 from leaderboards.changes import row_titles
-from leaderboards.classification import Classification
 from leaderboards.options import option
+from leaderboards.papers.classification import Classification
 
 ROWS = {"false": "NP & HoVer", "true": "NP & HoVer & NC"}
 """Option ``type_branch`` of the method -> row of the published table."""

@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leaderboards.distance_targets import DistanceTargets
 from leaderboards.images import image_facts
-from leaderboards.kumar_images import KumarImages, parts
-from leaderboards.kumar_test import KumarTest
-from leaderboards.leave_one_patient_out import LeaveOnePatientOut, patients
 from leaderboards.literature import load_facts
-from leaderboards.loss_terms import LossTerms
-from leaderboards.postprocessing import ROWS, Postprocessing
+from leaderboards.papers.distance_targets import DistanceTargets
+from leaderboards.papers.kumar_images import KumarImages, parts
+from leaderboards.papers.kumar_test import KumarTest
+from leaderboards.papers.leave_one_patient_out import LeaveOnePatientOut, patients
+from leaderboards.papers.loss_terms import LossTerms
+from leaderboards.papers.postprocessing import ROWS, Postprocessing
+from leaderboards.papers.training_sets import BREAST_ONLY, TrainingSets
 from leaderboards.records import load_scores
-from leaderboards.training_sets import BREAST_ONLY, TrainingSets
 
 FACTS = image_facts("kumar")
 TESTS = FACTS.loc[FACTS["split"].str.startswith("test_"), "image_id"].tolist()

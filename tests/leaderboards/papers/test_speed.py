@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from leaderboards.literature import load_facts
-from leaderboards.speed_table import Speed
+from leaderboards.papers.speed import Speed
 from postproc.errors import DataError
 
 FILE = "dist-hovernet_h100_bf16-mixed_nucbench-0.1.0.csv"

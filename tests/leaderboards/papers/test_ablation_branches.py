@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from leaderboards.ablation_branches import AblationBranches
-from leaderboards.classification import Classification
 from leaderboards.literature import load_facts
+from leaderboards.papers.ablation_branches import AblationBranches
+from leaderboards.papers.classification import Classification
 from leaderboards.records import load_scores
 
 TYPES = ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]

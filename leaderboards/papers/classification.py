@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric
-from leaderboards.postprocessing import ROWS as POSTPROCESSING
-from leaderboards.typed import learns_types, without_classify
+from leaderboards.papers.postprocessing import ROWS as POSTPROCESSING
+from leaderboards.papers.typed import learns_types, without_classify
 from postproc.errors import DataError
 
 SPELLINGS = {

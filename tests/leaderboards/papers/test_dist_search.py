@@ -10,8 +10,8 @@ import pytest
 
 from benchmark.registry import method_class
 from benchmark.sweeps.search import SearchSpec
-from leaderboards.dist_search import FITTED, PLACES, SEARCHED, DistSearch
 from leaderboards.literature import load_facts
+from leaderboards.papers.dist_search import FITTED, PLACES, SEARCHED, DistSearch
 from models.base.method import Task
 from postproc.errors import DataError
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from benchmark.metrics.image import score_image
-from leaderboards.ki67 import METRICS, Ki67, row_name
-from leaderboards.ki67_studies import STUDIES, Study, find
 from leaderboards.literature import load_facts
+from leaderboards.papers.ki67 import METRICS, Ki67, row_name
+from leaderboards.papers.ki67_studies import STUDIES, Study, find
 from leaderboards.plot import PLOTS, draw_plots
 from leaderboards.plot_ki67 import curve, draw_study
 from leaderboards.plotting import Stored, style

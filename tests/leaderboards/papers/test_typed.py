@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from leaderboards.typed import learns_types, without_classify
+from leaderboards.papers.typed import learns_types, without_classify
 
 
 def scores() -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from leaderboards.base import SEGMENTATION_METRICS, Block, Comparison
 from leaderboards.changes import in_brackets
-from leaderboards.typed import learns_types, without_classify
+from leaderboards.papers.typed import learns_types, without_classify
 
 
 class Segmentation(Comparison):

@@ -8,8 +8,8 @@ import pandas as pd
 
 from leaderboards.base import Block, Comparison
 from leaderboards.images import image_facts
-from leaderboards.kumar_test import AJI_AND_F1
 from leaderboards.literature import PER_IMAGE
+from leaderboards.papers.kumar_test import AJI_AND_F1
 from leaderboards.render import grid_markdown
 
 _PRINTED = {"colon": "Colorectal"}
