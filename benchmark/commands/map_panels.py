@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.plot_maps import Kind, MapPanel
+from leaderboards.plots.maps import Kind, MapPanel
 from postproc.codec import Maps, Params
 from postproc.codecs.attention import AttentionCodec, AttentionParams, clean
 from postproc.codecs.distance import DistanceCodec

@@ -20,8 +20,8 @@ from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
 from benchmark.runs.run import load_run
-from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps
-from leaderboards.plotting import Drawn, save, style
+from leaderboards.plots.maps import MapPanel, MapPicture, draw_maps
+from leaderboards.plots.style import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def plot(
         store: Folder of published scores (`nucbench publish`).
         out: Folder to write.
     """
-    from leaderboards.plot import print_plots
+    from leaderboards.plots.draw import print_plots
     from postproc.errors import ConfigError
 
     chosen = plots or (["maps"] if run else [])

@@ -14,7 +14,7 @@ from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
-from leaderboards.plotting import Stored
+from leaderboards.plots.style import Stored
 from leaderboards.records import load_scores
 from leaderboards.report.folder import replacing
 from leaderboards.report.overlays import draw_overlays

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from leaderboards.plotting import PALETTE
+from leaderboards.plots.style import PALETTE
 
 WIDTH, HEIGHT = 560.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 10.0, 10.0, 30.0

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from leaderboards.entries import Entry
-from leaderboards.plot_overlays import densest_window
-from leaderboards.predictions import Annotated, missing_predictions, read_annotated, read_prediction
+from leaderboards.plots.overlays import densest_window
+from leaderboards.plots.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from leaderboards.report.outlines import Layer, layer_of
 from leaderboards.report.scores import LABELS, Evaluation
 from leaderboards.report.slugs import slug

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboards.plot import PLOTS
-from leaderboards.plotting import Drawn, Stored, style
+from leaderboards.plots.draw import PLOTS
+from leaderboards.plots.style import Drawn, Stored, style
 from leaderboards.report.slugs import slug
 
 LEFT_OUT = ("overlays",)

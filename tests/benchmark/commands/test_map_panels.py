@@ -11,8 +11,8 @@ import torch
 from benchmark.commands.map_panels import panels_of
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.registry import METHODS, method_class
-from leaderboards.plot_maps import MapPanel, MapPicture, draw_maps, limits
-from leaderboards.plotting import save, style
+from leaderboards.plots.maps import MapPanel, MapPicture, draw_maps, limits
+from leaderboards.plots.style import save, style
 from models.base.card import MethodCard
 from models.base.method import Task
 from postproc.errors import ConfigError

@@ -14,9 +14,9 @@ from benchmark.metrics.image import score_image
 from leaderboards.literature import load_facts
 from leaderboards.papers.ki67 import METRICS, Ki67, row_name
 from leaderboards.papers.ki67_studies import STUDIES, Study, find
-from leaderboards.plot import PLOTS, draw_plots
-from leaderboards.plot_ki67 import curve, draw_study
-from leaderboards.plotting import Stored, style
+from leaderboards.plots.draw import PLOTS, draw_plots
+from leaderboards.plots.ki67 import curve, draw_study
+from leaderboards.plots.style import Stored, style
 from leaderboards.records import load_scores
 from postproc.instances import Instances
 

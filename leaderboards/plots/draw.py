@@ -9,13 +9,13 @@ from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
-from leaderboards.plot_boxes import draw_boxes
-from leaderboards.plot_confusion import draw_confusion
-from leaderboards.plot_images import draw_images
-from leaderboards.plot_ki67 import DRAW as KI67
-from leaderboards.plot_overlays import draw_overlays
-from leaderboards.plot_sizes import draw_sizes
-from leaderboards.plotting import Drawn, Stored, save, style
+from leaderboards.plots.boxes import draw_boxes
+from leaderboards.plots.confusion import draw_confusion
+from leaderboards.plots.images import draw_images
+from leaderboards.plots.ki67 import DRAW as KI67
+from leaderboards.plots.overlays import draw_overlays
+from leaderboards.plots.sizes import draw_sizes
+from leaderboards.plots.style import Drawn, Stored, save, style
 from leaderboards.records import load_scores
 from postproc.errors import unknown_name
 

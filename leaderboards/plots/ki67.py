@@ -12,7 +12,7 @@ import pandas as pd
 from benchmark.metrics.detection import THRESHOLDS, class_scores, detection_scores
 from leaderboards.papers.ki67 import METRICS, Ki67
 from leaderboards.papers.ki67_studies import STUDIES, Found, Line, Study, counts, find
-from leaderboards.plotting import PALETTE, Drawn, Stored, new_figure, wrap
+from leaderboards.plots.style import PALETTE, Drawn, Stored, new_figure, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

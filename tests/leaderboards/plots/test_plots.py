@@ -15,12 +15,12 @@ from benchmark.results.store import write_instances
 from leaderboards.entries import Entry, fields, published_field
 from leaderboards.images import image_facts
 from leaderboards.literature import load_facts
-from leaderboards.plot import PLOTS, draw_plots
-from leaderboards.plot_images import ordered
-from leaderboards.plot_overlays import COLORS, densest_window, distinct_colors, typical_image
-from leaderboards.plot_sizes import areas, density
-from leaderboards.plotting import Stored, style
-from leaderboards.predictions import missing_predictions
+from leaderboards.plots.draw import PLOTS, draw_plots
+from leaderboards.plots.images import ordered
+from leaderboards.plots.overlays import COLORS, densest_window, distinct_colors, typical_image
+from leaderboards.plots.predictions import missing_predictions
+from leaderboards.plots.sizes import areas, density
+from leaderboards.plots.style import Stored, style
 from leaderboards.records import load_scores
 from postproc.errors import ConfigError
 from postproc.instances import Instances

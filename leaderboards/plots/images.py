@@ -10,7 +10,7 @@ import numpy as np
 
 from leaderboards.entries import Entry, Field
 from leaderboards.papers.kumar_images import KumarImages
-from leaderboards.plotting import PALETTE, Drawn, Stored, by_mean, heading, new_figure, picture_name
+from leaderboards.plots.style import PALETTE, Drawn, Stored, by_mean, heading, new_figure, picture_name
 from leaderboards.statistics import METRICS
 
 if TYPE_CHECKING:

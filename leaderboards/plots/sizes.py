@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leaderboards.entries import Field
-from leaderboards.plotting import PALETTE, Drawn, Stored, by_mean, full_label, heading, new_figure, picture_name
-from leaderboards.predictions import missing_predictions, read_annotated, read_prediction
+from leaderboards.plots.predictions import missing_predictions, read_annotated, read_prediction
+from leaderboards.plots.style import PALETTE, Drawn, Stored, by_mean, full_label, heading, new_figure, picture_name
 from postproc.errors import NucbenchError
 
 if TYPE_CHECKING:

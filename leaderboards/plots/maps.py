@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.plot_overlays import densest_window, draw_outlines
-from leaderboards.plotting import WIDTH, Drawn, new_figure, wrap
+from leaderboards.plots.overlays import densest_window, draw_outlines
+from leaderboards.plots.style import WIDTH, Drawn, new_figure, wrap
 from postproc.instances import Instances
 
 if TYPE_CHECKING:

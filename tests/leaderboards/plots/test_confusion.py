@@ -13,9 +13,9 @@ from leaderboards.entries import fields
 from leaderboards.literature import load_facts
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
-from leaderboards.plot import draw_plots
-from leaderboards.plot_confusion import draw_confusion, row_shares
-from leaderboards.plotting import Drawn, Stored, style
+from leaderboards.plots.confusion import draw_confusion, row_shares
+from leaderboards.plots.draw import draw_plots
+from leaderboards.plots.style import Drawn, Stored, style
 from leaderboards.records import load_scores
 
 TYPES = ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]

@@ -9,7 +9,17 @@ import numpy as np
 
 from leaderboards.base import Metric
 from leaderboards.entries import PUBLISHED, TABLES, Entry, Field
-from leaderboards.plotting import PALETTE, Drawn, Stored, by_mean, full_label, heading, new_figure, picture_name, wrap
+from leaderboards.plots.style import (
+    PALETTE,
+    Drawn,
+    Stored,
+    by_mean,
+    full_label,
+    heading,
+    new_figure,
+    picture_name,
+    wrap,
+)
 from leaderboards.significance import compare
 from leaderboards.statistics import METRICS
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmark.metrics.classification import confusion_matrix
 from leaderboards.entries import Entry, Field
-from leaderboards.plotting import Drawn, Stored, full_label, heading, new_figure, picture_name, wrap
+from leaderboards.plots.style import Drawn, Stored, full_label, heading, new_figure, picture_name, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
