@@ -75,9 +75,9 @@ TABLES = {
     "postprocessing": "leaderboards.papers.postprocessing:Postprocessing",
     "segmentation": "leaderboards.papers.segmentation:Segmentation",
     "self_supervised": "leaderboards.papers.self_supervised:SelfSupervised",
-    "significance": "leaderboards.significance:Significance",
+    "significance": "leaderboards.statistics.significance:Significance",
     "speed": "leaderboards.papers.speed:Speed",
-    "statistics": "leaderboards.statistics:Statistics",
+    "statistics": "leaderboards.statistics.intervals:Statistics",
     "training_sets": "leaderboards.papers.training_sets:TrainingSets",
 }
 """Table name -> "module:class"."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leaderboards.base import Metric
-from leaderboards.entries import PUBLISHED, TABLES, Entry, Field
 from leaderboards.plots.style import (
     PALETTE,
     Drawn,
@@ -20,8 +19,9 @@ from leaderboards.plots.style import (
     picture_name,
     wrap,
 )
-from leaderboards.significance import compare
-from leaderboards.statistics import METRICS
+from leaderboards.statistics.entries import PUBLISHED, TABLES, Entry, Field
+from leaderboards.statistics.intervals import METRICS
+from leaderboards.statistics.significance import compare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

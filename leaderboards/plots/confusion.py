@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.metrics.classification import confusion_matrix
-from leaderboards.entries import Entry, Field
 from leaderboards.plots.style import Drawn, Stored, full_label, heading, new_figure, picture_name, wrap
+from leaderboards.statistics.entries import Entry, Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
@@ -17,6 +16,7 @@ from leaderboards.plots.overlays import draw_overlays
 from leaderboards.plots.sizes import draw_sizes
 from leaderboards.plots.style import Drawn, Stored, save, style
 from leaderboards.records import load_scores
+from leaderboards.statistics.entries import fields, published_field
 from postproc.errors import unknown_name
 
 PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {

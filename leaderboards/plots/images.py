@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leaderboards.entries import Entry, Field
 from leaderboards.papers.kumar_images import KumarImages
 from leaderboards.plots.style import PALETTE, Drawn, Stored, by_mean, heading, new_figure, picture_name
-from leaderboards.statistics import METRICS
+from leaderboards.statistics.entries import Entry, Field
+from leaderboards.statistics.intervals import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.entries import Entry, Field
 from leaderboards.plots.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from leaderboards.plots.style import WIDTH, Drawn, Stored, by_mean, heading, new_figure, picture_name, wrap
+from leaderboards.statistics.entries import Entry, Field
 from postproc.errors import NucbenchError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.registry import dataset_class
-from leaderboards.entries import Entry
+from leaderboards.statistics.entries import Entry
 
 if TYPE_CHECKING:
     from postproc.instances import Instances

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.entries import Field
 from leaderboards.plots.predictions import missing_predictions, read_annotated, read_prediction
 from leaderboards.plots.style import PALETTE, Drawn, Stored, by_mean, full_label, heading, new_figure, picture_name
+from leaderboards.statistics.entries import Field
 from postproc.errors import NucbenchError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.host.files import atomic
-from leaderboards.entries import PUBLISHED, Entry, Field
+from leaderboards.statistics.entries import PUBLISHED, Entry, Field
 
 if TYPE_CHECKING:
     import pandas as pd

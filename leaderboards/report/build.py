@@ -10,7 +10,6 @@ import pandas as pd
 
 from benchmark.registry import TABLES, table_class
 from leaderboards.base import Table
-from leaderboards.entries import fields, published_field
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
@@ -22,6 +21,7 @@ from leaderboards.report.pages import Content, write_pages
 from leaderboards.report.plots import draw_plots
 from leaderboards.report.runs import read_runs
 from leaderboards.report.scores import read_evaluations
+from leaderboards.statistics.entries import fields, published_field
 
 
 @dataclass(frozen=True)

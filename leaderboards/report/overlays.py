@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from leaderboards.entries import Entry
 from leaderboards.plots.overlays import densest_window
 from leaderboards.plots.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from leaderboards.report.outlines import Layer, layer_of
 from leaderboards.report.scores import LABELS, Evaluation
 from leaderboards.report.slugs import slug
+from leaderboards.statistics.entries import Entry
 from postproc.errors import NucbenchError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel

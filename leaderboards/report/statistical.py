@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from leaderboards.entries import PUBLISHED, protocol_heading
 from leaderboards.report.grid import Cell, Column, Grid, Group, Row, missing, number, unique_names
-from leaderboards.significance import LEVEL
-from leaderboards.statistics import METRICS
+from leaderboards.statistics.entries import PUBLISHED, protocol_heading
+from leaderboards.statistics.intervals import METRICS
+from leaderboards.statistics.significance import LEVEL
 
 _METHOD = Group(
     "",

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from leaderboards.base import Block, Comparison, Metric, Table
-from leaderboards.entries import distinct_labels
 from leaderboards.render import NOTHING
 from leaderboards.report.grid import (
     Cell,
@@ -25,8 +24,9 @@ from leaderboards.report.grid import (
     unique_names,
 )
 from leaderboards.report.statistical import significance_grids, statistics_grids
-from leaderboards.significance import Significance
-from leaderboards.statistics import Statistics
+from leaderboards.statistics.entries import distinct_labels
+from leaderboards.statistics.intervals import Statistics
+from leaderboards.statistics.significance import Significance
 
 Figure = Mapping[Any, Any]
 """One line of a comparison."""

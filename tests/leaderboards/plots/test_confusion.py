@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leaderboards.entries import fields
 from leaderboards.literature import load_facts
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
@@ -17,6 +16,7 @@ from leaderboards.plots.confusion import draw_confusion, row_shares
 from leaderboards.plots.draw import draw_plots
 from leaderboards.plots.style import Drawn, Stored, style
 from leaderboards.records import load_scores
+from leaderboards.statistics.entries import fields
 
 TYPES = ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]
 MATRIX = np.array([[3, 1, 0, 0], [2, 40, 0, 1], [0, 5, 100, 0], [0, 0, 10, 70]])

@@ -12,7 +12,6 @@ from PIL import Image
 from scipy.stats import gaussian_kde
 
 from benchmark.results.store import write_instances
-from leaderboards.entries import Entry, fields, published_field
 from leaderboards.images import image_facts
 from leaderboards.literature import load_facts
 from leaderboards.plots.draw import PLOTS, draw_plots
@@ -22,6 +21,7 @@ from leaderboards.plots.predictions import missing_predictions
 from leaderboards.plots.sizes import areas, density
 from leaderboards.plots.style import Stored, style
 from leaderboards.records import load_scores
+from leaderboards.statistics.entries import Entry, fields, published_field
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

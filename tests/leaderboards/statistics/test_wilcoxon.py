@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from leaderboards.wilcoxon import holm, signed_rank
+from leaderboards.statistics.wilcoxon import holm, signed_rank
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 14, 32, 50])

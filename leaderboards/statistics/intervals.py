@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.base import Metric, Table
-from leaderboards.bootstrap import RESAMPLES, mean_interval
-from leaderboards.entries import Field, fields, protocol_heading, published_field
 from leaderboards.render import NOTHING, escape, table
+from leaderboards.statistics.bootstrap import RESAMPLES, mean_interval
+from leaderboards.statistics.entries import Field, fields, protocol_heading, published_field
 
 METRICS = (Metric("DICE", "dice"), Metric("AJI", "aji"), Metric("PQ", "pq"))
 """Scores that each image has."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from leaderboards.bootstrap import mean_interval
+from leaderboards.statistics.bootstrap import mean_interval
 
 
 @pytest.mark.parametrize("seed", range(4))

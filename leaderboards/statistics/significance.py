@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from leaderboards.base import Metric, Table
-from leaderboards.entries import Field, fields, protocol_heading, published_field
 from leaderboards.render import escape, table
-from leaderboards.statistics import METRICS
-from leaderboards.wilcoxon import holm, signed_rank
+from leaderboards.statistics.entries import Field, fields, protocol_heading, published_field
+from leaderboards.statistics.intervals import METRICS
+from leaderboards.statistics.wilcoxon import holm, signed_rank
 
 LEVEL = 0.05
 """Corrected p-values below it are bold."""

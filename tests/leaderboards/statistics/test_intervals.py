@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leaderboards.bootstrap import mean_interval
-from leaderboards.entries import distinct_labels, fields, published_field
 from leaderboards.literature import load_facts
 from leaderboards.records import load_scores
-from leaderboards.significance import Significance
-from leaderboards.statistics import Statistics
+from leaderboards.statistics.bootstrap import mean_interval
+from leaderboards.statistics.entries import distinct_labels, fields, published_field
+from leaderboards.statistics.intervals import Statistics
+from leaderboards.statistics.significance import Significance
 
 IMAGES = [f"TCGA-{k}" for k in range(14)]
 RANDOM = np.random.default_rng(3)
