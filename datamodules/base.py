@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from datamodules.drawing.items import EpochSampler, ItemDataset, Items
 from datamodules.drawing.loading import VALIDATION_CROPS, Loading, _loader
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb
 from datamodules.reading.records import Record, check_groups
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_mat, write_mat, write_rgb
 from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.reading.matlab import instances_of_arrays
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -9,7 +9,6 @@ import numpy as np
 
 from datamodules.base import NucleiDataModule
 from datamodules.cpm15 import PAIRINGS, read_cpm_labels
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import write_mat, write_rgb
 from datamodules.reading.layout import (
@@ -21,6 +20,7 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 
 

@@ -16,11 +16,11 @@ from scipy.spatial.distance import cdist
 
 from datamodules.base import NucleiDataModule
 from datamodules.consep import TYPES
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_mat, read_rgb, replacing, write_rgb
 from datamodules.reading.layout import build_sample, choose_rows, make_records, require_found, walk
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.layout import build_sample, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.aperio import read_aperio
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_instances, read_rgb, write_mat, write_rgb
@@ -22,6 +21,7 @@ from datamodules.reading.layout import (
     without_types,
 )
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 
 _LAYOUT = """\

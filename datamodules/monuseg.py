@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.aperio import read_aperio, write_aperio
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.layout import Pairing, build_sample, choose_rows, find_pairs, make_records, require_found
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 
 _DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"

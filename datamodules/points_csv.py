@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.loading import Loading
-from datamodules.drawing.sample import Sample
 from datamodules.ki67 import case_of, read_grey
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb, replacing, write_rgb
 from datamodules.reading.layout import build_sample, images_in, make_records, walk
 from datamodules.reading.points_table import Description, read_description, read_points, write_points
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import check_size, read_instances, read_rgb, write_mat, write_rgb
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow, read_column
 from datamodules.synthetic.images import generate, generate_dist
 from postproc.errors import ConfigError, DataError

@@ -14,10 +14,10 @@ from datamodules.drawing.crops import Drawer
 from datamodules.drawing.items import Items
 from datamodules.drawing.loading import Loading
 from datamodules.drawing.magnification import LEVELS, Tile
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
 from datamodules.synthetic.images import generate

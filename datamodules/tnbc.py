@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_instances, write_label_png, write_rgb
 from datamodules.reading.layout import build_sample, choose_rows, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances

@@ -7,7 +7,7 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.card import MethodCard, Variant
 from models.base.method import Batch, Outputs, Task
 from models.base.points import PointsMethod

@@ -14,13 +14,35 @@ from benchmark.commands.readme import README, fill
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "models", "datamodules", "postproc", "leaderboards")
-MAY_IMPORT = {
-    "postproc": {"postproc"},
-    "datamodules": {"datamodules", "postproc"},
-    "models": {"models", "datamodules", "postproc"},
-    "leaderboards": {"leaderboards", "datamodules", "postproc", "benchmark"},
-    "benchmark": set(PACKAGES),
-}
+FLOORS = (
+    ("postproc.pixels",),
+    ("postproc",),
+    ("postproc.codecs",),
+    ("postproc.classical",),
+    ("datamodules.reading",),
+    ("datamodules.drawing", "datamodules.synthetic"),
+    ("datamodules",),
+    ("models.base",),
+    ("models.networks",),
+    ("models",),
+    ("benchmark.host",),
+    ("benchmark",),
+    ("benchmark.metrics",),
+    ("benchmark.results", "benchmark.data", "benchmark.slides"),
+    ("benchmark.inference",),
+    ("benchmark.mirrors", "benchmark.speed"),
+    ("benchmark.runs",),
+    ("benchmark.sweeps",),
+    ("leaderboards",),
+    ("leaderboards.papers",),
+    ("leaderboards.statistics",),
+    ("leaderboards.plots",),
+    ("leaderboards.report",),
+    ("benchmark.commands",),
+)
+"""Packages from the ground up; each may import those of lower floors. `benchmark` is the modules at its root."""
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+LEADERBOARDS_MAY_IMPORT = {"benchmark", "benchmark.host", "benchmark.metrics", "benchmark.results"}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -31,20 +53,42 @@ def test_packages_resolve_inside_the_repository(name: str) -> None:
     assert Path(spec.origin).is_relative_to(ROOT)
 
 
+def _package(module: str) -> str:
+    """Return the folder of modules that a module belongs to: ``benchmark.runs`` or ``models``."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir() else parts[0]
+
+
 def _imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            found.add(node.module)
+    return {_package(name) for name in found if name.split(".")[0] in PACKAGES}
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_dependencies_point_one_way(name: str) -> None:
-    for path in (ROOT / name).rglob("*.py"):
-        assert _imports(path) & set(PACKAGES) <= MAY_IMPORT[name], path
+def _folders() -> list[str]:
+    files = [path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    return sorted({_package(".".join(path.with_suffix("").parts)) for path in files})
+
+
+def test_every_package_has_its_floor() -> None:
+    assert _folders() == sorted(LEVEL)
+
+
+@pytest.mark.parametrize("name", sorted(LEVEL))
+def test_imports_point_downwards(name: str) -> None:
+    files = (ROOT / name.replace(".", "/")).rglob("*.py")
+    for path in files:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if _package(module) != name or module == "benchmark.__main__":
+            continue
+        for other in _imports(path) - {name}:
+            assert LEVEL[other] < LEVEL[name], f"{path} imports {other}"
+            if name.startswith("leaderboards") and other.startswith("benchmark"):
+                assert other in LEADERBOARDS_MAY_IMPORT, f"{path} imports {other}"
 
 
 def test_readme_tables_are_those_of_the_cards() -> None:

@@ -52,9 +52,18 @@ def predict(
     find_model(run)
     find_images(images)  # wrong words are answered before torch is imported, which takes seconds
     from benchmark.inference.images import predict_images
+    from benchmark.runs.trained import load_trained
 
     return predict_images(
-        run, images, out, variant=variant, magnification=magnification, progress=progress, compile=compile, again=again
+        run,
+        images,
+        out,
+        load=load_trained,
+        variant=variant,
+        magnification=magnification,
+        progress=progress,
+        compile=compile,
+        again=again,
     )
 
 
@@ -112,7 +121,7 @@ def score(
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
-    from benchmark.metrics.folders import score_folders
+    from benchmark.results.scoring import score_folders
     from benchmark.results.store import write_scores
 
     if out is not None:

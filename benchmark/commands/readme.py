@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.registry import DATASETS, METHODS, dataset_class, method_class
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def methods_table() -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.host.processes import end_with_parent
 from benchmark.inference.scaling import restore
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
@@ -63,18 +62,6 @@ def decode_to_pictures(
     write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
     write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
-
-
-def end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from benchmark.inference.image_sources import FoundImages, count_pixels, find_im
 from benchmark.inference.large import LARGE, WORKERS, predict_large
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.inference.scaling import check_magnification, rescale, scale_factor
+from benchmark.inference.trained import Trained
 from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.results.summary import SUMMARY, ImageSummary
-from benchmark.runs.trained import Trained, load_trained
 from datamodules.reading.files import MAX_PIXELS
 from datamodules.reading.regions import image_regions
 from postproc.errors import DataError, NucbenchError, unknown_name
@@ -32,6 +33,7 @@ def predict_images(
     images: list[Path],
     out: Path,
     *,
+    load: Callable[[Path], Trained],
     variant: str | None,
     magnification: float | None,
     progress: bool,
@@ -52,6 +54,7 @@ def predict_images(
         run: Run directory, model folder, or name of a model that comes with nucbench.
         images: Image files, folders of images, and patterns such as ``slides/*.tif``.
         out: Folder to write.
+        load: Loads `run`; called only where an image is still to be worked on.
         variant: Post-processing; None = the run's first.
         magnification: Of the images; None = that of the training images.
         progress: Show progress bars.
@@ -83,7 +86,7 @@ def predict_images(
             print(f"{len(done)} of {len(found.images)} images are done already (--again does them anew): {_some(done)}")
         failed = len(found.errors)
         if todo:
-            trained = load_trained(run)
+            trained = load(run)
             work = _Work(trained, folder, how, compile=compile, workers=min(workers, len(todo)))
             work.claim(todo, again=again)
             failed += work.run(todo, progress)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmark.host.environment import environment
-from benchmark.registry import TABLES, table_class
 from benchmark.results.spec import RunSpec, Target
 from models.base.recipe import Recipe
 
@@ -55,37 +54,10 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
     return content
 
 
-def tags(spec: RunSpec, method: NucleiMethod, targets: Iterable[Target]) -> list[str]:
-    """Return method, training sets, protocol and the tables that the run is made for, each once."""
+def tags(spec: RunSpec, method: NucleiMethod) -> list[str]:
+    """Return method, training sets and protocol, each once."""
     sets = [target.dataset for target in spec.training_sets] if method.card.trained else []
-    return list(dict.fromkeys([spec.method, *sets, spec.protocol, *tables_of(spec, method, targets)]))
-
-
-def tables_of(spec: RunSpec, method: NucleiMethod, targets: Iterable[Target]) -> list[str]:
-    """Return the names of the tables with a published row of the method that ask for this training and evaluation.
-
-    A table that chooses among its scores in further ways (options, folds) may still leave the run out.
-    """
-    from leaderboards.base import Comparison
-    from leaderboards.literature import load_facts, load_names
-
-    names = load_names()
-    titles = {names.title(v.title, spec.method, v.key) for v in method.card.variants}
-    published = load_facts(names)
-    mine = set(published[published["method"].isin(titles)]["table"])
-    evaluated = {(target.dataset, target.split) for target in targets}
-    trained_on = {str(target) for target in spec.training_sets}
-    found = []
-    for name in TABLES:
-        table = table_class(name)
-        if not issubclass(table, Comparison) or table.published_table not in mine:
-            continue
-        for block in table.blocks:
-            trained = not method.card.trained or not block.trained_on or trained_on & set(block.trained_on)
-            if trained and evaluated & set(block.evaluations):
-                found.append(name)
-                break
-    return found
+    return list(dict.fromkeys([spec.method, *sets, spec.protocol]))
 
 
 def figures(target: Target, variant: str, default: str, summary: Mapping[str, float]) -> dict[str, float]:

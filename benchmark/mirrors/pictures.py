@@ -19,7 +19,7 @@ from benchmark.results.store import RunStore, read_instances
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.crops import cut_window
 from datamodules.drawing.labelled import has_nuclei
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.codec import Codec, Params
 from postproc.instances import Instances
 

@@ -20,7 +20,7 @@ from benchmark.mirrors.sinks import Shown, Sink, TensorBoard, Wandb
 from benchmark.mirrors.training import ContinuedCSVLogger, SinkLogger, Watch, metrics_file, read_metrics
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Mirror:
         store: Its directory, held by this process.
         method: Its method.
         data: Its training set.
-        targets: What it is evaluated on.
         machine: Says which mirrors are wanted.
         magnification: Of the training images; None = unknown. Called once it is needed.
         group: What it is listed under; empty = its method.
@@ -56,7 +55,6 @@ class Mirror:
         store: RunStore,
         method: NucleiMethod,
         data: NucleiDataModule,
-        targets: Sequence[Target],
         machine: Machine,
         magnification: Callable[[], float | None],
         group: str = "",
@@ -76,7 +74,7 @@ class Mirror:
                 spec.run_id,
                 group or spec.method,
                 "train" if method.card.trained else "evaluate",
-                describe.tags(spec, method, targets),
+                describe.tags(spec, method),
                 describe.configuration(spec, method, data),
             )
 

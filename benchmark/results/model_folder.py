@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
 FORMAT = 1
 """Version of the files in a model folder."""
-SHIPPED = Path(__file__).resolve().parents[1] / "models" / "published"
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "published"
 """Folder of the models that come with nucbench, one folder each."""
 LARGEST = 1_000_000
 """Bytes of a description beyond which it is not read."""

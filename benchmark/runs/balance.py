@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.results.spec import RunSpec
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.recipe import Recipe
 from postproc.errors import ConfigError
 

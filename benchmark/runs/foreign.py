@@ -10,8 +10,8 @@ from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
-from benchmark.metrics.folders import find_label_maps, read_label_map
 from benchmark.registry import METHODS
+from benchmark.results.scoring import find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT, Target
 from benchmark.results.store import RunStore, write_instances
 from benchmark.runs.datasets import open_dataset

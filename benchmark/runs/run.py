@@ -73,7 +73,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         train_method(spec, store, method, data, machine)
         return Result(store, {})
     known = partial(data.training_magnification, spec.split)
-    with store.lock(), Mirror(spec, store, method, data, targets, machine, known, group) as mirror:
+    with store.lock(), Mirror(spec, store, method, data, machine, known, group) as mirror:
         magnification, params = prepare_run(spec, store, method, data, machine, mirror)
         mirror.prepared(params)
         trained = _trained_images(spec, data) if method.card.trained else set()

@@ -30,8 +30,8 @@ from benchmark.runs.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import keep_labels
 from datamodules.drawing.loading import Loading
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
+from datamodules.reading.sample import Sample
 from models.base.method import NucleiMethod, Task
 from models.base.recipe import Recipe
 from postproc.errors import ConfigError, DataError, NucbenchError

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from benchmark.inference.trained import Trained
 from benchmark.options import weight_options
 from benchmark.registry import method_class
 from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
@@ -17,30 +17,10 @@ from benchmark.runs.run import load_run
 from benchmark.runs.train import build_method
 from models.base.method import Task
 from models.base.weights import NONE
-from postproc.codec import Params
 from postproc.errors import DataError
 
 if TYPE_CHECKING:
-    from models.base.method import NucleiMethod
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A method that is ready to predict.
-
-    Attributes:
-        method: In eval mode, with its weights, on a GPU where there is one.
-        params: Post-processing parameters of each variant; the default one first.
-        magnification: Of the training images; None where unknown.
-        precision: Lightning precision of inference.
-        trained_on: Training sets, each ``dataset.split``.
-    """
-
-    method: NucleiMethod
-    params: dict[str, Params]
-    magnification: float | None
-    precision: str
-    trained_on: tuple[str, ...]
+    pass
 
 
 def load_trained(source: Path) -> Trained:
@@ -72,4 +52,4 @@ def load_trained(source: Path) -> Trained:
     return Trained(method.eval(), params, model.magnification, "auto", sets)
 
 
-__all__ = ["Trained", "load_trained"]
+__all__ = ["load_trained"]

@@ -19,7 +19,7 @@ from models.base.method import NucleiMethod
 from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from datamodules.drawing.sample import Sample
+    from datamodules.reading.sample import Sample
     from models.base.card import MethodCard
 
 ROUNDS = 40

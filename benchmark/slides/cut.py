@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.host.files import held, read_json, write_json
+from benchmark.host.processes import end_with_parent
 from benchmark.host.progress import track
-from benchmark.inference.decoding import end_with_parent
 from benchmark.slides.journal import Journal, Place
 from datamodules.reading.slides import Image, Slide, tissue_share
 from datamodules.reading.tile_manifest import Row, tile_file, write_manifest

@@ -17,7 +17,7 @@ from benchmark.speed.timing import Timing, measure
 from datamodules.drawing.augment import POLICIES, augment, build_policy
 from datamodules.drawing.crops import CropDrawer, random_window
 from datamodules.drawing.items import EpochSampler, ItemDataset
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.codec import Targets
 from postproc.codecs.hover import HoverCodec

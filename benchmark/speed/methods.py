@@ -15,7 +15,7 @@ from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.speed.components import DENSITY, TYPES
 from benchmark.speed.timing import Timing, measure
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import Targets

@@ -30,7 +30,7 @@ from benchmark.speed.methods import collate, label_of
 from benchmark.speed.peers import MAPS, panoptic_quality
 from benchmark.speed.timing import OURS, Timing, finish
 from datamodules.drawing.crops import CropDrawer
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.base.weights import NONE

@@ -193,7 +193,7 @@ def find_sweep(file: Path) -> Path:
     if not file.is_file() and file.parent == Path():
         path = Path(str(files("benchmark").joinpath("sweeps", file.name)))
     if not path.is_file():
-        known = sorted(p.name for p in files("benchmark").joinpath("sweeps").iterdir())
+        known = sorted(p.name for p in files("benchmark").joinpath("sweeps").iterdir() if p.name.endswith(".yaml"))
         raise ConfigError(f"no sweep file {file}. Sweeps of nucbench: {', '.join(known)}.")
     return path
 

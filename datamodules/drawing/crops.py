@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.drawing.augment import augment, build_policy, split_parts
-from datamodules.drawing.sample import Sample
 from datamodules.drawing.transforms import BORDER, inside
+from datamodules.reading.sample import Sample
 from postproc.codec import Codec, Targets
 from postproc.errors import DataError
 from postproc.instances import Instances

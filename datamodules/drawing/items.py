@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from datamodules.drawing.crops import Drawer, area_around, nuclei_by_type
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.codec import Targets
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.instances import Instances
 
 

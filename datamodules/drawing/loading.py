@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.drawing.crops import Drawer
 from datamodules.drawing.items import EpochSampler, Items
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.codec import Targets
 
 VALIDATION_CROPS = 8

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.drawing.crops import Area
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.codec import Targets
 from postproc.errors import DataError
 

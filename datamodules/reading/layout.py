@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.drawing.sample import Sample
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import IMAGE_SUFFIXES, check_name, check_size, read_rgb
 from datamodules.reading.records import Record
+from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances

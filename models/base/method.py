@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.drawing.crops import CropDrawer, Drawer
 from datamodules.drawing.labelled import has_nuclei
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
 from models.base.recipe import Phase, Recipe
 from postproc.codec import Codec, Maps, Targets

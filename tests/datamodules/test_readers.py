@@ -10,9 +10,9 @@ import pytest
 
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.sample import Sample
 from datamodules.reading.aperio import Polygons, rasterise, read_polygons
 from datamodules.reading.files import read_instances, read_mat, read_rgb, write_label_png, write_rgb
+from datamodules.reading.sample import Sample
 from postproc.errors import DataError
 from postproc.pixels.labels import relabel
 

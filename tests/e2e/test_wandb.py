@@ -92,7 +92,7 @@ def test_wandb_holds_settings_losses_figures_tables_and_pictures(mirrored: Path,
     assert run.run_id == json.loads((mirrored / "mirror.json").read_text())["wandb_id"]
     assert (run.project, run.run_group, run.job_type) == ("nucbench", "dist", "train")
     assert run.display_name == "/".join(mirrored.parts[-3:])
-    assert list(run.tags) == ["dist", "consep", "strict", "classification", "segmentation"]
+    assert list(run.tags) == ["dist", "consep", "strict"]
     assert found["exit"] == 0
 
     spec = json.loads((mirrored / "spec.json").read_text())

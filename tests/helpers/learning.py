@@ -10,7 +10,7 @@ import torch
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from datamodules.drawing.crops import cut_instances, random_window
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.method import Batch, NucleiMethod
 from postproc.tiles import DenseStitcher
 

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from benchmark.inference.maps import InferenceSettings, predict_maps
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.method import Batch, Task
 from models.base.recipe import Milestones
 from models.networks.sc_cnn import (

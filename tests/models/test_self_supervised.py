@@ -8,7 +8,7 @@ from torch import nn
 
 import models.self_supervised as module
 from datamodules.drawing.magnification import LEVELS, MagnificationDrawer, Tile, draw_batch, draw_tile, share_out, turn
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from models.base.method import Task
 from models.base.stain import TARGET, lab_statistics, lab_to_rgb, rgb_to_lab, transfer_colour
 from models.self_supervised import TRANSFORMS, SelfSupervised, dice, roughness, sparse_threshold

@@ -244,7 +244,7 @@ def test_command_line_downloads(server: Any, zips: dict[str, bytes], tmp_path: P
     server.files = {"here/ki67/KiNet-HEAD.zip": zips["ki67"]}
     server.behave = ["break 5000", "ok"]
     command = [sys.executable, "-m", "benchmark.commands.cli", "prepare", "ki67", "--mirror", f"{server.url}/here"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [*command, "--data", tmp_path], capture_output=True, text=True, timeout=120, env=environment, check=False
     )

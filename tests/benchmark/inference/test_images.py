@@ -20,6 +20,7 @@ from benchmark.inference.maps import datasets as predict
 from benchmark.inference.maps import images as predict_images
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
+from benchmark.runs.trained import load_trained
 from datamodules.reading.files import read_instances as read_labels
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
@@ -136,7 +137,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_large_files_are_predicted_by_region(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = generate((180, 200), np.random.default_rng(2))
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(64, 64), photometric="rgb")
-    arguments = {"variant": None, "magnification": 40.0, "progress": False, "workers": 0}
+    arguments = {"load": load_trained, "variant": None, "magnification": 40.0, "progress": False, "workers": 0}
     predict_images.predict_images(run, [tmp_path / "a.tif"], tmp_path / "small", **arguments)
     monkeypatch.setattr(predict_images, "LARGE", 1000)
     predict_images.predict_images(run, [tmp_path / "a.tif"], tmp_path / "large", **arguments)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import tifffile
 
-from benchmark.metrics import folders as scoring
 from benchmark.metrics.bands import contingency_by_band, merge
 from benchmark.metrics.contingency import contingency
-from benchmark.metrics.folders import score_folders
+from benchmark.results import scoring
+from benchmark.results.scoring import score_folders
 from datamodules.reading.regions import ArrayRegions
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError

@@ -8,9 +8,9 @@ import pytest
 
 from benchmark.metrics.assignment import Pairing, published_pairing
 from benchmark.metrics.classification import classification_counts, confusion_counts, confusion_matrix
-from benchmark.metrics.folders import score_folders
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
+from benchmark.results.scoring import score_folders
 from datamodules.reading.files import write_mat
 from datamodules.synthetic.images import generate
 from postproc.instances import Instances

@@ -141,7 +141,7 @@ def test_centres_prefer_points_and_agree_with_instances():
 
 def test_scoring_modules_load_without_numba_or_torch():
     code = (
-        "import sys, benchmark.metrics.folders, benchmark.metrics.pooling, benchmark.metrics.image;"
+        "import sys, benchmark.results.scoring, benchmark.metrics.pooling, benchmark.metrics.image;"
         "print([m for m in ('numba', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from benchmark.results.spec import BALANCES, Overrides, RunSpec
 from benchmark.results.store import RunStore
 from benchmark.runs.balance import check_balance, type_weights, window_side
 from benchmark.runs.train import build_method, task_of, train
-from datamodules.drawing.sample import Sample
 from datamodules.ki67 import Ki67
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
 from models.base.method import NucleiMethod

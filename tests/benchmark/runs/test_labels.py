@@ -19,9 +19,10 @@ from benchmark.runs.datasets import open_dataset
 from benchmark.runs.result import Result
 from benchmark.runs.run import execute, load_run
 from benchmark.runs.train import build_method, choose_images, task_of
+from benchmark.runs.trained import load_trained
 from datamodules.drawing.labelled import has_nuclei
-from datamodules.drawing.sample import Sample
 from datamodules.points_csv import REGIONS, PointsCSV
+from datamodules.reading.sample import Sample
 from models.base.method import Task
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
@@ -177,7 +178,14 @@ def test_types_of_an_own_set_travel_with_the_run(result: Result) -> None:
 def test_prediction_sums_up_each_image(result: Result, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = sorted((folder / "data/points-csv/test").glob("synthetic00?_1.png"))[:2]
     predict_images(
-        result.store.path, images, folder / "out", variant=None, magnification=None, progress=False, workers=0
+        result.store.path,
+        images,
+        folder / "out",
+        load=load_trained,
+        variant=None,
+        magnification=None,
+        progress=False,
+        workers=0,
     )
     with (folder / "out/summary.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -202,7 +210,14 @@ def test_a_broken_image_does_not_stop_the_others(
     broken = folder / "broken.png"
     broken.write_bytes(good.read_bytes()[:500])
     status = predict_images(
-        result.store.path, [broken, good], folder / "some", variant=None, magnification=None, progress=False, workers=0
+        result.store.path,
+        [broken, good],
+        folder / "some",
+        load=load_trained,
+        variant=None,
+        magnification=None,
+        progress=False,
+        workers=0,
     )
     assert status == 1
     assert "broken.png: cannot be read" in capsys.readouterr().err

@@ -30,7 +30,7 @@ from postproc.errors import ConfigError, DataError
 
 Write = Callable[..., None]
 SETTINGS = TileSettings((10.0, 20.0, 40.0), size=64, tissue=0.7)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

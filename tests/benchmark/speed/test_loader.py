@@ -7,7 +7,7 @@ import torch
 from benchmark.speed.components import TYPES
 from benchmark.speed.loader import BATCH, CROP, STEPS, Stepwise, collate, loader_timings, step_timings, worker_timing
 from datamodules.drawing.crops import CropDrawer
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.codecs.hover import HoverCodec
 

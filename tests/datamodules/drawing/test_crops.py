@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.drawing.augment import POLICIES, _geometry, augment, build_policy
 from datamodules.drawing.crops import Area, CropDrawer, cut_instances, random_window
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.codec import Codec
 from postproc.instances import Instances

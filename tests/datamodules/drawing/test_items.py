@@ -10,7 +10,7 @@ import torch
 
 from datamodules.drawing.crops import Area, CropDrawer, area_around, cut_window, nuclei_by_type
 from datamodules.drawing.items import ItemDataset
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.codec import Targets
 from postproc.codecs.distance import DistanceCodec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.drawing.labelled import has_nuclei, keep_labels
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from postproc.instances import Instances
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

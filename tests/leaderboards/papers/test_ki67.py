@@ -260,5 +260,5 @@ class TestPictures:
 
     def test_the_names_are_those_of_the_sweeps(self) -> None:
         assert set(BY_NAME) <= set(PLOTS)
-        sweeps = Path(__file__).parents[2] / "benchmark/sweeps"
+        sweeps = Path(__file__).parents[3] / "benchmark/sweeps"
         assert {f"{name}.yaml" for name in BY_NAME} <= {path.name for path in sweeps.iterdir()}

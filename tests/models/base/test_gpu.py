@@ -12,7 +12,7 @@ from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import METHODS, method_class
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import NucleiMethod, Task
 

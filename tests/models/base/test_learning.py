@@ -13,7 +13,7 @@ import torch
 from learning import learn, one_crop, score
 
 from benchmark.registry import METHODS, dataset_class, method_class
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import NucleiMethod, Task
 from postproc.instances import Instances

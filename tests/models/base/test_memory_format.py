@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.registry import method_class
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.networks.hovernet import centre_crop

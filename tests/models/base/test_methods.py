@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import search_space

@@ -10,7 +10,7 @@ import torch
 
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
-from datamodules.drawing.sample import Sample
+from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.losses import cross_entropy
 from models.base.method import Batch, NucleiMethod, Task

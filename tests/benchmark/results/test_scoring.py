@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 from scipy.io import savemat
 
-from benchmark.metrics.folders import OBJECT_COLUMNS, find_label_maps, score_folders
 from benchmark.metrics.image import score_image
+from benchmark.results.scoring import OBJECT_COLUMNS, find_label_maps, score_folders
 from benchmark.results.store import write_instances
 from datamodules.reading.files import read_instances
 from postproc.errors import ConfigError, DataError
