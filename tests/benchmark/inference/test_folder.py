@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from benchmark.commands.cli import main
 from benchmark.host.outputs import check_outputs
-from benchmark.inference.maps import images as predict_images
+from benchmark.inference import images as predict_images
 from datamodules.reading.files import read_instances, write_mat, write_rgb
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError

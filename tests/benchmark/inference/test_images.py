@@ -14,10 +14,10 @@ import pytest
 import tifffile
 import torch
 
+from benchmark.inference import datasets as predict
+from benchmark.inference import images as predict_images
 from benchmark.inference.datasets import predict_dataset
 from benchmark.inference.maps import InferenceSettings, predict_maps
-from benchmark.inference.maps import datasets as predict
-from benchmark.inference.maps import images as predict_images
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
 from benchmark.runs.trained import load_trained

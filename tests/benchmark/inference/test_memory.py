@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmark.host.allocator import VARIABLE
-from benchmark.inference.maps import memory
+from benchmark.inference import memory
 from benchmark.inference.memory import available_memory, largest_tile, network_bytes
 from models.base.method import Batch, NucleiMethod, Outputs, Task
 from models.dist import DIST
