@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,8 +22,11 @@ from datamodules.reading.records import Record, check_groups
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow, belongs, read_splits
 from postproc.codec import Targets
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, unknown_name
 from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 """File that marks a folder of synthetic stand-ins."""
@@ -35,7 +39,12 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     Args:
         root: The dataset's own folder.
-        loading: How to draw training items; needed for training only.
+        loading: How to draw training items; None = as the recipe of the method says that a `pl.Trainer` trains.
+        batch_size: Items per batch; None = the recipe's. For a plain `pl.Trainer`, as the following.
+        crops_per_image: Items drawn from each image in an epoch; None = the recipe's.
+        workers: Processes that draw items; 0 draws in the training process.
+        split: Split to train on. Its validation images, where it has some, are validated on and not trained on.
+        seed: Seed of the crops and their augmentation.
 
     Attributes:
         also: Further training sets with their split, whose images are trained on beside those of `loading.split`.
@@ -47,10 +56,23 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     card: ClassVar[DatasetCard]
 
-    def __init__(self, root: Path, loading: Loading | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        loading: Loading | None = None,
+        *,
+        batch_size: int | None = None,
+        crops_per_image: int | None = None,
+        workers: int = 0,
+        split: str = "train",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.root = Path(root)
         self.loading = loading
+        self._wishes = {"batch_size": batch_size, "crops_per_image": crops_per_image}
+        self._workers, self._split, self._seed = workers, split, seed
+        self._follows_trainer = False
         self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
         self.validation_set: tuple[NucleiDataModule, str] | None = None
         self.epoch = 0
@@ -190,6 +212,24 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         data, split = self.validation_set or (self, "validation")
         return data.samples(split)
 
+    def plot(self, sample: Sample | str) -> Figure:
+        """Draw an image with the outlines (or centres) of its nuclei, coloured by type.
+
+        Args:
+            sample: One of `samples`, or the id of an image.
+
+        Raises:
+            ConfigError: If there is no image of that id.
+        """
+        from datamodules.drawing.plot import plot_sample  # imports matplotlib, which reading does without
+
+        if isinstance(sample, str):
+            known = {record.image_id: record for record in self.records}
+            if sample not in known:
+                raise unknown_name(f"image of {self.card.name}", sample, known)
+            sample = self.read(known[sample])
+        return plot_sample(sample, self.card.types)
+
     def fingerprint(self, split: str, *, annotated: bool = True) -> dict[str, Any]:
         """Return images, nuclei and a hash over file contents, to be stored with a run.
 
@@ -229,6 +269,34 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Take over from the method of a plain `pl.Trainer` how its items are drawn, unless a `Loading` was given.
+
+        Raises:
+            ConfigError: If the dataset has no such split, or the module that is trained is no method of nucbench.
+        """
+        if self.trainer is None or (self.loading is not None and not self._follows_trainer):
+            return
+        method: Any = self.trainer.lightning_module
+        if not hasattr(method, "loading"):
+            raise ConfigError(f"{type(method).__name__} does not say how training items are drawn; give a Loading")
+        loading: Loading = method.loading(
+            strict=any(record.validation for record in self.select(self._split)),
+            split=self._split,
+            seed=self._seed,
+            workers=self._workers,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        wishes = {name: value for name, value in self._wishes.items() if value is not None}
+        self.loading = dataclasses.replace(loading, **wishes)  # type: ignore[arg-type]
+        self._follows_trainer = True
+        self._train = None
+
+    def _epoch(self) -> int:
+        """Return the number of the epoch that is drawn next."""
+        return self.trainer.current_epoch if self._follows_trainer and self.trainer else self.epoch
+
     def _training(self) -> Loading:
         if self.loading is None:
             raise ConfigError("this data module was made for reading; give it a Loading to train")
@@ -257,7 +325,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         loading = self._training()
         items = self.training_items(loading)
         sampler = EpochSampler(
-            len(items), lambda: self.epoch, loading.rank, loading.world, lambda: self.batches * loading.batch_size
+            len(items), self._epoch, loading.rank, loading.world, lambda: self.batches * loading.batch_size
         )
         return _loader(items, loading, sampler, drop_last=True)
 

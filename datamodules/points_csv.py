@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,8 @@ class PointsCSV(NucleiDataModule):
 
     Args:
         root: The dataset's folder, or one above it.
-        loading: How to draw training items; needed for training only.
+        loading: How to draw training items; None = as the recipe of the method says that a `pl.Trainer` trains.
+        settings: Further ones of `NucleiDataModule`.
 
     Raises:
         DataError: If dataset.yaml cannot be used.
@@ -82,8 +83,8 @@ class PointsCSV(NucleiDataModule):
         notes=("Types, radius, magnification and microns per px are those of dataset.yaml.",),
     )
 
-    def __init__(self, root: Path, loading: Loading | None = None) -> None:
-        super().__init__(root, loading)
+    def __init__(self, root: Path | str, loading: Loading | None = None, **settings: Any) -> None:
+        super().__init__(root, loading, **settings)
         file = _find(self.root) if self.root.is_dir() else None
         if file is not None:
             # what other datasets state on the card of their class stands in the folder of this one

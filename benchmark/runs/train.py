@@ -29,7 +29,6 @@ from benchmark.runs.validation import ValidationScores, rounds_every
 from benchmark.runs.weight_average import WeightAverage
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import keep_labels
-from datamodules.drawing.loading import Loading
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.sample import Sample
 from models.base.method import NucleiMethod, Task
@@ -157,19 +156,15 @@ def _train_phase(
         load_weights(method, weights)
         return read_json(result_file)
     strict = spec.protocol == "strict"
-    data.loading = Loading(
-        train=method.drawer(recipe, augment=True),
-        validation=method.drawer(recipe, augment=False),
-        collate=method.collate,
-        batch_size=phase.batch_size,
-        crops_per_image=recipe.crops_per_image,
+    data.loading = method.loading(
+        recipe,
+        phase,
         strict=strict,
         split=spec.split,
         seed=spec.seed + 1_000_003 * index,
         workers=workers,
         rank=process_rank(),
         world=devices,
-        annotated=method.card.needs != "none",
         choose=partial(choose_images, spec, method),
         window=window_side(spec, recipe),
     )

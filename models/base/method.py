@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,12 +14,17 @@ from torch import Tensor
 
 from datamodules.drawing.crops import CropDrawer, Drawer
 from datamodules.drawing.labelled import has_nuclei
+from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
 from models.base.recipe import Phase, Recipe
+from models.base.weights import NONE
 from postproc.codec import Codec, Maps, Targets
 from postproc.errors import ConfigError
 from postproc.tiles import DenseStitcher, Geometry, Stitcher
+
+if TYPE_CHECKING:
+    from datamodules.base import NucleiDataModule
 
 Outputs = dict[str, Tensor]
 """Raw output of a network: name -> logits (B, C, h, w)."""
@@ -38,6 +43,15 @@ class Task:
 
     types: tuple[str, ...] = ()
     mpp: float | None = None
+
+    @classmethod
+    def of(cls, data: NucleiDataModule) -> Task:
+        """Return what a dataset asks of a network; its usual microns per px where its card states a magnification."""
+        card = data.card
+        return cls(card.types, card.mpp or (10 / card.magnification if card.magnification else None))
+
+
+torch.serialization.add_safe_globals([Task])  # checkpoints hold it, and are read without unpickling anything else
 
 
 def learnt_types(task: Task, classify: bool | None) -> int:
@@ -88,8 +102,10 @@ class NucleiMethod(pl.LightningModule, ABC):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         self.task = task
         self.phase: Phase | None = None
+        self._follows_trainer = False
         self.progress = 0.0
         self.type_weights: Tensor | None = None
 
@@ -122,6 +138,30 @@ class NucleiMethod(pl.LightningModule, ABC):
     def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
         """Return what draws one training item from a sample; validation items are drawn without augmentation."""
         return CropDrawer(recipe.crop, self.codec, recipe.augment if augment else "none")
+
+    def loading(self, recipe: Recipe | None = None, phase: Phase | None = None, **how: Any) -> Loading:
+        """Return how the items of a phase are drawn and batched.
+
+        Args:
+            recipe: None = the method's own.
+            phase: None = the recipe's first.
+            how: Further settings of `Loading`.
+        """
+        recipe = recipe or self.recipe
+        phase = phase or recipe.phases[0]
+        return Loading(
+            train=self.drawer(recipe, augment=True),
+            validation=self.drawer(recipe, augment=False),
+            collate=self.collate,
+            batch_size=phase.batch_size,
+            crops_per_image=recipe.crops_per_image,
+            annotated=self.card.needs != "none",
+            **({"choose": self.choose} | how),
+        )
+
+    def choose(self, samples: list[Sample]) -> list[Sample]:
+        """Return the images that have something to learn from."""
+        return [sample for sample in samples if self.learns_from(sample)]
 
     def learns_from(self, sample: Sample) -> bool:
         """Tell whether an image has anything that is learnt in the current phase; others are not drawn from."""
@@ -190,18 +230,32 @@ class NucleiMethod(pl.LightningModule, ABC):
                 self.log(f"{stage}/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
         return total
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint be loaded where the initial weights are not: it has its own."""
+        options: dict[str, Any] = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for name in options:
+            if name == "weights" or name.endswith("_weights"):
+                options[name] = NONE
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Freeze what `phase` says and return the optimiser over the rest."""
-        if self.phase is None:
-            raise RuntimeError("set `phase` before training")
+        """Freeze what `phase` says and return the optimiser over the rest.
+
+        A plain `pl.Trainer` trains the recipe's first phase; the learning rate follows its schedule over the trainer's
+        own length (`on_train_batch_start`).
+        """
+        if self.phase is None or self._follows_trainer:
+            self.phase, self._follows_trainer = self.recipe.phases[0], True
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(not name.startswith(self.phase.frozen) if self.phase.frozen else True)
         return self.optimizer([p for p in self.parameters() if p.requires_grad], self.phase.lr)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate for the share of the phase that is done (`progress`, kept by the runner)."""
+        """Set the learning rate for the share of the phase that is done (`progress`; the runner keeps it)."""
         if self.phase is None:
             return
+        if self._follows_trainer:
+            total = float(self.trainer.estimated_stepping_batches)  # infinite where the trainer has no length
+            self.progress = min(self.trainer.global_step / total, 1.0)
         rate = self.phase.lr * self.phase.schedule(self.progress)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
