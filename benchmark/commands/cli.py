@@ -10,6 +10,7 @@ import sys
 import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -64,6 +65,7 @@ def build_parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"nucbench {version('nucbench')}")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, function in COMMANDS.items():

@@ -7,18 +7,39 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.host.console import wide_console
 from benchmark.host.files import read_json
 from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
 from benchmark.results.model_folder import CARD, WEIGHTS, Description, shipped_models
 from datamodules.reading.card import DatasetCard, Download
+from postproc.errors import ConfigError, unknown_name
 
 
-def print_list(what: str, *, verbose: bool, data: Path, runs: Path) -> None:
-    """Print methods, datasets, tables or runs."""
-    printers = {"methods": _methods, "datasets": _datasets, "tables": _tables, "runs": _runs}
-    printers[what](wide_console(), verbose, data, runs)
+def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: Path) -> None:
+    """Print methods, datasets, tables or runs: all of them, or the cards of those that are named.
+
+    Raises:
+        ConfigError: If there is none of such a name, or runs are named.
+    """
+    console = wide_console()
+    if what == "runs":
+        if names:
+            raise ConfigError(f"runs are listed all together, not by names such as {names[0]!r}; --runs names a folder")
+        _runs(console, verbose, runs)
+        return
+    registry = {"methods": METHODS, "datasets": DATASETS, "tables": TABLES}[what]
+    for name in names:
+        if name not in registry:
+            raise unknown_name(what.removesuffix("s"), name, registry)
+    chosen, whole = names or list(registry), verbose or bool(names)
+    if what == "methods":
+        _methods(console, chosen, whole)
+    elif what == "datasets":
+        _datasets(console, chosen, whole, data)
+    else:
+        _tables(console, chosen)
 
 
 def print_models() -> None:
@@ -36,21 +57,21 @@ def print_models() -> None:
         console.print(f"  {folder / CARD}", markup=False, highlight=False)
 
 
-def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+def _methods(console: Console, names: list[str], verbose: bool) -> None:
     from benchmark.options import option_defaults
     from models.base.recipe import describe
 
     if not verbose:
         table = Table("method", "rows in tables", "tasks", "summary")
-        for name in METHODS:
+        for name in names:
             card = method_class(name).card
             table.add_row(name, "\n".join(v.title for v in card.variants), "\n".join(card.tasks), card.summary)
         console.print(table)
         return
-    for name in METHODS:
+    for name in names:
         kind = method_class(name)
         card = kind.card
-        console.print(f"[bold]{name}[/bold]  {card.summary}")
+        console.print(Text.assemble((name, "bold"), f"  {card.summary}"))
         lines = [f"paper: {card.paper}", card.url, f"recipe: {card.recipe}"]
         lines += [f"training: {describe(kind.recipe)}"] if card.trained else []
         lines += [f"deviates: {text}" for text in card.deviations]
@@ -60,12 +81,12 @@ def _methods(console: Console, verbose: bool, data: Path, runs: Path) -> None:
             console.print(f"  {line}", markup=False, highlight=False)
 
 
-def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+def _datasets(console: Console, names: list[str], verbose: bool, data: Path) -> None:
     from benchmark.data.obtain import steps
     from benchmark.data.presence import presence
 
     table = Table("dataset", "images", "nuclei", "types", "magnification", "present", "get it", "summary")
-    for name in DATASETS:
+    for name in names:
         kind = dataset_class(name)
         card = kind.card
         present = presence(kind, data / name).text(card)
@@ -77,10 +98,10 @@ def _datasets(console: Console, verbose: bool, data: Path, runs: Path) -> None:
     console.print(table)
     console.print("nucbench prepare NAME gets a dataset, or says what to do by hand.", highlight=False)
     if verbose:
-        for name in DATASETS:
+        for name in names:
             kind = dataset_class(name)
             card = kind.card
-            console.print(f"[bold]{name}[/bold]  {card.title}: {card.citation}")
+            console.print(Text.assemble((name, "bold"), f"  {card.title}: {card.citation}"))
             lines = [card.url, f"licence: {card.licence}", *card.notes, *card.layout.splitlines()]
             lines += [f"download {each.file}: {each.url} ({_trust(each)})" for each in card.downloads]
             lines += [f"by hand: {step}" for step in steps(card, data / name)]
@@ -101,18 +122,22 @@ def _trust(download: Download) -> str:
     return size + (download.checksum or "no published checksum")
 
 
-def _tables(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+def _tables(console: Console, names: list[str]) -> None:
     from benchmark.registry import table_class
 
     table = Table("table", "summary")
-    for name in TABLES:
+    for name in names:
         table.add_row(name, (table_class(name).__doc__ or "").strip().splitlines()[0])
     console.print(table)
 
 
-def _runs(console: Console, verbose: bool, data: Path, runs: Path) -> None:
+def _runs(console: Console, verbose: bool, runs: Path) -> None:
+    found = sorted(runs.glob("*/*/*/spec.json"))
+    if not found:
+        console.print(f"no runs in {runs.resolve()}; --runs or NUCBENCH_RUNS names another folder", soft_wrap=True)
+        return
     table = Table("run", "state", "steps", "minutes", "evaluated on")
-    for file in sorted(runs.glob("*/*/*/spec.json")):
+    for file in found:
         folder = file.parent
         record = folder / "record.json"
         training = read_json(record).get("training", {}) if record.exists() else {}

@@ -129,22 +129,24 @@ def publish(
 
 def list_(
     what: Literal["methods", "datasets", "tables", "runs"],
+    names: list[str] | None = None,
     *,
     verbose: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
 ) -> None:
-    """List methods, datasets, tables or runs.
+    """List methods, datasets, tables or runs; `nucbench list methods dist` shows all that is known of one.
 
     Args:
         what: What to list.
+        names: Methods, datasets or tables whose whole cards are shown; default: all, a line each.
         verbose: Show the whole cards: recipe, options, deviations, layouts.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
     """
     from benchmark.commands.listing import print_list
 
-    print_list(what, verbose=verbose, data=filled(data), runs=filled(runs))
+    print_list(what, names or [], verbose=verbose, data=filled(data), runs=filled(runs))
 
 
 def _stored(*folders: Path) -> list[Path]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.commands.common import Mirror, Precision, Protocol, filled, mirrored
-from benchmark.sweeps.executors import Executor
-from benchmark.sweeps.slurm_options import SlurmOptions
+from benchmark.sweeps.slurm_options import Executor, SlurmOptions
 
 
 def run(

@@ -10,9 +10,12 @@ from rich.table import Table
 
 
 def wide_console() -> Console:
-    """Return a console that cuts no table short where the output is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 200))
+    """Return a console that cuts no table short where the output is not a terminal.
+
+    It prints what it is given: names of users may hold brackets, which are not markup.
+    """
+    console = Console(markup=False, highlight=False)
+    return console if console.is_terminal else Console(width=max(console.width, 200), markup=False, highlight=False)
 
 
 def print_frame(frame: pd.DataFrame) -> None:

@@ -17,6 +17,8 @@ from postproc.errors import ConfigError, unknown_name
 PROTOCOLS = ("strict", "paper")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
+LARGEST_SEED = 2**32 - 1
+"""NumPy's generators take no larger one."""
 LOSS = "loss"
 MONITORS = (LOSS, "dice", "aji", "pq", "f1")
 """What may choose the checkpoint. The loss is the default: DIST and KiNet stop early by their validation error, it is
@@ -153,8 +155,8 @@ class RunSpec:
         ):
             if name not in choices:
                 raise unknown_name(kind, name, choices)
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ConfigError(f"seed must be 0 to {LARGEST_SEED}, not {self.seed}")
         if self.validation_set is not None and self.protocol != "strict":
             raise ConfigError(f"validate={self.validate}: protocol paper chooses nothing; use --protocol strict")
         if self.overrides.monitor is not None and self.protocol != "strict":

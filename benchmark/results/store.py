@@ -52,7 +52,8 @@ class RunStore:
                 f"{path} is no run directory: it has no spec.json. Runs are listed by their folder, "
                 "for example runs/dist/kumar/paper-s0-1234abcd"
             )
-        return cls(path.parents[2], str(path.relative_to(path.parents[2])))
+        above = path.parents[min(3, len(path.parents)) - 1]  # a run may lie near the root of the file system
+        return cls(above, str(path.relative_to(above)))
 
     @property
     def spec_file(self) -> Path:

@@ -36,12 +36,16 @@ def evaluate_foreign(
         machine: Where datasets and runs are.
 
     Raises:
-        ConfigError: If the row name is empty.
+        ConfigError: If the row name is empty, or the training set has a name that cannot be that of a folder.
         DataError: If a prediction is missing or has another size than its image.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
     if not slug:
         raise ConfigError(f"--method {method!r} is no name for a row")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", trained_on):
+        raise ConfigError(
+            f"--trained-on {trained_on!r} cannot name a dataset: use letters, digits, '.', '_', '+' and '-' only"
+        )
     data = open_dataset(dataset, machine)
     records = data.select(split)
     files = find_label_maps(predictions)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO, Literal
+from typing import IO
 
 from benchmark.sweeps.job import Job, attempt
 
@@ -126,6 +126,3 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-Executor = Literal["inline", "local", "slurm"]

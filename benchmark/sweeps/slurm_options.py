@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from postproc.errors import ConfigError
 
+Executor = Literal["inline", "local", "slurm"]
+"""Where the runs of a sweep are made: one after the other, in several processes, or as jobs of a cluster."""
 GRACE_SECONDS = 90
 """Time between the signal that a job is about to end and its end: enough to write a checkpoint."""
 

@@ -9,11 +9,11 @@ from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.sweeps.estimate import estimated_minutes, plan
-from benchmark.sweeps.executors import Executor, run_inline, run_local
+from benchmark.sweeps.executors import run_inline, run_local
 from benchmark.sweeps.job import Job, State
 from benchmark.sweeps.paper_length import PaperLength
 from benchmark.sweeps.slurm import run_slurm
-from benchmark.sweeps.slurm_options import SlurmOptions
+from benchmark.sweeps.slurm_options import Executor, SlurmOptions
 from benchmark.sweeps.spec import SweepSpec
 from postproc.errors import ConfigError
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +139,10 @@ def test_score_and_evaluate_agree(run: Path, place: Path) -> None:
     assert list(scores.columns) == ["image", "dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq"]
     assert scores["image"].iloc[-1] == "all"
     assert 0.9 < scores["pq"].iloc[-1] < 1
-    nucbench(
-        "evaluate", "--predictions", folder, "--dataset", "synthetic", "--method", "Their <b>method</b>", folder=place
-    )
-    (stored,) = place.glob("runs/their-b-method-b/*/*/evaluations/synthetic.test/*/scores.csv")
+    name = "Their <b>method</b> [/y]"  # neither markup of HTML nor of the console
+    done = nucbench("evaluate", "--predictions", folder, "--dataset", "synthetic", "--method", name, folder=place)
+    assert name in done.stdout
+    (stored,) = place.glob("runs/their-b-method-b-y/*/*/evaluations/synthetic.test/*/scores.csv")
     np.testing.assert_allclose(pd.read_csv(stored)["pq"].mean(), scores["pq"].iloc[-1])
 
 
@@ -206,6 +207,32 @@ def test_lists(run: Path, place: Path, what: str) -> None:
     for name in {"methods": METHODS, "datasets": DATASETS, "tables": TABLES, "runs": ()}[what]:
         assert name in short
     assert len(nucbench("list", what, "--verbose", folder=place).stdout) >= len(short)
+
+
+def test_one_card_is_shown_by_its_name(place: Path) -> None:
+    shown = nucbench("list", "methods", "dist", folder=place).stdout
+    assert "10.1109/TMI.2018.2865709" in shown
+    assert "option features = 32" in shown
+    assert "stardist" not in shown
+    assert "unknown dataset 'kumer'" in nucbench("list", "datasets", "kumer", folder=place, status=2).stderr
+    assert "no runs in" in nucbench("list", "runs", "--runs", "nowhere", folder=place).stdout
+
+
+def test_the_version_is_shown_and_the_package_runs(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", "--version"],
+        cwd=place, env=environment(), capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"nucbench {version('nucbench')}\n"
+
+
+def test_a_training_set_is_no_path(place: Path, tmp_path: Path) -> None:
+    done = nucbench(
+        "evaluate", "--predictions", tmp_path, "--dataset", "synthetic", "--method", "X",
+        "--trained-on", "../../../escaped", folder=place, status=2,
+    )  # fmt: skip
+    assert "cannot name a dataset" in done.stderr
+    assert not list(place.parent.rglob("escaped"))
 
 
 def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:

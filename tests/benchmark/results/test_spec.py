@@ -106,3 +106,9 @@ def test_a_drop_comes_at_the_same_share_of_every_length(total: int, parts: int) 
     rates = [Step(parts)(step / total) for step in range(total)]
     drops = [step for step in range(1, total) if rates[step] < rates[step - 1]]
     assert drops == sorted({-(-part * total // parts) for part in range(1, parts)} - {total})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_generators_refuse_are_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match="seed must be 0 to 4294967295"):
+        RunSpec("dist", "kumar", seed=seed)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +92,15 @@ def test_open_finds_runs_and_refuses_other_folders(store: RunStore, tmp_path: Pa
         RunStore.open(tmp_path)
     with pytest.raises(ConfigError, match="not finished"):
         load_run(store)
+
+
+@pytest.mark.skipif(not os.access("/", os.W_OK), reason="cannot write to the root of the file system")
+def test_a_run_works_near_the_root(store: RunStore) -> None:
+    with tempfile.TemporaryDirectory(dir="/") as folder:
+        moved = Path(folder)
+        shutil.copytree(store.path, moved, dirs_exist_ok=True)
+        assert RunStore.open(moved).path == moved
+        assert RunStore.open(moved).spec() == RunSpec("dist", "kumar")
 
 
 def test_specs_of_other_versions_are_refused(store: RunStore) -> None:
