@@ -94,7 +94,7 @@ def _licence(sets: Any) -> str:
 
 
 def _card(model: Description, store: RunStore, record: dict[str, Any], folder: Path, note: str) -> str:
-    training, data = record["training"], record["data"]
+    training = record["training"]
     size = (folder / WEIGHTS).stat().st_size / 1e6
     lines = [
         f"# {model.name}",
@@ -104,8 +104,8 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
         "",
         f"- method: {model.method}"
         + (f" ({', '.join(f'{k}={v}' for k, v in model.options.items())})" if model.options else ""),
-        f"- trained on: {', '.join(model.trained_on)}, {data['images']} images with {data['nuclei']} nuclei "
-        f"(sha256 of images and annotation: {data['sha256']}), protocol {record['protocol']}, seed {record['seed']}",
+        f"- protocol {record['protocol']}, seed {record['seed']}; trained on",
+        *(f"  - {line}" for line in training_sets(record)),
         f"- images at {model.magnification:g}x; others are rescaled" if model.magnification else "- any magnification",
         f"- types: {', '.join(model.types) or 'none'}",
         f"- training: {training['steps']} steps, {training['minutes']} minutes on {training['hardware']}, "
@@ -122,6 +122,16 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
         "",
     ]
     return "\n".join(lines)
+
+
+def training_sets(record: dict[str, Any]) -> list[str]:
+    """Return a line for each training set of a record: its name, images, nuclei and hash."""
+    return [
+        f"{each['dataset']}.{each['split']}: {each['images']} images"
+        + ("" if each["nuclei"] is None else f" with {each['nuclei']:,} nuclei")
+        + f", sha256 {each['sha256']}"
+        for each in (record["data"], *record.get("also", ()))
+    ]
 
 
 def _scores(store: RunStore) -> list[str]:
@@ -141,4 +151,4 @@ def _scores(store: RunStore) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in table]
 
 
-__all__ = ["DESCRIPTION", "export"]
+__all__ = ["DESCRIPTION", "export", "training_sets"]

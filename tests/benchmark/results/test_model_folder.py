@@ -14,7 +14,7 @@ from benchmark.host.machine import Machine
 from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.runs.export import export
+from benchmark.runs.export import export, training_sets
 from benchmark.runs.run import execute
 from benchmark.runs.trained import load_trained
 from datamodules.synthetic.images import generate
@@ -136,3 +136,10 @@ def test_shipped_models_find_nuclei(name: str) -> None:
 
 def test_there_is_a_default() -> None:
     assert "default" in shipped_models()
+
+
+def test_a_card_names_every_training_set() -> None:
+    first = {"dataset": "kumar", "split": "train", "images": 16, "nuclei": 9907, "sha256": "ab"}
+    further = {"dataset": "tiles", "split": "train", "images": 5, "nuclei": None, "sha256": "cd"}
+    assert training_sets({"data": first}) == ["kumar.train: 16 images with 9,907 nuclei, sha256 ab"]
+    assert training_sets({"data": first, "also": [further]})[1] == "tiles.train: 5 images, sha256 cd"
