@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "the learning-rate schedule is never applied",
         "models/base.py",
-        "rate = self.phase.lr * self.phase.schedule(self.current_epoch, self.progress)",
+        "rate = self.phase.lr * self.phase.schedule(self.progress)",
         "rate = self.phase.lr",
         (BEHAVIOUR,),
     ),
@@ -150,8 +150,8 @@ MUTANTS = (
     Mutant(
         "HV maps are encoded in the wrong order",
         "postproc/hover.py",
-        "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps",
-        "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps[::-1].copy()",
+        "    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)\n    return maps",
+        "    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)\n    return maps[::-1].copy()",
         ("tests/postproc/test_hover.py", DATA),
     ),
     Mutant(
