@@ -122,7 +122,7 @@ def _map(figure: Any, axis: Axes, panel: MapPanel, window: tuple[slice, slice]) 
     low, high = limits(panel, window)
     colors = DIVERGING if panel.kind == "signed" else SEQUENTIAL
     drawn = axis.imshow(panel.values[window], cmap=colors, vmin=low, vmax=high, interpolation="nearest")
-    axis.set_title(wrap(panel.title, 26))
+    axis.set_title(wrap(panel.title, 24))
     axis.set_axis_off()
     bar = figure.colorbar(drawn, ax=axis, fraction=0.05, pad=0.03, aspect=18)
     bar.outline.set_linewidth(0.4)
