@@ -276,7 +276,7 @@ def _print(study: optuna.Study, plan: SearchSpec, journal: Path) -> int:
     failed -= {json.dumps(t.params) for t in complete}
     if failed:
         print(f"{len(failed)} combinations failed: {', '.join(sorted(failed))}")
-        print(f"To try them again, delete {journal} and repeat the command; trials that have a score are not trained again")
+        print(f"To try them again, delete {journal} and repeat the command. What is trained is not trained again.")
     return 1 if failed else 0
 
 
