@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,9 +40,16 @@ class Table(ABC):
     title: ClassVar[str]
     caption: ClassVar[str]
 
+    def look_in(self, roots: Sequence[Path]) -> None:  # noqa: B027  # most tables have nothing to look for
+        """Take note of the folders of stored results, for what a table shows beside scores.
+
+        Args:
+            roots: The folders, published before own ones.
+        """
+
     @abstractmethod
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-        """Return the table, computed from nothing but its arguments and the committed split files.
+        """Return the table, computed from its arguments, the committed split files and the folders of `look_in`.
 
         Args:
             scores: Per-image scores as of `leaderboards.records.load_scores`.

@@ -41,10 +41,12 @@ def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None,
     """
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
     known = load_names()
-    scores = load_scores(([SCORES] if SCORES.is_dir() else []) if roots is None else roots, known)
+    folders = ([SCORES] if SCORES.is_dir() else []) if roots is None else list(roots)
+    scores = load_scores(folders, known)
     published = load_facts(known)
     texts: dict[str, str] = {}
     for table in tables:  # all of them before the first is written, so that an error leaves the old set as it was
+        table.look_in(folders)
         frame = table.build(scores, published)
         texts |= {f"{table.name}.csv": to_csv(frame), f"{table.name}.md": table.markdown(frame)}
     return [write_atomic(Path(out) / name, text) for name, text in texts.items()]

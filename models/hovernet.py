@@ -99,8 +99,8 @@ class HoVerNet(NucleiMethod):
             "Nuclei, and parts of them, under 30 px have no distances to learn, as in the public code; here they are "
             "measured in the whole input, there in the part that the network's output shows.",
             "The distances start at a twentieth of what the public code draws, whose gradient term starts at 77 on "
-            "Kumar where empty maps score 2.4. From random weights (8 features, batch 2, 1,760 of 2,000 steps, one seed) "
-            "it gives AJI 0.355 instead of 0.120 on Kumar's validation images, and PQ 0.300 instead of 0.079.",
+            "Kumar where empty maps score 2.4. From random weights (8 features, batch 2, 1,760 of 2,000 steps, one "
+            "seed) it gives AJI 0.355 instead of 0.120 on Kumar's validation images, and PQ 0.300 instead of 0.079.",
             "With weights=none there is one phase of 100 epochs with nothing frozen, since the first would train the "
             "decoders on random features.",
             "Augmentation is that of the public code (policy hovernet): beside what the paper names it scales, shears, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_files_stay_small() -> None:
         if ".venv" not in p.parts and (n := len(p.read_text(encoding="utf-8").splitlines())) > 420
     }
     assert not long
+
+
+def test_mutants_fit_the_code() -> None:
+    mutants = runpy.run_path(str(ROOT / "tools" / "mutants.py"))["MUTANTS"]
+    counts = {each.name: (ROOT / each.file).read_text(encoding="utf-8").count(each.old) for each in mutants}
+    assert {name for name, count in counts.items() if count != 1} == set(), "bring tools/mutants.py up to date"
+    files = {test.partition("::")[0] for each in mutants for test in each.tests}
+    assert {name for name in files if not (ROOT / name).exists()} == set()
 
 
 def test_constraints_pin_every_dependency() -> None:

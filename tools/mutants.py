@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "the learning-rate schedule is never applied",
         "models/base/method.py",
-        "rate = self.phase.lr * self.phase.schedule(self.current_epoch, self.progress)",
+        "rate = self.phase.lr * self.phase.schedule(self.progress)",
         "rate = self.phase.lr",
         (BEHAVIOUR,),
     ),
@@ -100,9 +100,9 @@ MUTANTS = (
     ),
     Mutant(
         "validation crops are augmented",
-        "benchmark/runs/train.py",
-        "validation=method.drawer(recipe, augment=False),",
-        "validation=method.drawer(recipe, augment=True),",
+        "models/base/method.py",
+        "validation=self.drawer(recipe, augment=False),",
+        "validation=self.drawer(recipe, augment=True),",
         (BEHAVIOUR,),
     ),
     Mutant(
@@ -150,8 +150,8 @@ MUTANTS = (
     Mutant(
         "HV maps are encoded in the wrong order",
         "postproc/codecs/hover.py",
-        "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps",
-        "    _write_hover_maps(runs, part, *_scales(runs, part, count), maps)\n    return maps[::-1].copy()",
+        "    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)\n    return maps",
+        "    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)\n    return maps[::-1].copy()",
         ("tests/postproc/codecs/test_hover.py", DATA),
     ),
     Mutant(

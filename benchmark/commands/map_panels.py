@@ -131,7 +131,7 @@ def _detections(maps: Maps, params: Params) -> list[MapPanel]:
     scores = np.asarray(maps["scores"], np.float32)
     every, kept = _painted(maps, range(len(scores))), _painted(maps, np.flatnonzero(scores >= certain).tolist())
     return [
-        MapPanel(f"Masks of {len(scores)} detections", every, "share", "probability"),
+        MapPanel(f"Masks of all detections ({len(scores)} in the image)", every, "share", "probability"),
         MapPanel(f"Masks, score {certain:g} and more", kept, "share", "probability"),
         MapPanel("Score of the box", _painted(maps, range(len(scores)), flat=True), "share", "score"),
     ]

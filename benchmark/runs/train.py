@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from functools import partial
@@ -207,6 +208,8 @@ def _train_phase(
         enable_progress_bar=progress,
         gradient_clip_val=recipe.gradient_clip,
         num_sanity_val_steps=0,
+        # Lightning validates at the end of an epoch; a phase that is shorter than one would end without
+        val_check_interval=total_steps if strict and total_steps < steps_per_epoch else 1.0,
         log_every_n_steps=log_interval(keeper.total_steps),
     )
     with warnings.catch_warnings(), signals.between_steps():
@@ -219,13 +222,14 @@ def _train_phase(
         average.apply(method)
     if strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
+    best = keeper.best if math.isfinite(keeper.best) else None  # not finite: cut short before the first validation
     result = {
         "steps": trainer.global_step,
         "minutes": round(keeper.elapsed / 60, 2),
         "epochs": keeper.epochs,
         "best_epoch": keeper.best_epoch,
-        "val_loss": keeper.best if strict and keeper.monitor == LOSS else None,
-    } | ({f"val_{keeper.monitor}": keeper.best} if keeper.monitor != LOSS else {})
+        "val_loss": best if strict and keeper.monitor == LOSS else None,
+    } | ({f"val_{keeper.monitor}": best} if keeper.monitor != LOSS else {})
     if not process_rank():
         with atomic(weights) as file:
             torch.save(method.state_dict(), file)

@@ -148,7 +148,7 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
     while _settled(study) < wanted:
         _one_trial(study, plan, machine)
     _write_result(study, plan, machine.runs)
-    return _print(study, plan)
+    return _print(study, plan, _journal(plan, machine.runs))
 
 
 def open_study(plan: SearchSpec, runs: Path) -> optuna.Study:
@@ -267,7 +267,7 @@ def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
     print(f"selected: {path}; nucbench publish {path} puts it into the tables")
 
 
-def _print(study: optuna.Study, plan: SearchSpec) -> int:
+def _print(study: optuna.Study, plan: SearchSpec, journal: Path) -> int:
     from optuna.trial import TrialState
 
     complete = sorted(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda t: -(t.value or 0.0))
@@ -277,6 +277,7 @@ def _print(study: optuna.Study, plan: SearchSpec) -> int:
     failed -= {json.dumps(t.params) for t in complete}
     if failed:
         print(f"{len(failed)} combinations failed: {', '.join(sorted(failed))}")
+        print(f"To try them again, delete {journal} and repeat the command. What is trained is not trained again.")
     return 1 if failed else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class DistSearch(Table):
     """Hyper-parameters selected on validation images of Kumar (Naylor 2018, table III).
 
     Args:
-        searches: Folder of ``<study>.json`` files; None = the committed one.
+        searches: Folder of ``<study>.json`` files, until `look_in` names others; None = the committed one.
     """
 
     name = "dist_search"
@@ -74,7 +74,11 @@ class DistSearch(Table):
     published_table = "dist_search"
 
     def __init__(self, searches: Path | None = None) -> None:
-        self._searches = SEARCHES if searches is None else searches
+        self._searches = [SEARCHES if searches is None else searches]
+
+    def look_in(self, roots: Sequence[Path]) -> None:
+        """Take the searches below the folders of stored results; of one study in two folders, that of the last."""
+        self._searches = [root / "search" for root in roots]
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         """Return one line per method, parameter and search.
@@ -94,7 +98,8 @@ class DistSearch(Table):
         figures = {
             (m, k): (v, s) for m, k, v, s in facts[["method", "metric", "value", "source"]].itertuples(index=False)
         }
-        found = [_read(path) for path in sorted(self._searches.glob("*.json"))]
+        paths = {path.name: path for folder in self._searches for path in folder.glob("*.json")}
+        found = [_read(paths[name]) for name in sorted(paths)]
         lines: list[dict[str, Any]] = []
         for title, (method, variant) in SEARCHED.items():
             for search in [each for each in found if each["method"] == method] or [{}]:

@@ -79,8 +79,8 @@ def draw_maps(picture: MapPicture, side: int = SIDE) -> Drawn:
     window = densest_window(picture.truth if picture.truth is not None else picture.found, side)
     shown = picture.image[window]
     count = 2 + (picture.truth is not None) + len(picture.panels)
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
+    rows = -(-count // COLUMNS)
+    columns = -(-count // rows)
     width = WIDTH * max(columns, 3) / COLUMNS
     figure = new_figure(0.35 + rows * (0.27 + 0.8 * width / columns * shown.shape[0] / shown.shape[1]), width)
     figure.suptitle(picture.heading)
@@ -113,6 +113,8 @@ def _image(
     axis.set_title(title)
     if nuclei is not None:
         draw_outlines(axis, nuclei, window)
+        if not _any_inside(nuclei, window):
+            _say(axis, "no nuclei in this part")
     axis.set_axis_off()
 
 
@@ -120,7 +122,7 @@ def _map(figure: Any, axis: Axes, panel: MapPanel, window: tuple[slice, slice]) 
     low, high = limits(panel, window)
     colors = DIVERGING if panel.kind == "signed" else SEQUENTIAL
     drawn = axis.imshow(panel.values[window], cmap=colors, vmin=low, vmax=high, interpolation="nearest")
-    axis.set_title(wrap(panel.title, 26))
+    axis.set_title(wrap(panel.title, 24))
     axis.set_axis_off()
     bar = figure.colorbar(drawn, ax=axis, fraction=0.05, pad=0.03, aspect=18)
     bar.outline.set_linewidth(0.4)
@@ -128,6 +130,22 @@ def _map(figure: Any, axis: Axes, panel: MapPanel, window: tuple[slice, slice]) 
     bar.ax.locator_params(nbins=5)
     if panel.unit:
         bar.set_label(panel.unit, fontsize=6.5, labelpad=2)
+    if not panel.values[window].any():
+        _say(axis, "0 in all of this part")
+
+
+def _say(axis: Axes, text: str) -> None:
+    """Write across a panel that would be taken for a mistake otherwise."""
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7, bbox=box)
+
+
+def _any_inside(nuclei: Instances, window: tuple[slice, slice]) -> bool:
+    if nuclei.labels is not None:
+        return bool(nuclei.labels[window].any())
+    x, y = nuclei.centroids().T
+    rows, columns = window
+    return bool(((y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)).any())
 
 
 __all__ = ["MapPanel", "MapPicture", "draw_maps", "limits"]

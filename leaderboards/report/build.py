@@ -60,7 +60,7 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> list[str
     published = load_facts(known)
     scores = load_scores(roots, known)
     found, unfinished = read_runs(roots, known)
-    tables = {name: _table(name, scores, published) for name in TABLES}
+    tables = {name: _table(name, roots, scores, published) for name in TABLES}
     evaluations = read_evaluations(scores, found)
     overlays, no_overlays = draw_overlays(evaluations, Path(data), out)
     typed = tuple(fields(without_classify(scores), (Classification,)))
@@ -75,8 +75,11 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> list[str
     return [f"{kind}: {line}" for kind, lines in left_out.items() for line in lines]
 
 
-def _table(name: str, scores: pd.DataFrame, published: pd.DataFrame) -> tuple[Table, pd.DataFrame]:
+def _table(
+    name: str, roots: Sequence[Path], scores: pd.DataFrame, published: pd.DataFrame
+) -> tuple[Table, pd.DataFrame]:
     table: Table = table_class(name)()
+    table.look_in(roots)
     return table, table.build(scores, published)
 
 

@@ -256,7 +256,7 @@ class TestMachine:
         """The disk is full from the moment at which a process begins to write a certain file."""
         filler = small_disk / "filler"
         fill = (
-            "import benchmark.results.store as s\n"
+            "import benchmark.host.files as s\n"
             "make = s.new_file\n"
             "def new_file(folder, prefix, suffix):\n"
             f"    if {at!r} in str(folder / prefix[1:]):\n"

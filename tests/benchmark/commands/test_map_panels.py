@@ -94,3 +94,19 @@ def test_signed_maps_have_zero_in_the_middle_and_pictures_depend_on_nothing_else
         files = save(draw_maps(picture, 50), tmp_path / "a") + save(draw_maps(picture, 50), tmp_path / "b")
     assert files[0].read_bytes() == files[2].read_bytes()
     assert files[1].read_bytes() == files[3].read_bytes()
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_panels_say_that_they_hold_nothing(points: bool) -> None:
+    labels = np.zeros((60, 120), np.int32)
+    labels[50:58, 100:112] = 1
+    truth = Instances((60, 120), points=np.array([[5, 30]], np.float32))  # shown is the part around it
+    nuclei = Instances((60, 120), points=np.array([[106, 54]], np.float32)) if points else Instances((60, 120), labels)
+    far = (labels > 0).astype(np.float32)
+    panels = (MapPanel("far", far, "share"), MapPanel("near", far[:, ::-1].copy(), "share"))
+    image = np.zeros((60, 120, 3), np.uint8)
+    with style():
+        figure = draw_maps(MapPicture("maps-x", "X", image, truth, nuclei, "X", panels), 60).figure
+    said = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in figure.axes if axis.get_title()}
+    nothing = {"far": ["0 in all of this part"], "Result: X": ["no nuclei in this part"]}
+    assert said == {"Image": [], "Annotation": [], "near": []} | nothing

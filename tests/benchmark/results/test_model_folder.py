@@ -66,7 +66,7 @@ def test_half_precision_halves_the_file_and_keeps_batch_statistics(run: Path, mo
 def test_the_card_says_what_it_was_trained_on_and_how_it_scores(model: Path) -> None:
     text = (model / CARD).read_text()
     assert text.startswith("# mine\n\nA test.\n")
-    assert "trained on: synthetic.train, 8 images" in text
+    assert "synthetic.train: 8 images" in text
     assert "| synthetic.test | HoVer-Lite | 4 |" in text
     assert "not a medical device" in text.lower()
 

@@ -122,6 +122,16 @@ def test_the_default_chooses_by_the_loss(data: Synthetic, tmp_path: Path) -> Non
     assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
 
 
+@pytest.mark.parametrize("monitor", ["loss", "aji"])
+def test_a_training_shorter_than_an_epoch_is_validated(data: Synthetic, tmp_path: Path, monitor: str) -> None:
+    short = dataclasses.replace(SPEC.overrides, monitor=monitor, epochs=None, steps=2, batch_size=1, crops_per_image=3)
+    spec = dataclasses.replace(SPEC, overrides=short)
+    store = RunStore.create(tmp_path, spec)
+    result, _, _ = run(store, spec, data)
+    assert (result["steps"], result["epochs"], result["best_epoch"]) == (2, 1, 0)
+    assert logged(store, f"val/{monitor}") == pytest.approx([result[f"val_{monitor}"]], rel=1e-5)
+
+
 def test_scoring_changes_nothing_in_training(data: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for rounds in (ROUNDS, 1):

@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.registry import method_class
 from benchmark.sweeps.search import SearchSpec
+from leaderboards.build import build_tables
 from leaderboards.literature import load_facts
 from leaderboards.papers.dist_search import FITTED, PLACES, SEARCHED, DistSearch
 from models.base.method import Task
@@ -65,3 +66,15 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a\.json is not what a search selected"):
         DistSearch(tmp_path).build(pd.DataFrame(), load_facts())
+
+
+def test_searches_come_from_the_folders_that_are_asked_for(tmp_path: Path) -> None:
+    for folder, rate in (("store", 0.01), ("runs", 0.001)):  # own runs stand in for what was published of them
+        (tmp_path / folder / "search").mkdir(parents=True)
+        found = {**FOUND, "settings": FOUND["settings"] | {"lr": rate}}  # type: ignore[operator]
+        (tmp_path / folder / "search" / "unet-dist-kumar-0.json").write_text(json.dumps(found))
+    for folders, rate in ((("store",), 0.01), (("store", "runs"), 0.001)):
+        build_tables(["dist_search"], [tmp_path / folder for folder in folders], tmp_path / "tables")
+        lines = pd.read_csv(tmp_path / "tables" / "dist_search.csv")
+        lines = lines[(lines["registry"] == "unet-dist") & (lines["parameter"] == "lr")]
+        assert lines["ours"].tolist() == [rate]
