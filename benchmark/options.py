@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.base.method import NucleiMethod
+from models.base.weights import is_weight_option
 from postproc.errors import ConfigError, unknown_name
 
 
@@ -19,7 +20,7 @@ def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
 
 def weight_options(kind: type[NucleiMethod]) -> list[str]:
     """Return the options of a method that say where its initial weights come from, one for each of its encoders."""
-    return [name for name in option_defaults(kind) if name == "weights" or name.endswith("_weights")]
+    return [name for name in option_defaults(kind) if is_weight_option(name)]
 
 
 def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[str, Any]:

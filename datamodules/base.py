@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from datamodules.drawing.items import EpochSampler, ItemDataset, Items
-from datamodules.drawing.loading import VALIDATION_CROPS, Loading, _loader
+from datamodules.drawing.loading import VALIDATION_CROPS, Loading, loader
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb
 from datamodules.reading.records import Record, check_groups
@@ -70,7 +70,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         self.root = Path(root)
         self.loading = loading
-        self._wishes = {"batch_size": batch_size, "crops_per_image": crops_per_image}
+        self._batch_size, self._crops_per_image = batch_size, crops_per_image
         self._workers, self._split, self._seed = workers, split, seed
         self._follows_trainer = False
         self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
@@ -288,10 +288,14 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
-        wishes = {name: value for name, value in self._wishes.items() if value is not None}
-        self.loading = dataclasses.replace(loading, **wishes)  # type: ignore[arg-type]
+        if self.loading is not None and self.loading.annotated != loading.annotated:
+            self._train = None  # read with or without annotation, as the method before wanted
+        self.loading = dataclasses.replace(
+            loading,
+            batch_size=loading.batch_size if self._batch_size is None else self._batch_size,
+            crops_per_image=loading.crops_per_image if self._crops_per_image is None else self._crops_per_image,
+        )
         self._follows_trainer = True
-        self._train = None
 
     def _epoch(self) -> int:
         """Return the number of the epoch that is drawn next."""
@@ -327,7 +331,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         sampler = EpochSampler(
             len(items), self._epoch, loading.rank, loading.world, lambda: self.batches * loading.batch_size
         )
-        return _loader(items, loading, sampler, drop_last=True)
+        return loader(items, loading, sampler, drop_last=True)
 
     def training_items(self, loading: Loading) -> Items:
         """Return the training items of all epochs; item k of epoch e has the key ``e * length + k``."""
@@ -340,7 +344,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         if not loading.strict:
             return []
         items = ItemDataset(self.validation_images(), loading.validation, VALIDATION_CROPS, loading.seed)
-        return _loader(items, loading, None, drop_last=False)
+        return loader(items, loading, None, drop_last=False)
 
 
 __all__ = ["NucleiDataModule"]

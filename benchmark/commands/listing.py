@@ -52,9 +52,9 @@ def print_models() -> None:
         table.add_row(name, model.method, sets, types, size, model.licence)
     console = wide_console()
     console.print(table)
-    console.print("nucbench predict NAME IMAGE... uses one; scores are on its card:", highlight=False)
+    console.print("nucbench predict NAME IMAGE... uses one; scores are on its card:")
     for folder in shipped_models().values():
-        console.print(f"  {folder / CARD}", markup=False, highlight=False)
+        console.print(f"  {folder / CARD}")
 
 
 def _methods(console: Console, names: list[str], verbose: bool) -> None:
@@ -78,7 +78,7 @@ def _methods(console: Console, names: list[str], verbose: bool) -> None:
         lines += [f"option {key} = {value!r}" for key, value in option_defaults(kind).items()]
         lines += [f"row {variant.key}: {variant.title}" for variant in card.variants]
         for line in lines:
-            console.print(f"  {line}", markup=False, highlight=False)
+            console.print(f"  {line}")
 
 
 def _datasets(console: Console, names: list[str], verbose: bool, data: Path) -> None:
@@ -96,7 +96,7 @@ def _datasets(console: Console, names: list[str], verbose: bool, data: Path) -> 
         types = str(len(card.types) or "-")
         table.add_row(name, images, nuclei, types, magnification, present, _way(card), card.summary)
     console.print(table)
-    console.print("nucbench prepare NAME gets a dataset, or says what to do by hand.", highlight=False)
+    console.print("nucbench prepare NAME gets a dataset, or says what to do by hand.")
     if verbose:
         for name in names:
             kind = dataset_class(name)
@@ -108,7 +108,7 @@ def _datasets(console: Console, names: list[str], verbose: bool, data: Path) -> 
             problem = presence(kind, data / name).problem
             lines += [f"problem: {problem.splitlines()[0]}"] if problem else []
             for line in lines:
-                console.print(f"  {line}", markup=False, highlight=False)
+                console.print(f"  {line}")
 
 
 def _way(card: DatasetCard) -> str:

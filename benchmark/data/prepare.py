@@ -160,7 +160,7 @@ def prepare_all(
     table = Table("dataset", "state", "what happened")
     for name, (state, note) in outcomes.items():
         table.add_row(name, state, note)
-    wide_console().print(table, markup=False)
+    wide_console().print(table)
     return int(any(state == "failed" for state, _ in outcomes.values()))
 
 

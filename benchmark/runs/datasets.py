@@ -80,7 +80,7 @@ def _open_validation(spec: RunSpec, machine: Machine, data: NucleiDataModule) ->
     return source, target.split
 
 
-def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
+def trained_images_of(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
     """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with.
 
     Tiles of whole slides are parts of images that other datasets may hold: of these the patients are returned.
@@ -93,7 +93,7 @@ def _trained_images(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
     }
 
 
-def _check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
+def check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
     """Refuse a training set that lacks what the method learns from."""
     needs, has = method.card.needs, data.card.annotation
     if needs != "none" and has == "none":

@@ -59,10 +59,9 @@ def print_result(result: Result) -> None:
         table.add_row(target, title, str(int(scores["images"])), *cells)
     if rows:
         console.print(table)
-    console.print(f"run:     {result.store.path}", soft_wrap=True, highlight=False)
-    console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True, highlight=False)
+    console.print(f"run:     {result.store.path}", soft_wrap=True)
+    console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
     console.print(
         f"next:    nucbench predict {result.store.path} IMAGE...   nucbench publish {result.store.path}",
         soft_wrap=True,
-        highlight=False,
     )

@@ -19,7 +19,7 @@ from benchmark.registry import method_class
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.runs.balance import check_balance
-from benchmark.runs.datasets import _check_pair, _trained_images, open_dataset, open_training
+from benchmark.runs.datasets import check_pair, open_dataset, open_training, trained_images_of
 from benchmark.runs.evaluate import evaluate
 from benchmark.runs.record import write_record
 from benchmark.runs.result import Result
@@ -63,7 +63,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
     method = build_method(spec, task_of(spec, data.card))
     for each in (data, *(other for other, _ in data.also)):
-        _check_pair(method, each)
+        check_pair(method, each)
     check_recipe(spec, method)
     check_balance(spec, method)
     if spec.overrides.monitor is not None:
@@ -76,7 +76,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
     with store.lock(), Mirror(spec, store, method, data, machine, known, group) as mirror:
         magnification, params = prepare_run(spec, store, method, data, machine, mirror)
         mirror.prepared(params)
-        trained = _trained_images(spec, data) if method.card.trained else set()
+        trained = trained_images_of(spec, data) if method.card.trained else set()
         scores = {}
         for target in targets:
             source = others[target.dataset]

@@ -268,7 +268,7 @@ def choose_images(spec: RunSpec, method: NucleiMethod, samples: list[Sample]) ->
     """
     share = spec.overrides.label_share
     labelled = samples if share is None else keep_labels(samples, share, spec.seed)
-    chosen = [sample for sample in labelled if method.learns_from(sample)]
+    chosen = method.choose(labelled)
     if not chosen:
         raise DataError(
             f"none of the {len(samples)} training images has what {spec.method} learns from in this phase (nuclei, or "
@@ -290,5 +290,4 @@ def task_of(spec: RunSpec, card: DatasetCard | None = None) -> Task:
         card: Of the training set as it was opened; None = that of its class, which lacks what a user's own set states.
     """
     card = card or dataset_class(spec.dataset).card
-    usual = 10 / card.magnification if card.magnification else None
-    return Task(card.types, card.mpp or usual)
+    return Task.of_card(card)

@@ -1,1 +1,1 @@
-"""What turns images into training items, apart from the datasets."""
+"""From images and annotation to training items."""

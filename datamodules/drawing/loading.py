@@ -57,7 +57,8 @@ class Loading:
     window: int | None = None
 
 
-def _loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool) -> DataLoader[Targets]:
+def loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool) -> DataLoader[Targets]:
+    """Return the loader of items, in the order of `sampler`, or in their own."""
     return DataLoader(
         items,
         batch_size=loading.batch_size,

@@ -1,1 +1,1 @@
-"""Readers of files apart from the datasets."""
+"""Readers of image and annotation files."""

@@ -1,1 +1,1 @@
-"""The simulation of H&E images in a folder of its own."""
+"""Simulation of H&E images."""

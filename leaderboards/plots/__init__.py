@@ -1,1 +1,1 @@
-"""Pictures."""
+"""Pictures of stored results and predictions."""

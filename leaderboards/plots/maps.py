@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.plots.overlays import densest_window, draw_outlines
+from leaderboards.plots.overlays import centres_inside, densest_window, draw_outlines
 from leaderboards.plots.style import WIDTH, Drawn, new_figure, wrap
 from postproc.instances import Instances
 
@@ -143,9 +143,7 @@ def _say(axis: Axes, text: str) -> None:
 def _any_inside(nuclei: Instances, window: tuple[slice, slice]) -> bool:
     if nuclei.labels is not None:
         return bool(nuclei.labels[window].any())
-    x, y = nuclei.centroids().T
-    rows, columns = window
-    return bool(((y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)).any())
+    return bool(centres_inside(nuclei, window).any())
 
 
 __all__ = ["MapPanel", "MapPicture", "draw_maps", "limits"]

@@ -106,6 +106,19 @@ def _figure(field: Field, image: str, sample: Annotated, found: dict[Entry, Inst
     return figure
 
 
+def centres_inside(instances: Instances, window: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """Return which centres lie in a part of the image, bool (N,).
+
+    Args:
+        instances: Nuclei of the whole image.
+        window: The part, as slices of rows and columns.
+    """
+    x, y = instances.centroids().T
+    rows, columns = window
+    inside: NDArray[np.bool_] = (x >= columns.start) & (x < columns.stop) & (y >= rows.start) & (y < rows.stop)
+    return inside
+
+
 def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]) -> None:
     """Draw the outlines (or centres, where there are only points) of the nuclei in a part of an image.
 
@@ -118,7 +131,7 @@ def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]
 
     if instances.labels is None:
         x, y = instances.centroids().T
-        inside = (x >= window[1].start) & (x < window[1].stop) & (y >= window[0].start) & (y < window[0].stop)
+        inside = centres_inside(instances, window)
         panel.plot(x[inside] - window[1].start, y[inside] - window[0].start, "o", color=COLORS[0], markersize=3)
         return
     part: NDArray[np.int32] = np.ascontiguousarray(instances.labels[window])

@@ -1,1 +1,1 @@
-"""Statistics of the rows."""
+"""Intervals and tests over the scores of images."""

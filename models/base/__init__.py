@@ -1,1 +1,1 @@
-"""What every method builds on, apart from the methods."""
+"""What every method builds on: base class, card, recipe, losses, weights."""

@@ -18,13 +18,14 @@ from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
 from models.base.recipe import Phase, Recipe
-from models.base.weights import NONE
+from models.base.weights import NONE, is_weight_option
 from postproc.codec import Codec, Maps, Targets
 from postproc.errors import ConfigError
 from postproc.tiles import DenseStitcher, Geometry, Stitcher
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
+    from datamodules.reading.card import DatasetCard
 
 Outputs = dict[str, Tensor]
 """Raw output of a network: name -> logits (B, C, h, w)."""
@@ -46,8 +47,12 @@ class Task:
 
     @classmethod
     def of(cls, data: NucleiDataModule) -> Task:
-        """Return what a dataset asks of a network; its usual microns per px where its card states a magnification."""
-        card = data.card
+        """Return what a dataset asks of a network."""
+        return cls.of_card(data.card)
+
+    @classmethod
+    def of_card(cls, card: DatasetCard) -> Task:
+        """Return what a dataset with that card asks; the usual microns per px where it states a magnification alone."""
         return cls(card.types, card.mpp or (10 / card.magnification if card.magnification else None))
 
 
@@ -234,7 +239,7 @@ class NucleiMethod(pl.LightningModule, ABC):
         """Let a checkpoint be loaded where the initial weights are not: it has its own."""
         options: dict[str, Any] = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in options:
-            if name == "weights" or name.endswith("_weights"):
+            if is_weight_option(name):
                 options[name] = NONE
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

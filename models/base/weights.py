@@ -34,6 +34,11 @@ _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "desc", "model")
 
 
+def is_weight_option(name: str) -> bool:
+    """Tell whether an option of a method says where initial weights come from, one for each of its encoders."""
+    return name == "weights" or name.endswith("_weights")
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """Weights of a library's network.

@@ -1,1 +1,1 @@
-"""Networks and their blocks, apart from the methods."""
+"""Networks and the blocks they are made of."""

@@ -1,1 +1,1 @@
-"""Classical pipelines in a folder of their own."""
+"""Classical pipelines: Cell Profiler, Fiji and QuPath, rebuilt step by step."""

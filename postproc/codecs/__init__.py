@@ -1,1 +1,1 @@
-"""One file per codec, apart from what they build on."""
+"""Codecs, one per kind of network output."""
