@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,13 +14,14 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from datamodules.drawing.items import EpochSampler, ItemDataset, Items
-from datamodules.drawing.loading import VALIDATION_CROPS, Loading, loader
+from datamodules.drawing.items import ItemDataset, Items
+from datamodules.drawing.loading import Loading, sample_loader
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb
 from datamodules.reading.records import Record, check_groups
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow, belongs, read_splits
+from datamodules.sources import ImageSet, Sources, TrainingData
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError, unknown_name
 from postproc.instances import Instances
@@ -39,19 +40,12 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     Args:
         root: The dataset's own folder.
-        loading: How to draw training items; None = as the recipe of the method says that a `pl.Trainer` trains.
-        batch_size: Items per batch; None = the recipe's. For a plain `pl.Trainer`, as the following.
+        batch_size: Items per batch; None = as the recipe says of the method that a `pl.Trainer` trains.
         crops_per_image: Items drawn from each image in an epoch; None = the recipe's.
         workers: Processes that draw items; 0 draws in the training process.
         split: Split to train on. Its validation images, where it has some, are validated on and not trained on.
+        test_split: Split that `pl.Trainer.test` and `predict` see; None = ``test``, or ``all`` where there is none.
         seed: Seed of the crops and their augmentation.
-
-    Attributes:
-        also: Further training sets with their split, whose images are trained on beside those of `loading.split`.
-        validation_set: Dataset and split that protocol ``strict`` validates on; None = this set's own ``validation``.
-        epoch: Number of the epoch that the training loader draws next. The runner keeps it, because Lightning's own
-            count is off by one after a resume from the end of an epoch.
-        batches: Batches of that epoch that are done already, when a run goes on in the middle of it.
     """
 
     card: ClassVar[DatasetCard]
@@ -59,27 +53,20 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         root: Path | str,
-        loading: Loading | None = None,
         *,
         batch_size: int | None = None,
         crops_per_image: int | None = None,
         workers: int = 0,
         split: str = "train",
+        test_split: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.root = Path(root)
-        self.loading = loading
         self._batch_size, self._crops_per_image = batch_size, crops_per_image
-        self._workers, self._split, self._seed = workers, split, seed
-        self._follows_trainer = False
-        self.also: tuple[tuple[NucleiDataModule, str], ...] = ()
-        self.validation_set: tuple[NucleiDataModule, str] | None = None
-        self.epoch = 0
-        self.batches = 0
+        self._workers, self._split, self._test_split, self._seed = workers, split, test_split, seed
         self._records: list[Record] | None = None
-        self._train: list[Sample] | None = None
-        self._validation: list[Sample] | None = None
+        self._training: TrainingData | None = None
 
     # ---- what a dataset writes -----------------------------------------------------------------------------------
 
@@ -207,11 +194,6 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         read = self.read if annotated else self.read_image
         return (read(record) for record in self.select(split) if not (strict and record.validation))
 
-    def validation_samples(self) -> Iterator[Sample]:
-        """Read the images that protocol ``strict`` validates on."""
-        data, split = self.validation_set or (self, "validation")
-        return data.samples(split)
-
     def plot(self, sample: Sample | str) -> Figure:
         """Draw an image with the outlines (or centres) of its nuclei, coloured by type.
 
@@ -269,82 +251,99 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
 
+    @property
+    def scored_card(self) -> DatasetCard | None:
+        """Card of the dataset whose whole images are scored in validation and test."""
+        testing = self.trainer is not None and self.trainer.testing
+        return self.card if testing or self._training is None else self._training.scored_card
+
+    @property
+    def magnification(self) -> float | None:
+        """Of the training images; None = unknown."""
+        return self.training_magnification(self._split)
+
     def setup(self, stage: str) -> None:
-        """Take over from the method of a plain `pl.Trainer` how its items are drawn, unless a `Loading` was given.
+        """Take over from the method that a `pl.Trainer` trains how its items are drawn.
 
         Raises:
             ConfigError: If the dataset has no such split, or the module that is trained is no method of nucbench.
         """
-        if self.trainer is None or (self.loading is not None and not self._follows_trainer):
+        if self.trainer is None or stage not in ("fit", "validate"):
             return
         method: Any = self.trainer.lightning_module
         if not hasattr(method, "loading"):
-            raise ConfigError(f"{type(method).__name__} does not say how training items are drawn; give a Loading")
+            raise ConfigError(f"{type(method).__name__} does not say how training items are drawn (`loading`)")
         loading: Loading = method.loading(
-            strict=any(record.validation for record in self.select(self._split)),
-            split=self._split,
-            seed=self._seed,
-            workers=self._workers,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
+            seed=self._seed, workers=self._workers, rank=self.trainer.global_rank, world=self.trainer.world_size
         )
-        if self.loading is not None and self.loading.annotated != loading.annotated:
-            self._train = None  # read with or without annotation, as the method before wanted
-        self.loading = dataclasses.replace(
+        loading = dataclasses.replace(
             loading,
             batch_size=loading.batch_size if self._batch_size is None else self._batch_size,
             crops_per_image=loading.crops_per_image if self._crops_per_image is None else self._crops_per_image,
         )
-        self._follows_trainer = True
+        self._training = TrainingData(self._sources(method.card.needs != "none"), loading, _OfTrainer(self.trainer))
 
-    def _epoch(self) -> int:
-        """Return the number of the epoch that is drawn next."""
-        return self.trainer.current_epoch if self._follows_trainer and self.trainer else self.epoch
+    def _sources(self, annotated: bool) -> Sources:
+        if self._training is not None and self._training.sources.annotated == annotated:
+            return self._training.sources  # whose images have been read
+        strict = any(record.validation for record in self.select(self._split))
+        return Sources((ImageSet(self, self._split),), ImageSet(self, "validation"), strict, annotated)
 
-    def _training(self) -> Loading:
-        if self.loading is None:
-            raise ConfigError("this data module was made for reading; give it a Loading to train")
-        return self.loading
-
-    def training_images(self) -> list[Sample]:
-        """Return the images that training items are drawn from, which are read once."""
-        loading = self._training()
-        if self._train is None:
-            sources = ((self, loading.split), *self.also)
-            self._train = [
-                sample
-                for data, split in sources
-                for sample in data.training_samples(split, loading.strict, annotated=loading.annotated)
-            ]
-        return self._train if loading.choose is None else loading.choose(self._train)
-
-    def validation_images(self) -> list[Sample]:
-        """Return the images that protocol ``strict`` validates on, which are read once."""
-        if self._validation is None:
-            self._validation = list(self.validation_samples())
-        return self._validation
+    def training_items(self, sources: Sources, loading: Loading) -> Items:
+        """Return the training items of all epochs; item k of epoch e has the key ``e * length + k``."""
+        images = sources.training_images
+        chosen = images if loading.choose is None else loading.choose(images)
+        return ItemDataset(chosen, loading.train, loading.crops_per_image, loading.seed, loading.window)
 
     def train_dataloader(self) -> DataLoader[Targets]:
-        """Return the loader of training items; a resumed run draws the items that it would have drawn."""
-        loading = self._training()
-        items = self.training_items(loading)
-        sampler = EpochSampler(
-            len(items), self._epoch, loading.rank, loading.world, lambda: self.batches * loading.batch_size
-        )
-        return loader(items, loading, sampler, drop_last=True)
+        """Return the loader of training items."""
+        return self._set_up().train_dataloader()
 
-    def training_items(self, loading: Loading) -> Items:
-        """Return the training items of all epochs; item k of epoch e has the key ``e * length + k``."""
-        images = self.training_images()
-        return ItemDataset(images, loading.train, loading.crops_per_image, loading.seed, loading.window)
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the loader of validation crops and whole validation images, none where there are no such."""
+        return self._set_up().val_dataloader()
 
-    def val_dataloader(self) -> DataLoader[Targets] | list[Any]:
-        """Return the loader of validation items: the same crops every time; empty under protocol ``paper``."""
-        loading = self._training()
-        if not loading.strict:
-            return []
-        items = ItemDataset(self.validation_images(), loading.validation, VALIDATION_CROPS, loading.seed)
-        return loader(items, loading, None, drop_last=False)
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Return the loader of whole test images, read one after the other."""
+        split = self._test_split
+        if split is None:
+            split = "test" if any(record.split.partition("_")[0] == "test" for record in self.records) else "all"
+        return sample_loader(_Samples(self, self.select(split)))
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Return the loader of `test_dataloader`."""
+        return self.test_dataloader()
+
+    def _set_up(self) -> TrainingData:
+        if self._training is None:
+            raise ConfigError("the loaders follow the method that is trained: use the data module with a pl.Trainer")
+        return self._training
+
+
+class _OfTrainer:
+    """Where a plain trainer is (`datamodules.sources.Position`)."""
+
+    batches = 0
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self._trainer = trainer
+
+    @property
+    def epoch(self) -> int:
+        return self._trainer.current_epoch
+
+
+class _Samples(Sequence[Sample]):
+    """Images that are read when they are asked for."""
+
+    def __init__(self, data: NucleiDataModule, records: list[Record]) -> None:
+        self._data, self._records = data, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data.read(self._records[index])
 
 
 __all__ = ["NucleiDataModule"]

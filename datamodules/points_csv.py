@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.drawing.loading import Loading
 from datamodules.ki67 import case_of, read_grey
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.files import read_rgb, replacing, write_rgb
@@ -55,7 +54,6 @@ class PointsCSV(NucleiDataModule):
 
     Args:
         root: The dataset's folder, or one above it.
-        loading: How to draw training items; None = as the recipe of the method says that a `pl.Trainer` trains.
         settings: Further ones of `NucleiDataModule`.
 
     Raises:
@@ -83,8 +81,8 @@ class PointsCSV(NucleiDataModule):
         notes=("Types, radius, magnification and microns per px are those of dataset.yaml.",),
     )
 
-    def __init__(self, root: Path | str, loading: Loading | None = None, **settings: Any) -> None:
-        super().__init__(root, loading, **settings)
+    def __init__(self, root: Path | str, **settings: Any) -> None:
+        super().__init__(root, **settings)
         file = _find(self.root) if self.root.is_dir() else None
         if file is not None:
             # what other datasets state on the card of their class stands in the folder of this one

@@ -20,6 +20,7 @@ from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
+from datamodules.sources import Sources
 from datamodules.synthetic.images import generate
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
@@ -106,15 +107,15 @@ class Tiles(NucleiDataModule):
             "synthetic": self.is_stand_in,
         }
 
-    def training_items(self, loading: Loading) -> Items:
+    def training_items(self, sources: Sources, loading: Loading) -> Items:
         """Return items that are read when they are drawn, see `NucleiDataModule.training_items`.
 
         Raises:
             ConfigError: If other sets are to be trained on together with the tiles, or a magnification is missing.
         """
-        if self.also:
+        if len(sources.train) > 1:
             raise ConfigError("tiles are trained on alone: further training sets (also) have their own magnification")
-        chosen = self.select(loading.split)
+        chosen = sources.first.records()
         by_level = [[r for r in chosen if magnification_of(r) == level] for level in LEVELS]
         for level, records in zip(LEVELS, by_level, strict=True):
             if not records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.base.card import MethodCard, Variant
 from models.base.classical import ClassicalMethod
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from postproc.classical.cellprofiler import CellProfilerCodec, Threshold
 
 
@@ -47,6 +47,6 @@ class CellProfiler(ClassicalMethod):
     )
     codec_type = CellProfilerCodec
 
-    def __init__(self, task: Task, *, threshold: Threshold = "otsu-3") -> None:
+    def __init__(self, task: Task = UNTYPED, *, threshold: Threshold = "otsu-3") -> None:
         super().__init__(task)
         self.codecs = {"cellprofiler": CellProfilerCodec(task.mpp, threshold)}

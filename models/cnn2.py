@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.base.card import MethodCard, Variant
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.cnn3 import CNN3, DEVIATIONS
 from postproc.codecs.region_growing import ForegroundCodec
 
@@ -34,6 +34,8 @@ class CNN2(CNN3):
     )
     classes = 2
 
-    def __init__(self, task: Task, *, hidden: int = 1024, momentum: float = 0.6, max_norm: float = 1.0) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, hidden: int = 1024, momentum: float = 0.6, max_norm: float = 1.0
+    ) -> None:
         super().__init__(task, hidden=hidden, momentum=momentum, max_norm=max_norm)
         self.codecs = {"cnn2": ForegroundCodec()}

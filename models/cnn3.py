@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.networks.blocks import Float32Conv2d
 from postproc.codecs.region_growing import BoundaryCodec
@@ -133,7 +134,9 @@ class CNN3(NucleiMethod):
     mean = MEAN
     std = STD
 
-    def __init__(self, task: Task, *, hidden: int = 1024, momentum: float = 0.6, max_norm: float = 1.0) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, hidden: int = 1024, momentum: float = 0.6, max_norm: float = 1.0
+    ) -> None:
         super().__init__(task)
         self.codecs = {"cnn3": BoundaryCodec()}
         self.geometry = Geometry(margin=PATCH // 2, minimum=PATCH)

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import (
@@ -139,7 +140,7 @@ class DCAN(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         features: int = FEATURES,
         weights: str = IMAGENET,

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
 from models.networks.blocks import UNetBody
 from postproc.codec import Codec
@@ -88,7 +89,7 @@ class DIST(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         classify: bool | None = False,
         features: int = 32,

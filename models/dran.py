@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Milestones, Phase, Recipe, Step
 from models.base.weights import IMAGENET, NONE
@@ -94,7 +95,7 @@ class DRAN(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         features: int = FEATURES,
         multiscale: bool = True,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
 from models.base.foreground import ForegroundMethod
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import CELLS, FEATURES, HIDDEN, STRIDE, VGGEncoder, initialise, load_pretrained
@@ -144,7 +144,7 @@ class FCN8(ForegroundMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         features: int = FEATURES,
         weights: str = IMAGENET,

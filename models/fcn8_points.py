@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from models.base.card import MethodCard, Variant
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.base.weights import IMAGENET
 from models.fcn8 import FCN8Network
@@ -54,7 +54,9 @@ class FCN8Points(PointClassification):
     small = {"features": 4, "weights": "none"}
     recipe = dataclasses.replace(RECIPE, crop=CROP)
 
-    def __init__(self, task: Task, *, features: int = FEATURES, weights: str = IMAGENET, dropout: float = 0.5) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, features: int = FEATURES, weights: str = IMAGENET, dropout: float = 0.5
+    ) -> None:
         super().__init__(task)
         codec = DiscCodec(len(task.types))
         self.codecs = {"ki67-fcn8s": codec}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, Outputs, Task
+from models.base.method import UNTYPED, Batch, Task
 from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from postproc.codecs.point_targets import DensityCodec
 from postproc.tiles import Geometry
@@ -100,7 +101,7 @@ class FCRN(PointsMethod):
     steps: tuple[Step, ...]
     head: int
 
-    def __init__(self, task: Task, *, features: int = FEATURES) -> None:
+    def __init__(self, task: Task = UNTYPED, *, features: int = FEATURES) -> None:
         super().__init__(task)
         self.density = DensityCodec(len(task.types))
         self.codecs = {self.card.name: self.density}

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, Outputs, Task
+from models.base.method import UNTYPED, Batch, Task
 from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.kinet import AMPLITUDE, weighted_errors
 from models.networks.kinet import match
@@ -140,7 +141,7 @@ class FRCN(PointsMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         features: int = FEATURES,
         scaling: float = 0.3,

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import hover_terms
-from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Cosine, Phase, Recipe
 from models.base.weights import IMAGENET
@@ -70,7 +71,7 @@ class HoverLite(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         encoder: str = "tf_efficientnet_lite1",
         decoder: Literal["unet", "fpn", "deeplab"] = "unet",

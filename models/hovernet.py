@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import hover_terms
-from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, NONE
 from models.networks.hovernet import FEATURES, HoVerNetwork, load_pretrained
@@ -116,7 +117,7 @@ class HoVerNet(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         mode: Literal["original", "fast"] = "original",
         classify: bool | None = None,

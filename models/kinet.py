@@ -7,9 +7,10 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.forward.network import Outputs
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, Outputs, Task
+from models.base.method import UNTYPED, Batch, Task
 from models.base.points import PointsMethod
 from models.base.recipe import Phase
 from models.networks.kinet import KiNetNetwork
@@ -76,7 +77,7 @@ class KiNet(PointsMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         roi: bool = True,
         stagewise: bool = False,
@@ -101,7 +102,7 @@ class KiNet(PointsMethod):
 
     def learns_from(self, sample: Sample) -> bool:
         """Tell whether an image has nuclei or regions, as far as the current phase trains their branch."""
-        frozen = self.phase.frozen if self.phase is not None else ()
+        frozen = self.phase.frozen
         regions = self.roi and "network.regions" not in frozen and sample.truth.regions is not None
         return regions or ("network.nuclei" not in frozen and super().learns_from(sample))
 
@@ -112,7 +113,7 @@ class KiNet(PointsMethod):
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return ``nuclei``, ``correlation`` and ``regions`` (equations 2 to 5), as far as they apply."""
-        frozen = self.phase.frozen if self.phase is not None else ()
+        frozen = self.phase.frozen
         terms: dict[str, Tensor] = {}
         if "network.nuclei" not in frozen:
             known = batch["has_points"]

@@ -17,9 +17,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN as Detector
 from torchvision.ops.poolers import initLevelMapper
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import (
@@ -126,7 +127,7 @@ class MaskRCNN(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         classify: bool | None = None,
         backbone: Backbone = "resnet101",

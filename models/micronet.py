@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task, learnt_types
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from postproc.codecs.contour import ErodedCodec
@@ -192,7 +193,7 @@ class MicroNet(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         classify: bool | None = False,
         features: int = 64,

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.base.card import MethodCard, Variant
 from models.base.foreground import ForegroundMethod, sgd_or_adam
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import initialise, stage
@@ -74,7 +74,9 @@ class PangNet(ForegroundMethod):
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
-    def __init__(self, task: Task, *, features: int = 8, adam: bool = False, weight_decay: float = 5e-5) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, features: int = 8, adam: bool = False, weight_decay: float = 5e-5
+    ) -> None:
         super().__init__(task)
         if features < 1:
             raise ConfigError(f"features={features}: give at least 1; the paper has 8")

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Milestones, Phase, Recipe
 from models.networks.sc_cnn import (
     PATCH,
@@ -113,7 +114,7 @@ class SCCNN(NucleiMethod):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         centres: int = 2,
         neighbourhood: float = 4.0,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
 from models.base.foreground import ForegroundMethod
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
@@ -82,7 +82,7 @@ class SegNet(ForegroundMethod):
     std = IMAGENET_STD
 
     def __init__(
-        self, task: Task, *, features: int = FEATURES, weights: str = IMAGENET, weight_decay: float = 1e-5
+        self, task: Task = UNTYPED, *, features: int = FEATURES, weights: str = IMAGENET, weight_decay: float = 1e-5
     ) -> None:
         super().__init__(task)
         self.codecs = {"segnet": ObjectCodec(), "segnet-ws": BinaryWatershedCodec()}

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet34
 
+from benchmark.forward.network import Outputs
 from datamodules.drawing.crops import Drawer
 from datamodules.drawing.magnification import LEVELS, MagnificationDrawer, draw_batch
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.base.stain import lab_statistics, transfer_colour
 from models.base.weights import (
@@ -111,12 +112,13 @@ class SelfSupervised(NucleiMethod):
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
+    own_statistics = True
     tau: Tensor
     batches: Tensor
 
     def __init__(
         self,
-        task: Task,
+        task: Task = UNTYPED,
         *,
         smooth: bool = True,
         equivariance: bool = True,

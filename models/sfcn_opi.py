@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, Outputs, Task
+from models.base.method import UNTYPED, Batch, Task
 from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.base.recipe import Phase
 from postproc.codecs.point_targets import DiscCodec
@@ -154,7 +155,9 @@ class SFCNOPI(PointsMethod):
     )
     small = {"features": 4, "units": 1}
 
-    def __init__(self, task: Task, *, features: int = FEATURES, units: int = UNITS, threshold: float = 0.8) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, features: int = FEATURES, units: int = UNITS, threshold: float = 0.8
+    ) -> None:
         super().__init__(task)
         self.codecs = {"sfcn-opi": DiscCodec(len(task.types))}
         self.geometry = Geometry(multiple=4, context=64, minimum=32)
@@ -176,7 +179,7 @@ class SFCNOPI(PointsMethod):
             outputs: What `forward` gave.
             batch: ``classes`` int64 (B, H, W).
         """
-        frozen = self.phase.frozen if self.phase is not None else ()
+        frozen = self.phase.frozen
         classes = batch["classes"]
         detection = "network.detection" not in frozen
         terms: dict[str, Tensor] = {}

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.networks.blocks import UNetBody
 from postproc.codecs.star_convex import StarConvexCodec
@@ -45,7 +46,7 @@ class StarDist(NucleiMethod):
     small = {"features": 8, "rays": 16}
     recipe = Recipe(crop=256, phases=(Phase(batch_size=4, lr=3e-4, epochs=400),), crops_per_image=4, augment="stardist")
 
-    def __init__(self, task: Task, *, features: int = 32, rays: int = 32, weight: float = 0.2) -> None:
+    def __init__(self, task: Task = UNTYPED, *, features: int = 32, rays: int = 32, weight: float = 0.2) -> None:
         super().__init__(task)
         self.codecs = {"stardist": StarConvexCodec(rays)}
         self.geometry = Geometry(multiple=8, context=48, minimum=16)

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from models.networks.blocks import ConvBlock
@@ -111,7 +112,9 @@ class UNet(NucleiMethod):
         augment="hovernet",
     )
 
-    def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5) -> None:
+    def __init__(
+        self, task: Task = UNTYPED, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5
+    ) -> None:
         super().__init__(task)
         self.codecs = {
             "unet": BorderedObjectCodec(),

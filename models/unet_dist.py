@@ -9,7 +9,7 @@ from torch import nn
 
 from models.base.card import MethodCard, Variant
 from models.base.foreground import ForegroundMethod
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.dist import DIST
 from models.networks.blocks import UNetBody
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
@@ -47,7 +47,7 @@ class UNetDIST(ForegroundMethod):
     small = {"features": 8}
     recipe = dataclasses.replace(DIST.recipe, phases=(dataclasses.replace(DIST.recipe.phases[0], lr=1e-4),))
 
-    def __init__(self, task: Task, *, features: int = 32, weight_decay: float = 5e-7) -> None:
+    def __init__(self, task: Task = UNTYPED, *, features: int = 32, weight_decay: float = 5e-7) -> None:
         super().__init__(task)
         self.codecs = {
             "unet-dist": BinaryCodec(split=False, w0=0.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from models.base.card import MethodCard, Variant
-from models.base.method import Task
+from models.base.method import UNTYPED, Task
 from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.unet import ValidUNet
 from postproc.codecs.point_targets import DiscCodec
@@ -45,7 +45,7 @@ class UNetPoints(PointClassification):
     small = {"features": 8}
     recipe = dataclasses.replace(RECIPE, crop=CROP)
 
-    def __init__(self, task: Task, *, features: int = 64, dropout: float = 0.5) -> None:
+    def __init__(self, task: Task = UNTYPED, *, features: int = 64, dropout: float = 0.5) -> None:
         super().__init__(task)
         codec = DiscCodec(len(task.types))
         self.codecs = {"ki67-unet": codec}

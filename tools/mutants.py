@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "the last epoch is kept instead of the best",
         "benchmark/runs/train.py",
-        "if strict and keeper.best_file.exists():",
+        "if run.strict and keeper.best_file.exists():",
         "if False:",
         (BEHAVIOUR,),
     ),
@@ -73,15 +73,15 @@ MUTANTS = (
     Mutant(
         "every phase draws the same crops",
         "benchmark/runs/train.py",
-        "seed=spec.seed + 1_000_003 * index,",
-        "seed=spec.seed,",
+        "seed=run.spec.seed + SEED_STEP * index,",
+        "seed=run.spec.seed,",
         (BEHAVIOUR,),
     ),
     Mutant(
         "every phase has the same dropout",
         "benchmark/runs/phase_keeper.py",
-        "self._seed = spec.seed + 1_000_003 * index",
-        "self._seed = spec.seed",
+        "self._seed = run.spec.seed + SEED_STEP * index",
+        "self._seed = run.spec.seed",
         (BEHAVIOUR,),
     ),
     Mutant(
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "post-processing is never tuned",
         "benchmark/runs/tune.py",
-        'if spec.protocol == "paper":',
+        "if not run.strict:",
         "if True:",
         (BEHAVIOUR,),
     ),
@@ -122,8 +122,8 @@ MUTANTS = (
     Mutant(
         "post-processing is tuned on test images",
         "benchmark/runs/tune.py",
-        'source, split = data.validation_set or (data, "validation")',
-        'source, split = data.validation_set or (data, "test")',
+        "    for record in track(source.records(),",
+        '    for record in track(source.data.select("test"),',
         (BEHAVIOUR,),
     ),
     Mutant(
@@ -136,13 +136,13 @@ MUTANTS = (
     Mutant(
         "the last image is not scored",
         "benchmark/runs/evaluate.py",
-        "for record in track(data.select(target.split), f",
-        "for record in track(data.select(target.split)[:-1], f",
+        "for record in track(images.records(), f",
+        "for record in track(images.records()[:-1], f",
         (BEHAVIOUR,),
     ),
     Mutant(
         "tiles are prepared with their own statistics, as crops in training",
-        "benchmark/inference/maps.py",
+        "benchmark/forward/maps.py",
         "prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))",
         "prepared = method.prepare(batch)",
         (DATA,),

@@ -46,7 +46,7 @@ def panels_of(method: NucleiMethod, variant: str, maps: Maps, params: Params) ->
     Args:
         method: The method.
         variant: Its post-processing.
-        maps: What `benchmark.inference.maps.predict_maps` gave.
+        maps: What `benchmark.forward.maps.predict_maps` gave.
         params: Parameters of the post-processing.
 
     Raises:

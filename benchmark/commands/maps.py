@@ -13,9 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.commands.map_panels import panels_of
-from benchmark.inference.decoding import decode
-from benchmark.inference.maps import InferenceSettings, predict_maps
-from benchmark.inference.scaling import rescale
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.scaling import decode, rescale
 from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore

@@ -44,8 +44,8 @@ def predict(
         compile: Compile the network with torch.compile; pays for many images of one size.
         progress: Hide progress bars.
     """
+    from benchmark.forward.scaling import check_magnification
     from benchmark.inference.image_sources import find_images
-    from benchmark.inference.scaling import check_magnification
     from benchmark.results.model_folder import find_model
 
     check_magnification(magnification)

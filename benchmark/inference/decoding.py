@@ -12,23 +12,17 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.forward.scaling import decode, restore
 from benchmark.host.processes import end_with_parent
-from benchmark.inference.scaling import restore
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
 from benchmark.results.summary import ImageSummary
 from datamodules.reading.files import write_mat
 from postproc.codec import Codec, Maps, Params
-from postproc.instances import Instances
 
 A = ParamSpec("A")
 T = TypeVar("T")
-
-
-def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]) -> Instances:
-    """Decode the maps of one image and bring the nuclei to the image's own size."""
-    return restore(codec.decode(maps, params), shape)
 
 
 def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]) -> None:

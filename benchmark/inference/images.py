@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.scaling import check_magnification, rescale, scale_factor
 from benchmark.host.outputs import check_outputs
 from benchmark.host.progress import track
 from benchmark.inference.datasets import FEW_IMAGES, PENDING_PER_WORKER
 from benchmark.inference.decoding import decode_to_pictures, decoders, submit
 from benchmark.inference.image_sources import FoundImages, count_pixels, find_images
 from benchmark.inference.large import LARGE, WORKERS, predict_large
-from benchmark.inference.maps import InferenceSettings, predict_maps
-from benchmark.inference.scaling import check_magnification, rescale, scale_factor
 from benchmark.inference.trained import Trained
 from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in

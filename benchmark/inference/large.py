@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.forward.maps import InferenceSettings, run_tiles
+from benchmark.forward.scaling import ScaledRegions
 from benchmark.inference.decoding import decoders, submit
 from benchmark.inference.disk import DiskArray, DiskStitcher
-from benchmark.inference.maps import InferenceSettings, run_tiles
 from benchmark.inference.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
 from benchmark.inference.region_output import (
     LabelView,
@@ -33,7 +34,6 @@ from benchmark.inference.region_output import (
     write_overlay,
     write_tiff,
 )
-from benchmark.inference.scaling import ScaledRegions
 from benchmark.results.prediction_folder import OVERLAY, TEMPORARY
 from benchmark.results.summary import ImageSummary
 from datamodules.reading.regions import Regions

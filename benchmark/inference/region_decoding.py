@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.forward.scaling import nearest
 from benchmark.inference.disk import DiskArray, read_maps
-from benchmark.inference.scaling import nearest
 from benchmark.results.pictures import geojson
 from postproc.codec import Codec, Params, Survey
 from postproc.instances import Instances

@@ -12,10 +12,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from benchmark.forward.scaling import nearest
 from benchmark.host.files import atomic
 from benchmark.inference.disk import DiskArray
 from benchmark.inference.region_decoding import NAME, Found
-from benchmark.inference.scaling import nearest
 from benchmark.results.pictures import PALETTE, write_png
 from datamodules.reading.files import replacing
 from datamodules.reading.regions import Regions

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.inference.decoding import decode
-from benchmark.inference.maps import InferenceSettings, predict_maps
-from benchmark.inference.scaling import rescale
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.scaling import decode, rescale
 from benchmark.results.pictures import color, overlay
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore, read_instances

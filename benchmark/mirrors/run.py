@@ -18,13 +18,12 @@ from benchmark.mirrors.connection import About, Connection, warn
 from benchmark.mirrors.notebook import Notebook
 from benchmark.mirrors.sinks import Shown, Sink, TensorBoard, Wandb
 from benchmark.mirrors.training import ContinuedCSVLogger, SinkLogger, Watch, metrics_file, read_metrics
-from benchmark.results.spec import RunSpec, Target
-from benchmark.results.store import RunStore
+from benchmark.results.run import Run
+from benchmark.results.spec import Target
 from datamodules.reading.sample import Sample
 from postproc.errors import DataError
 
 if TYPE_CHECKING:
-    from benchmark.host.machine import Machine
     from datamodules.base import NucleiDataModule
     from models.base.method import NucleiMethod
     from postproc.codec import Params
@@ -37,33 +36,16 @@ class Mirror:
     shown when the run is asked for again.
 
     Args:
-        spec: The run.
-        store: Its directory, held by this process.
-        method: Its method.
-        data: Its training set.
-        machine: Says which mirrors are wanted.
-        magnification: Of the training images; None = unknown. Called once it is needed.
+        run: The run, its directory held by this process.
         group: What it is listed under; empty = its method.
 
     Raises:
         ConfigError: If TensorBoard is wanted and not installed.
     """
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        store: RunStore,
-        method: NucleiMethod,
-        data: NucleiDataModule,
-        machine: Machine,
-        magnification: Callable[[], float | None],
-        group: str = "",
-    ) -> None:
-        self._spec = spec
-        self._store = store
-        self._method = method
-        self._data = data
-        self._magnification = magnification
+    def __init__(self, run: Run, group: str = "") -> None:
+        spec, store, method, machine = run.spec, run.store, run.method, run.machine
+        self._run = run
         self._notes = Notebook(store.path, store.run_id)
         self._tiles: list[Sample] = []
 
@@ -75,7 +57,7 @@ class Mirror:
                 group or spec.method,
                 "train" if method.card.trained else "evaluate",
                 describe.tags(spec, method),
-                describe.configuration(spec, method, data),
+                describe.configuration(spec, method, run.sources.first.data),
             )
 
         self._sinks: list[Sink] = []
@@ -106,8 +88,8 @@ class Mirror:
         def draw(method: NucleiMethod, step: int) -> None:
             self._show(self._sinks, lambda: self._predicted(method, method.codec.defaults()), first + step)
 
-        records = ContinuedCSVLogger(self._store.path, index)
-        looks = draw if self._sinks and self._spec.protocol == "strict" else None
+        records = ContinuedCSVLogger(self._run.store.path, index)
+        looks = draw if self._sinks and self._run.spec.protocol == "strict" else None
         return [records, *(SinkLogger(sink, first) for sink in self._sinks)], [Watch(records, begin, looks)]
 
     def prepared(self, params: Mapping[str, Params]) -> None:
@@ -119,23 +101,23 @@ class Mirror:
         for sink in sinks:
             for index in range(len(steps)):
                 self._catch_up(sink, index, sum(steps[:index]))
-        default = self._method.card.variants[0].key
-        wanted = self._spec.protocol == "strict"
-        chosen, best = describe.fitted(read_json(self._store.params_file))
+        default = self._run.method.card.variants[0].key
+        wanted = self._run.spec.protocol == "strict"
+        chosen, best = describe.fitted(read_json(self._run.store.params_file))
         told = [s for s in sinks if s.settings({"postprocessing": chosen}) and s.figures(best, sum(steps))]
         self._show(
-            told, lambda: self._predicted(self._method, params[default]) if wanted else {}, sum(steps), "training"
+            told, lambda: self._predicted(self._run.method, params[default]) if wanted else {}, sum(steps), "training"
         )
 
     def evaluated(self, data: NucleiDataModule, target: Target, variants: Sequence[str]) -> None:
         """Show the scores of an evaluation: per image, summed up, and with pictures of the first images."""
-        default = self._method.card.variants[0].key
+        default = self._run.method.card.variants[0].key
         for variant in variants:
             place = f"{target}/{variant}"
             sinks = self._without(place)
             if not sinks:
                 continue
-            scores = pd.read_csv(self._store.evaluation(str(target), variant) / "scores.csv", dtype={"image": str})
+            scores = pd.read_csv(self._run.store.evaluation(str(target), variant) / "scores.csv", dtype={"image": str})
             values = describe.figures(target, variant, default, summarise(scores))
             # each evaluation is a step of its own behind the training, also in a run that goes on
             step = sum(self._phase_steps()) + 1 + max(len(self._notes.shown(sink.name)) for sink in sinks)
@@ -151,24 +133,24 @@ class Mirror:
         """Show the losses of a phase that were logged while the sink was off."""
         if sink not in self._without(f"phase{index}"):
             return
-        for row in read_metrics(metrics_file(self._store.path, index)):
+        for row in read_metrics(metrics_file(self._run.store.path, index)):
             sink.row({k: v for k, v in row.items() if k != "step"}, first + int(row["step"]))
         self._notes.note(sink.name, f"phase{index}")
 
     def _phase_steps(self) -> list[int]:
         """Return the steps that each phase of the finished training took."""
         steps: list[int] = []
-        if self._method.card.trained:
-            for index in range(len(self._method.recipe.phases)):
+        if self._run.method.card.trained:
+            for index in range(len(self._run.method.recipe.phases)):
                 try:
-                    steps.append(int(read_json(self._store.checkpoints / f"phase{index}.json")["steps"]))
+                    steps.append(int(read_json(self._run.store.checkpoints / f"phase{index}.json")["steps"]))
                 except (DataError, KeyError):  # stored by an earlier version
                     break
         return steps
 
     def _predicted(self, method: NucleiMethod, params: Params) -> Shown:
         """Draw what the network finds in parts of the validation images."""
-        source, split = self._data.validation_set or (self._data, "validation")
+        source, split = self._run.sources.validation
         if not self._tiles:
             self._tiles = pictures.validation_tiles(source, split)
         found = pictures.of_network(
@@ -177,13 +159,13 @@ class Mirror:
             params,
             self._tiles,
             types=method.task.types,
-            magnification=self._magnification(),
-            precision=self._spec.precision,
+            magnification=self._run.magnification,
+            precision=self._run.spec.precision,
         )
         return {"predictions/validation": found}
 
     def _evaluated(self, data: NucleiDataModule, target: Target, variant: str) -> Shown:
-        return {f"predictions/{target}/{variant}": pictures.of_evaluation(self._store, data, target, variant)}
+        return {f"predictions/{target}/{variant}": pictures.of_evaluation(self._run.store, data, target, variant)}
 
     def _show(self, sinks: Sequence[Sink], make: Callable[[], Shown], step: int, note: str = "") -> None:
         """Draw once and show everywhere; a picture that cannot be drawn must not stop a run."""

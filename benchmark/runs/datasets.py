@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.host.machine import Machine
-from benchmark.registry import dataset_class
+from benchmark.registry import dataset_class, method_class
 from benchmark.results.spec import RunSpec
+from datamodules.sources import ImageSet, Sources
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,68 +29,68 @@ def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
     return data
 
 
-def open_training(spec: RunSpec, machine: Machine) -> NucleiDataModule:
-    """Return the data module of a run's training set, with its further training sets in `also`.
+def open_sources(spec: RunSpec, machine: Machine) -> Sources:
+    """Return the images of a run: its training sets, and what protocol ``strict`` validates on.
 
     Raises:
         ConfigError: If a split is unknown, or the sets differ in magnification: their images would not be rescaled.
         DataError: If files are missing.
     """
-    (data, split), *others = [(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets]
-    wanted = data.training_magnification(split)
-    taken = {record.image for record in data.select(split)}
-    for other, other_split in others:
-        images = {record.image for record in other.select(other_split)}
+    sets = tuple(ImageSet(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets)
+    first, *others = sets
+    wanted = first.data.training_magnification(first.split)
+    taken = {record.image for record in first.records()}
+    for other in others:
+        images = {record.image for record in other.records()}
         if taken & images:
-            raise ConfigError(
-                f"{other.card.name}.{other_split} shares {len(taken & images)} images with the other training sets"
-            )
+            raise ConfigError(f"{other} shares {len(taken & images)} images with the other training sets")
         taken |= images
-        found = other.training_magnification(other_split)
+        found = other.data.training_magnification(other.split)
         if found != wanted:
             raise ConfigError(
-                f"{other.card.name} is at {found}x and {data.card.name} at {wanted}x; training sets that are used "
-                "together must have one magnification"
+                f"{other.data.card.name} is at {found}x and {first.data.card.name} at {wanted}x; training sets that "
+                "are used together must have one magnification"
             )
-    data.also = tuple(others)
-    data.validation_set = _open_validation(spec, machine, data)
-    return data
+    strict = spec.protocol == "strict"
+    validation = _open_validation(spec, machine, sets)
+    if strict:
+        validation.records()  # raises where there are none
+    annotated = method_class(spec.method).card.needs != "none"
+    return Sources(sets, validation, strict, annotated)
 
 
-def _open_validation(spec: RunSpec, machine: Machine, data: NucleiDataModule) -> tuple[NucleiDataModule, str] | None:
-    """Return the other dataset that is validated on, with its split; None where the training set has its own images.
+def _open_validation(spec: RunSpec, machine: Machine, sets: tuple[ImageSet, ...]) -> ImageSet:
+    """Return what is validated on: the images that the run names, else those that the training set sets aside.
 
     Raises:
-        ConfigError: If it has no annotation, or a patient of it is trained on too.
+        ConfigError: If they have no annotation, or a patient of theirs is trained on too.
         DataError: If files are missing.
     """
     target = spec.validation_set
     if target is None:
-        return None
-    source = open_dataset(target.dataset, machine)
-    if source.card.annotation == "none":
+        return ImageSet(sets[0].data, "validation")
+    source = ImageSet(open_dataset(target.dataset, machine), target.split)
+    if source.data.card.annotation == "none":
         raise ConfigError(f"{target} cannot be validated on: it has no annotation")
-    sources = ((data, spec.split), *data.also)
-    trained = {r.group for each, split in sources for r in each.select(split) if not r.validation}
-    shared = sorted(trained & {record.group for record in source.select(target.split)})
+    trained = {record.group for each in sets for record in each.records() if not record.validation}
+    shared = sorted(trained & {record.group for record in source.records()})
     if shared:
         raise ConfigError(
             f"{len(shared)} groups (patients) of {target} are trained on too, for example {shared[0]!r}. Leave them "
             f"out of {spec.dataset}, or validate on others."
         )
-    return source, target.split
+    return source
 
 
-def trained_images_of(spec: RunSpec, data: NucleiDataModule) -> set[Path | str]:
+def trained_images_of(sources: Sources) -> set[Path | str]:
     """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with.
 
     Tiles of whole slides are parts of images that other datasets may hold: of these the patients are returned.
     """
-    sources = [(data, spec.split), *data.also, *([data.validation_set] if data.validation_set else [])]
     return {
-        record.group if source.card.annotation == "none" else record.image
-        for source, split in sources
-        for record in source.select(split)
+        record.group if data.card.annotation == "none" else record.image
+        for data, split in (*sources.train, *([sources.validation] if sources.elsewhere else []))
+        for record in data.select(split)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,38 @@ from benchmark.host.files import write_json
 from benchmark.host.progress import track
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
-from benchmark.results.spec import Target
 from benchmark.results.store import RunStore, candidates_file, read_instances, write_scores
-from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import has_nuclei
+from datamodules.sources import ImageSet
 from postproc.codec import Params
 from postproc.errors import DataError
 from postproc.instances import Instances
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """What an evaluation scores: one way of decoding.
+
+    Attributes:
+        key: Of the variant.
+        title: Its row name in tables.
+        params: Its post-processing parameters, stored beside the scores.
+    """
+
+    key: str
+    title: str
+    params: Params
+
+
 def evaluate(
-    store: RunStore,
-    data: NucleiDataModule,
-    target: Target,
-    variant: str,
-    title: str,
-    params: Params,
-    *,
-    typed: bool,
-    seen: int = 0,
-    progress: bool = True,
+    store: RunStore, images: ImageSet, variant: Decoding, *, typed: bool, seen: int = 0, progress: bool = True
 ) -> dict[str, float]:
-    """Score one variant on the images of a target and store a row per image.
+    """Score one variant on a set of images and store a row per image.
 
     Args:
         store: Of the run; holds the predictions.
-        data: The dataset of the target.
-        target: Dataset and split.
-        variant: Key of the variant.
-        title: Its row name in tables.
-        params: Its post-processing parameters, stored beside the scores.
+        images: What is scored.
+        variant: What was decoded how.
         typed: Whether types are scored (the method predicts this dataset's types).
         seen: How many of the images the method was trained on, stored beside the scores.
         progress: Show a progress bar.
@@ -52,18 +55,19 @@ def evaluate(
     Raises:
         DataError: If a prediction is missing or misshapen.
     """
-    folder = store.evaluation(str(target), variant)
+    data = images.data
+    folder = store.evaluation(str(images), variant.key)
     file = folder / "scores.csv"
     if (folder / "evaluation.json").exists() and file.exists():
         return summarise(pd.read_csv(file, dtype={"image": str}))
     card = data.card
     types = len(card.types) if typed else 0
     rows: list[dict[str, Any]] = []
-    for record in track(data.select(target.split), f"scoring {target} ({title})", progress):
+    for record in track(images.records(), f"scoring {images} ({variant.title})", progress):
         sample = data.read(record)
         if not has_nuclei(sample.truth):
             continue  # regions alone: what is predicted there is neither right nor wrong
-        path = store.prediction_file(card.name, variant, record.image_id)
+        path = store.prediction_file(card.name, variant.key, record.image_id)
         found = score_image(
             sample.truth,
             read_instances(path),
@@ -73,17 +77,17 @@ def evaluate(
         )
         rows.append({"image": record.image_id, **found})
     if not rows:
-        raise DataError(f"no image of {target} has annotated nuclei to be scored against; choose another split")
+        raise DataError(f"no image of {images} has annotated nuclei to be scored against; choose another split")
     scores = pd.DataFrame(rows)
     write_scores(file, scores)
     write_json(
         folder / "evaluation.json",
         {
-            "dataset": target.dataset,
-            "split": target.split,
-            "variant": variant,
-            "title": title,
-            "params": dataclasses.asdict(params),
+            "dataset": card.name,
+            "split": images.split,
+            "variant": variant.key,
+            "title": variant.title,
+            "params": dataclasses.asdict(variant.params),
             "images": len(rows),
             "seen": seen,
             "synthetic": data.is_stand_in,

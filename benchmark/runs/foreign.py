@@ -12,11 +12,12 @@ from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
 from benchmark.registry import METHODS
 from benchmark.results.scoring import find_label_maps, read_label_map
-from benchmark.results.spec import FORMAT, Target
+from benchmark.results.spec import FORMAT
 from benchmark.results.store import RunStore, write_instances
 from benchmark.runs.datasets import open_dataset
-from benchmark.runs.evaluate import evaluate
+from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
+from datamodules.sources import ImageSet
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
@@ -73,11 +74,9 @@ def evaluate_foreign(
             write_instances(store.prediction_file(dataset, slug, record.image_id), prediction)
         write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
         write_json(store.record_file, _record(store, method, slug, trained_on, note))
-        target = Target(dataset, split)
-        summary = evaluate(
-            store, data, target, slug, method, Params(), typed=bool(data.card.types), progress=machine.progress
-        )
-    return Result(store, {(str(target), method): summary})
+        images, variant = ImageSet(data, split), Decoding(slug, method, Params())
+        summary = evaluate(store, images, variant, typed=bool(data.card.types), progress=machine.progress)
+    return Result(store, {(str(images), method): summary})
 
 
 def _record(store: RunStore, method: str, slug: str, trained_on: str, note: str) -> dict[str, object]:

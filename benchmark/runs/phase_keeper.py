@@ -16,15 +16,15 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from benchmark.host import signals
 from benchmark.host.files import atomic
-from benchmark.results.spec import LOSS, RunSpec
-from benchmark.results.store import RunStore
-from benchmark.runs.validation import ValidationScores
-from benchmark.runs.weight_average import WeightAverage
-from datamodules.base import NucleiDataModule
+from benchmark.results.run import Run
+from benchmark.results.spec import LOSS
+from datamodules.sources import Bookmark
 from models.base.method import NucleiMethod
-from models.base.recipe import Phase
+from models.base.weight_average import WeightAverage
 from postproc.errors import DataError, NucbenchError
 
+SEED_STEP = 1_000_003
+"""How far the seeds of two phases of a run are apart."""
 SAVE_SECONDS = 60.0
 """A checkpoint is written after the first step that ends so many seconds after the last one."""
 
@@ -46,55 +46,62 @@ class PhaseKeeper(pl.Callback):
     same steps as one that was not.
 
     Args:
-        spec: The run.
-        store: Its directory.
-        data: The training set, told which epoch it is.
-        phase: The phase.
-        index: Its number.
+        run: The run.
+        index: Number of the phase.
         total_steps: Optimiser steps of the phase.
         minutes: Time after which the phase ends early; None = never.
-        patience: Epochs without a better value of what is monitored after which the phase ends; None = never.
-        choose: Keep the weights with the best value of what the run monitors.
+        bookmark: Where the phase is in its items, which is kept here.
         average: Keeps the moving average of the weights that is chosen from; None = the weights themselves.
-        validation: Scores whole validation images, where there are some.
     """
 
     def __init__(
         self,
-        spec: RunSpec,
-        store: RunStore,
-        data: NucleiDataModule,
-        phase: Phase,
+        run: Run,
         index: int,
         total_steps: int,
         minutes: float | None,
-        patience: int | None,
-        choose: bool,
+        bookmark: Bookmark,
         average: WeightAverage | None = None,
-        validation: ValidationScores | None = None,
     ) -> None:
         self.total_steps = total_steps
         self.elapsed = 0.0
         self.epochs = 0
         self.batches = 0
         self.steps = 0
-        self.monitor = spec.overrides.monitor or LOSS
+        self.monitor = run.spec.overrides.monitor or LOSS
         self.best = math.inf if self.monitor == LOSS else -math.inf
         self.best_epoch = -1
         self.finished = False
-        self._seed = spec.seed + 1_000_003 * index
-        self._store = store
-        self._data = data
-        self._data.epoch = self._data.batches = 0
-        self._phase = phase
+        self.average = average
+        self._step = 0
+        self._seed = run.spec.seed + SEED_STEP * index
+        self._run_id = run.store.run_id
+        self._bookmark = bookmark
+        self._phase = run.recipe.phases[index]
         self._limit = None if minutes is None else 60 * minutes
-        self._patience = patience
-        self._choose = choose
-        self._average = average
-        self._validation = validation
+        self._strict = run.strict
+        self._patience = run.recipe.patience if run.strict else None
         self._last_tick = self._last_save = time.monotonic()
-        self._checkpoint = store.checkpoints / f"phase{index}.ckpt"
-        self.best_file = store.checkpoints / f"phase{index}-best.pt"
+        self._checkpoint = run.store.checkpoints / f"phase{index}.ckpt"
+        self.best_file = run.store.checkpoints / f"phase{index}-best.pt"
+
+    def share(self) -> float:
+        """Return the share of the phase that is done: of its steps or of its time, whichever is more."""
+        share = self._step / self.total_steps
+        if self._limit is not None:
+            share = max(share, self.elapsed / self._limit)
+        return min(share, 1.0)
+
+    def result(self, steps: int) -> dict[str, Any]:
+        """Return what is noted of the phase after its `steps` steps."""
+        best = self.best if math.isfinite(self.best) else None  # not finite: cut short before the first validation
+        return {
+            "steps": steps,
+            "minutes": round(self.elapsed / 60, 2),
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "val_loss": best if self._strict and self.monitor == LOSS else None,
+        } | ({f"val_{self.monitor}": best} if self.monitor != LOSS else {})
 
     def resume_from(self) -> Path | None:
         """Return the checkpoint to go on from, if there is one.
@@ -122,7 +129,7 @@ class PhaseKeeper(pl.Callback):
         """Take over what `state_dict` gave."""
         for name, value in state_dict.items():
             setattr(self, name, value)
-        self._data.epoch, self._data.batches = self.epochs, self.batches
+        self._bookmark.epoch, self._bookmark.batches = self.epochs, self.batches
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -132,14 +139,10 @@ class PhaseKeeper(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed what is random inside the network (dropout), and tell the method how much of the phase is done."""
+        """Seed what is random inside the network (dropout), and note the step."""
         key = np.random.SeedSequence((self._seed, self.epochs, batch_idx, trainer.global_rank))
         torch.manual_seed(int(key.generate_state(1)[0]))
-        share = trainer.global_step / self.total_steps
-        if self._limit is not None:
-            share = max(share, self.elapsed / self._limit)
-        assert isinstance(pl_module, NucleiMethod)
-        pl_module.progress = min(share, 1.0)
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -152,7 +155,7 @@ class PhaseKeeper(pl.Callback):
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if not torch.isfinite(loss).all():
             raise NucbenchError(
-                f"the loss became {float(loss)} at step {trainer.global_step} of {self._store.run_id}. The last good "
+                f"the loss became {float(loss)} at step {trainer.global_step} of {self._run_id}. The last good "
                 f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
             )
         if self._limit is not None and _any(trainer, self.elapsed >= self._limit):
@@ -172,8 +175,8 @@ class PhaseKeeper(pl.Callback):
         self.steps = trainer.global_step
         self.epochs += 1
         self.batches = 0
-        self._data.epoch, self._data.batches = self.epochs, 0
-        if self._choose:
+        self._bookmark.epoch, self._bookmark.batches = self.epochs, 0
+        if self._strict:
             self._validate(trainer, pl_module)
         self.finished = trainer.global_step >= self.total_steps or trainer.should_stop
         self._pause(trainer)
@@ -191,25 +194,26 @@ class PhaseKeeper(pl.Callback):
             raise signals.Stopped(signals.asked() or signal.SIGTERM)  # or the signal of another process
 
     def _validate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        value = self._monitored(trainer)
+        assert isinstance(module, NucleiMethod)
+        value = self._monitored(trainer, module)
         if value is None:
             return
         if value < self.best if self.monitor == LOSS else value > self.best:
             self.best, self.best_epoch = value, trainer.current_epoch
             if trainer.is_global_zero:
                 with atomic(self.best_file) as file:
-                    torch.save(self._average.weights() if self._average else module.state_dict(), file)
+                    torch.save(self.average.weights() if self.average else module.state_dict(), file)
         elif self._patience is not None and trainer.current_epoch - self.best_epoch >= self._patience:
             trainer.should_stop = True
 
-    def _monitored(self, trainer: pl.Trainer) -> float | None:
+    def _monitored(self, trainer: pl.Trainer, module: NucleiMethod) -> float | None:
         """Return the value of this epoch that chooses, None where there is none.
 
         Without a loss, training stopped inside its first epoch: nothing to choose from, the last weights are kept.
         Scores are there after some epochs only.
         """
         if self.monitor != LOSS:
-            return None if self._validation is None else self._validation.scores.get(self.monitor)
+            return module.validation_scores.get(self.monitor)
         if "val/loss" not in trainer.callback_metrics:
             return None
         return float(trainer.strategy.reduce(trainer.callback_metrics["val/loss"], reduce_op="mean"))
@@ -220,4 +224,4 @@ def _any(trainer: pl.Trainer, wish: bool) -> bool:
     return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
 
-__all__ = ["SAVE_SECONDS", "AtomicCheckpointIO", "PhaseKeeper"]
+__all__ = ["SAVE_SECONDS", "SEED_STEP", "AtomicCheckpointIO", "PhaseKeeper"]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.precision import resolve
+from benchmark.results.run import Run
 from benchmark.results.spec import FORMAT, RunSpec
-from benchmark.results.store import RunStore
-
-if TYPE_CHECKING:
-    from datamodules.base import NucleiDataModule
-    from models.base.method import NucleiMethod
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:
@@ -23,37 +19,27 @@ def _training_set(spec: RunSpec) -> dict[str, Any]:
     return {"dataset": spec.dataset, "split": spec.split, **also, **validate}
 
 
-def _fingerprints(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:
+def _fingerprints(run: Run) -> dict[str, Any]:
     """Return what the record says of the contents of all images; annotation that is not learnt from is not read."""
-    annotated = method.card.needs != "none"
-    found: dict[str, Any] = {"data": data.fingerprint(spec.split, annotated=annotated)}
-    if data.also:
-        found["also"] = [other.fingerprint(split, annotated=annotated) for other, split in data.also]
-    if data.validation_set is not None:
-        source, split = data.validation_set
-        found["validation"] = source.fingerprint(split)
+    sources = run.sources
+    first, *others = [data.fingerprint(split, annotated=sources.annotated) for data, split in sources.train]
+    found: dict[str, Any] = {"data": first}
+    if others:
+        found["also"] = others
+    if sources.elsewhere:
+        found["validation"] = sources.validation.data.fingerprint(sources.validation.split)
     return found
 
 
-def write_record(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    training: dict[str, Any],
-    magnification: float | None,
-) -> None:
+def write_record(run: Run, training: dict[str, Any]) -> None:
     """Write the record of a trained run.
 
     Args:
-        spec: The run.
-        store: Its directory.
-        method: The method.
-        data: Its training set.
+        run: The run.
         training: Steps, minutes and what else `benchmark.runs.train.train` notes.
-        magnification: Of the training images; None where unknown.
     """
     machine = environment()
+    spec, store, method = run.spec, run.store, run.method
     write_json(
         store.record_file,
         {
@@ -63,7 +49,7 @@ def write_record(
             "protocol": spec.protocol,
             "seed": spec.seed,
             "train": _training_set(spec) if method.card.trained else None,
-            "magnification": magnification,
+            "magnification": run.magnification,
             "task": dataclasses.asdict(method.task),
             "variants": {variant.key: variant.title for variant in method.card.variants},
             "options": dict(spec.options),
@@ -75,7 +61,7 @@ def write_record(
                 "precision": resolve(spec.precision),
             },
             "environment": machine,
-            **_fingerprints(spec, method, data),
+            **_fingerprints(run),
             "source": "run",
             "note": "",
         },

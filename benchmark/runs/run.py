@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +11,28 @@ import torch
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.inference.datasets import predict_dataset
-from benchmark.inference.maps import InferenceSettings
 from benchmark.mirrors.run import Mirror
 from benchmark.options import weight_options
 from benchmark.registry import method_class
+from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.runs.balance import check_balance
-from benchmark.runs.datasets import check_pair, open_dataset, open_training, trained_images_of
-from benchmark.runs.evaluate import evaluate
+from benchmark.runs.datasets import check_pair, open_dataset, open_sources, trained_images_of
+from benchmark.runs.evaluate import Decoding, evaluate
+from benchmark.runs.monitor import check_monitor
 from benchmark.runs.record import write_record
 from benchmark.runs.result import Result
 from benchmark.runs.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.runs.tune import fit_parameters
-from benchmark.runs.validation import check_monitor
 from datamodules.drawing.augment import build_policy
+from datamodules.sources import ImageSet
 from models.base.method import Task
 from models.base.weights import NONE
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from datamodules.base import NucleiDataModule
     from models.base.method import NucleiMethod
 
 
@@ -50,91 +49,60 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         ConfigError: If the spec cannot work, found before anything is trained.
         DataError: If data is missing, found before anything is trained.
     """
-    data = open_training(spec, machine)
-    if spec.protocol == "strict":
-        source, split = data.validation_set or (data, "validation")
-        source.select(split)
-    others = {t.dataset: open_dataset(t.dataset, machine) for t in targets}
-    for target in targets:
-        others[target.dataset].select(target.split)
-        if others[target.dataset].card.annotation == "none":
+    images = {target: ImageSet(open_dataset(target.dataset, machine), target.split) for target in targets}
+    for target, each in images.items():
+        each.records()  # raises where there are none
+        if each.data.card.annotation == "none":
             raise ConfigError(f"{target} has no annotation to score against; name other sets with --evaluate")
     if machine.devices > max(1, torch.cuda.device_count()):
         raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
-    method = build_method(spec, task_of(spec, data.card))
-    for each in (data, *(other for other, _ in data.also)):
-        check_pair(method, each)
+    run = open_run(spec, machine)
+    if process_rank():  # started by Lightning beside the first process, to train with it and no more
+        train_method(run)
+        return Result(run.store, {})
+    with run.store.lock(), Mirror(run, group) as mirror:
+        params = prepare_run(run, mirror)
+        mirror.prepared(params)
+        trained = trained_images_of(run.sources) if run.method.card.trained else set()
+        scores = {}
+        for target, each in images.items():
+            scores.update(_evaluate(run, each, params, trained))
+            mirror.evaluated(each.data, target, list(params))
+    return Result(run.store, scores)
+
+
+def open_run(spec: RunSpec, machine: Machine) -> Run:
+    """Open the images of a run, build its method and make its directory.
+
+    Raises:
+        ConfigError: If the spec cannot work; nothing is stored then.
+        DataError: If data is missing.
+    """
+    sources = open_sources(spec, machine)
+    method = build_method(spec, task_of(spec, sources.first.data.card))
+    for data, _ in sources.train:
+        check_pair(method, data)
     check_recipe(spec, method)
     check_balance(spec, method)
     if spec.overrides.monitor is not None:
-        check_monitor(spec.overrides.monitor, method.card, (data.validation_set or (data, ""))[0].card.annotation)
-    store = RunStore.create(machine.runs, spec)
-    if process_rank():  # started by Lightning beside the first process, to train with it and no more
-        train_method(spec, store, method, data, machine)
-        return Result(store, {})
-    known = partial(data.training_magnification, spec.split)
-    with store.lock(), Mirror(spec, store, method, data, machine, known, group) as mirror:
-        magnification, params = prepare_run(spec, store, method, data, machine, mirror)
-        mirror.prepared(params)
-        trained = trained_images_of(spec, data) if method.card.trained else set()
-        scores = {}
-        for target in targets:
-            source = others[target.dataset]
-            scores.update(_evaluate(store, method, source, target, params, magnification, machine, spec, trained))
-            mirror.evaluated(source, target, list(params))
-    return Result(store, scores)
+        check_monitor(spec.overrides.monitor, method.card, sources.validation.data.card.annotation)
+    return Run(spec, RunStore.create(machine.runs, spec), method, sources, machine)
 
 
-def prepare_run(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    machine: Machine,
-    mirror: Mirror | None = None,
-) -> tuple[float | None, dict[str, Params]]:
-    """Train and tune, and write the record; return the training magnification and the parameters."""
-    training = train_method(spec, store, method, data, machine, mirror)
+def prepare_run(run: Run, mirror: Mirror | None = None) -> dict[str, Params]:
+    """Train and tune, and write the record; return the post-processing parameters of each variant."""
+    training = train_method(run, mirror)
     if torch.cuda.is_available():
-        method = method.cuda()
-    magnification = data.training_magnification(spec.split)
-    settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
-    params = fit_parameters(
-        spec,
-        store,
-        method,
-        data,
-        magnification=magnification,
-        settings=settings,
-        workers=machine.decoders(),
-        progress=machine.progress,
-    )
-    if not store.record_file.exists():
-        write_record(spec, store, method, data, training, magnification)
-    return magnification, params
+        run.method.cuda()
+    params = fit_parameters(run)
+    if not run.store.record_file.exists():
+        write_record(run, training)
+    return params
 
 
-def train_method(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    machine: Machine,
-    mirror: Mirror | None = None,
-) -> dict[str, Any]:
+def train_method(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
     """Train a method that learns; return steps, minutes and what else `benchmark.runs.train.train` notes."""
-    if not method.card.trained:
-        return {"steps": 0, "minutes": 0.0}
-    return train(
-        spec,
-        store,
-        method,
-        data,
-        workers=machine.loaders(),
-        devices=machine.devices,
-        mirror=mirror,
-        progress=machine.progress,
-    )
+    return train(run, mirror) if run.method.card.trained else {"steps": 0, "minutes": 0.0}
 
 
 def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
@@ -162,39 +130,23 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
 
 
 def _evaluate(
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    target: Target,
-    params: dict[str, Params],
-    magnification: float | None,
-    machine: Machine,
-    spec: RunSpec,
-    trained_images: set[Path | str],
+    run: Run, images: ImageSet, params: dict[str, Params], trained_images: set[Path | str]
 ) -> dict[tuple[str, str], dict[str, float]]:
-    settings = InferenceSettings(precision=spec.precision, compile=machine.compile)
-    predict_dataset(
-        method,
-        store,
-        data,
-        target.split,
-        params,
-        magnification=magnification,
-        settings=settings,
-        workers=machine.decoders(),
-        progress=machine.progress,
-    )
-    seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in data.select(target.split))
+    """Predict and score a set of images with every variant; return the summaries by set and title."""
+    predict_dataset(run, images, params)
+    seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in images.records())
     if seen:
-        print(f"note: {seen} images of {target} were trained on; its scores say nothing about new images", flush=True)
-    titles = {variant.key: variant.title for variant in method.card.variants}
-    typed = bool(data.card.types) and data.card.types == method.task.types
-    return {
-        (str(target), titles[key]): evaluate(
-            store, data, target, key, titles[key], params[key], typed=typed, seen=seen, progress=machine.progress
-        )
-        for key in params
-    }
+        print(f"note: {seen} images of {images} were trained on; its scores say nothing about new images", flush=True)
+    types = images.data.card.types
+    typed = bool(types) and types == run.method.task.types
+    found = {}
+    for variant in run.method.card.variants:
+        if variant.key in params:
+            decoding = Decoding(variant.key, variant.title, params[variant.key])
+            found[(str(images), variant.title)] = evaluate(
+                run.store, images, decoding, typed=typed, seen=seen, progress=run.machine.progress
+            )
+    return found
 
 
 def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
@@ -204,7 +156,7 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
         ConfigError: If the run is not finished.
     """
     if not store.record_file.exists():
-        raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to go on")
+        raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to resume it")
     spec = store.spec()
     initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # fetched, and overwritten anyway
     spec = dataclasses.replace(spec, options={**spec.options, **initial})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import warnings
 from functools import partial
@@ -22,18 +21,17 @@ from benchmark.host.files import atomic, read_json, write_json
 from benchmark.host.precision import resolve
 from benchmark.mirrors.training import log_interval, watch
 from benchmark.registry import dataset_class, method_class
-from benchmark.results.spec import LOSS, RunSpec
-from benchmark.results.store import RunStore
+from benchmark.results.run import Run
+from benchmark.results.spec import RunSpec
 from benchmark.runs.balance import type_weights, weighs_loss, window_side
-from benchmark.runs.phase_keeper import AtomicCheckpointIO, PhaseKeeper
-from benchmark.runs.validation import ValidationScores, rounds_every
-from benchmark.runs.weight_average import WeightAverage
-from datamodules.base import NucleiDataModule
+from benchmark.runs.phase_keeper import SEED_STEP, AtomicCheckpointIO, PhaseKeeper
 from datamodules.drawing.labelled import keep_labels
+from datamodules.drawing.loading import Loading
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.sample import Sample
+from datamodules.sources import Bookmark, TrainingData
 from models.base.method import NucleiMethod, Task
-from models.base.recipe import Recipe
+from models.base.weight_average import WeightAverage
 from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:
@@ -67,28 +65,12 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
     return method.to(memory_format=torch.channels_last)
 
 
-def train(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    *,
-    workers: int,
-    devices: int,
-    mirror: Mirror | None = None,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Train all phases that are not done, and leave the weights in `store.weights_file`.
+def train(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
+    """Train all phases that are not done, and leave the weights in `Run.store`; `Run.method` holds them afterwards.
 
     Args:
-        spec: The run.
-        store: Its directory.
-        method: Freshly built; holds the final weights afterwards.
-        data: The training set.
-        workers: Processes that draw training items.
-        devices: GPUs (or CPU processes) that train together.
+        run: The run, its method freshly built.
         mirror: Shows the training elsewhere too.
-        progress: Show a progress bar.
 
     Returns:
         Steps, minutes, loss and epoch of the chosen weights.
@@ -96,20 +78,18 @@ def train(
     Raises:
         NucbenchError: If the loss is not finite.
     """
+    store, method = run.store, run.method
     done_file = store.checkpoints / "done.json"
     if done_file.exists() and store.weights_file.exists():
         load_weights(method, store.weights_file)
         return read_json(done_file)
-    recipe = spec.overrides.applied_to(method.recipe)
-    budget = spec.overrides.max_minutes
-    lengths = [float(phase.epochs or phase.steps or 0) for phase in recipe.phases]
+    budget, phases = run.spec.overrides.max_minutes, run.recipe.phases
+    lengths = [float(phase.epochs or phase.steps or 0) for phase in phases]
     totals: dict[str, Any] = {"steps": 0, "minutes": 0.0, "epochs": 0}
-    for index in range(len(recipe.phases)):
+    for index in range(len(phases)):
         minutes = None if budget is None else budget * lengths[index] / sum(lengths)
-        loggers, callbacks = mirror.phase(index, totals["steps"]) if mirror else watch(store.path, index)
-        result = _train_phase(
-            spec, store, method, data, recipe, index, minutes, workers, devices, loggers, callbacks, progress
-        )
+        watchers = mirror.phase(index, totals["steps"]) if mirror else watch(store.path, index)
+        result = _train_phase(run, index, minutes, watchers)
         for key in ("steps", "minutes", "epochs"):
             totals[key] += result[key]
         totals |= {name: value for name, value in result.items() if name == "best_epoch" or name.startswith("val_")}
@@ -137,99 +117,34 @@ def load_weights(method: NucleiMethod, path: Path) -> None:
 
 
 def _train_phase(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    recipe: Recipe,
-    index: int,
-    minutes: float | None,
-    workers: int,
-    devices: int,
-    loggers: list[Logger],
-    callbacks: list[pl.Callback],
-    progress: bool,
+    run: Run, index: int, minutes: float | None, watchers: tuple[list[Logger], list[pl.Callback]]
 ) -> dict[str, Any]:
-    phase = recipe.phases[index]
+    """Train one phase, unless it is done; leave its weights in the method and return what came of it."""
+    store, method, recipe = run.store, run.method, run.recipe
     result_file = store.checkpoints / f"phase{index}.json"
     weights = store.checkpoints / f"phase{index}.pt"
     if result_file.exists() and weights.exists():
         load_weights(method, weights)
         return read_json(result_file)
-    strict = spec.protocol == "strict"
-    data.loading = method.loading(
-        recipe,
-        phase,
-        strict=strict,
-        split=spec.split,
-        seed=spec.seed + 1_000_003 * index,
-        workers=workers,
-        rank=process_rank(),
-        world=devices,
-        choose=partial(choose_images, spec, method),
-        window=window_side(spec, recipe),
-    )
-    method.phase = phase
-    if weighs_loss(spec):
-        method.type_weights = torch.from_numpy(type_weights(data.training_images(), len(method.task.types)))
+    phase, bookmark = recipe.phases[index], Bookmark()
+    method.begin(phase)  # which images are learnt from depends on it
+    data = TrainingData(run.sources, _loading(run, index), bookmark)
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
-        raise ConfigError(f"batch size {phase.batch_size} over {devices} devices is larger than an epoch")
+        raise ConfigError(f"batch size {phase.batch_size} over {run.machine.devices} devices is larger than an epoch")
     average = None if recipe.ema is None else WeightAverage(recipe.ema)
-    total_steps = phase.total_steps(steps_per_epoch)
-    scores = _validation(spec, method, data, rounds_every(total_steps, steps_per_epoch)) if strict else None
-    keeper = PhaseKeeper(
-        spec,
-        store,
-        data,
-        phase,
-        index,
-        total_steps,
-        minutes,
-        recipe.patience if strict else None,
-        strict,
-        average,
-        scores,
-    )
-    trainer = pl.Trainer(
-        accelerator="auto",
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        use_distributed_sampler=False,  # EpochSampler divides the items itself
-        precision=resolve(spec.precision),  # type: ignore[arg-type]  # one of PRECISIONS
-        max_steps=keeper.total_steps,
-        max_epochs=-1,
-        logger=loggers,
-        # scored before the average is taken out again, which moves before the keeper saves
-        callbacks=[each for each in (scores, average, keeper) if each is not None] + callbacks,
-        plugins=[AtomicCheckpointIO(), *_cluster()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        gradient_clip_val=recipe.gradient_clip,
-        num_sanity_val_steps=0,
-        # Lightning validates at the end of an epoch; a phase that is shorter than one would end without
-        val_check_interval=total_steps if strict and total_steps < steps_per_epoch else 1.0,
-        log_every_n_steps=log_interval(keeper.total_steps),
-    )
+    keeper = PhaseKeeper(run, index, phase.total_steps(steps_per_epoch), minutes, bookmark, average)
+    method.begin(phase, type_weights=_type_weights(run), share=keeper.share)
+    trainer = _trainer(run, keeper, steps_per_epoch, watchers)
     with warnings.catch_warnings(), signals.between_steps():
         # What Lightning tells every user of every run: about workers, loggers, empty loaders and its own internals.
         warnings.filterwarnings("ignore", module="pytorch_lightning.*")
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
     if not keeper.finished:
-        raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to go on")
-    if average is not None:
-        average.apply(method)
-    if strict and keeper.best_file.exists():
+        raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to resume it")
+    if run.strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
-    best = keeper.best if math.isfinite(keeper.best) else None  # not finite: cut short before the first validation
-    result = {
-        "steps": trainer.global_step,
-        "minutes": round(keeper.elapsed / 60, 2),
-        "epochs": keeper.epochs,
-        "best_epoch": keeper.best_epoch,
-        "val_loss": best if strict and keeper.monitor == LOSS else None,
-    } | ({f"val_{keeper.monitor}": best} if keeper.monitor != LOSS else {})
+    result = keeper.result(trainer.global_step)
     if not process_rank():
         with atomic(weights) as file:
             torch.save(method.state_dict(), file)
@@ -237,16 +152,55 @@ def _train_phase(
     return result
 
 
-def _validation(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule, every: int) -> ValidationScores:
-    """Return what scores the validation images of a run after every `every`-th epoch."""
-    card = (data.validation_set or (data, ""))[0].card
-    return ValidationScores(
-        data.validation_images(),
-        radius=card.radius,
-        types=len(method.task.types) if card.types == method.task.types else 0,
-        magnification=data.training_magnification(spec.split),
-        precision=spec.precision,
-        every=every,
+def _loading(run: Run, index: int) -> Loading:
+    """Return how the items of a phase are drawn."""
+    return run.method.loading(
+        run.recipe,
+        run.recipe.phases[index],
+        seed=run.spec.seed + SEED_STEP * index,
+        workers=run.machine.loaders(),
+        rank=process_rank(),
+        world=run.machine.devices,
+        choose=partial(choose_images, run.spec, run.method),
+        window=window_side(run.spec, run.recipe),
+    )
+
+
+def _type_weights(run: Run) -> torch.Tensor | None:
+    """Return what background and types weigh in the loss, of the images that the current phase learns from."""
+    if not weighs_loss(run.spec):
+        return None
+    images = choose_images(run.spec, run.method, run.sources.training_images)
+    return torch.from_numpy(type_weights(images, len(run.method.task.types)))
+
+
+def _trainer(
+    run: Run, keeper: PhaseKeeper, steps_per_epoch: int, watchers: tuple[list[Logger], list[pl.Callback]]
+) -> pl.Trainer:
+    """Return the trainer of one phase."""
+    loggers, callbacks = watchers
+    devices, strict = run.machine.devices, run.strict
+    # the average moves before the keeper saves
+    kept = [keeper] if keeper.average is None else [keeper.average, keeper]
+    return pl.Trainer(
+        accelerator="auto",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        use_distributed_sampler=False,  # EpochSampler divides the items itself
+        precision=resolve(run.spec.precision),  # type: ignore[arg-type]  # one of PRECISIONS
+        max_steps=keeper.total_steps,
+        max_epochs=-1,
+        logger=loggers,
+        callbacks=[*kept, *callbacks],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=run.machine.progress,
+        gradient_clip_val=run.recipe.gradient_clip,
+        num_sanity_val_steps=0,
+        # Lightning validates at the end of an epoch; a phase that is shorter than one would end without
+        val_check_interval=keeper.total_steps if strict and keeper.total_steps < steps_per_epoch else 1.0,
+        log_every_n_steps=log_interval(keeper.total_steps),
     )
 
 

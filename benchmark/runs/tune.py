@@ -4,67 +4,61 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from benchmark.forward.maps import predict_maps
+from benchmark.forward.scaling import decode, rescale
 from benchmark.host.files import read_json, write_json
 from benchmark.host.progress import track
-from benchmark.inference.datasets import decode, decoders
-from benchmark.inference.maps import InferenceSettings, predict_maps, rescale
+from benchmark.inference.decoding import decoders
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import score_image
 from benchmark.metrics.instance import aji
-from benchmark.results.spec import RunSpec
+from benchmark.results.run import Run
 from benchmark.results.store import RunStore
-from datamodules.base import NucleiDataModule
 from datamodules.drawing.labelled import has_nuclei
 from postproc.codec import Codec, Maps, Params, search_space
 from postproc.instances import Instances
 
-if TYPE_CHECKING:
-    from models.base.method import NucleiMethod
 
-
-def fit_parameters(
-    spec: RunSpec,
-    store: RunStore,
-    method: NucleiMethod,
-    data: NucleiDataModule,
-    *,
-    magnification: float | None,
-    settings: InferenceSettings,
-    workers: int,
-    progress: bool = True,
-) -> dict[str, Params]:
+def fit_parameters(run: Run) -> dict[str, Params]:
     """Return the post-processing parameters of every variant, tuned under protocol ``strict``.
 
     Under protocol ``paper`` these are the paper's. The result is stored, with the score of every candidate, and read
     back by a run that resumes; a variant that the stored run did not have yet is added.
     """
+    store, method = run.store, run.method
     stored = read_json(store.params_file) if store.params_file.exists() else {}
     codecs = {variant: codec for variant, codec in method.codecs.items() if variant not in stored}
     chosen = {v: codec.params_type(**stored[v]["params"]) for v, codec in method.codecs.items() if v in stored}
     trials = {variant: stored[variant]["trials"] for variant in chosen}
     if not codecs:
         return chosen
-    if spec.protocol == "paper":
+    if not run.strict:
         chosen |= {variant: codec.defaults() for variant, codec in codecs.items()}
         _write(store, chosen, trials)
         return {variant: chosen[variant] for variant in method.codecs}
-    method.eval()
-    images: list[tuple[Maps, Instances]] = []
-    source, split = data.validation_set or (data, "validation")
-    for record in track(source.select(split), "predicting validation images", progress):
-        sample = source.read(record)
-        if not has_nuclei(sample.truth):
-            continue  # regions alone
-        image = rescale(sample.image, magnification, sample.magnification)
-        images.append((predict_maps(method, image, settings), sample.truth))
+    images = _predicted(run)
     for variant, codec in codecs.items():
-        chosen[variant], trials[variant] = tune(codec, images, source.card.radius, workers, progress)
+        radius, workers = run.sources.validation.data.card.radius, run.machine.decoders()
+        chosen[variant], trials[variant] = tune(codec, images, radius, workers, run.machine.progress)
     _write(store, chosen, trials)
     return {variant: chosen[variant] for variant in method.codecs}
+
+
+def _predicted(run: Run) -> list[tuple[Maps, Instances]]:
+    """Return the maps and the annotation of every validation image with nuclei."""
+    found: list[tuple[Maps, Instances]] = []
+    source = run.sources.validation
+    for record in track(source.records(), "predicting validation images", run.machine.progress):
+        sample = source.data.read(record)
+        if not has_nuclei(sample.truth):
+            continue  # regions alone
+        image = rescale(sample.image, run.magnification, sample.magnification)
+        found.append((predict_maps(run.method, image, run.settings), sample.truth))
+    return found
 
 
 def candidates(codec: Codec[Any]) -> list[Params]:

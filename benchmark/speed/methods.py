@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.host.precision import autocast_dtype
-from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.speed.components import DENSITY, TYPES
@@ -73,7 +73,7 @@ def collate(method: NucleiMethod, items: list[Targets]) -> Batch:
 def training_timing(method: NucleiMethod, label: str, sample: Sample, repeats: int, precision: str) -> Timing:
     """Time optimiser steps of the last phase at the recipe's batch and crop size, its data on the device already."""
     method.train()
-    method.phase = method.recipe.phases[-1]
+    method.begin(method.recipe.phases[-1])
     optimizer = method.configure_optimizers()
     draw = method.drawer(method.recipe, augment=False)
     size = method.phase.batch_size

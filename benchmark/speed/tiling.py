@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.forward.maps import InferenceSettings, predict_maps, windows
+from benchmark.forward.memory import largest_tile
 from benchmark.host.precision import autocast_dtype
-from benchmark.inference.maps import InferenceSettings, predict_maps, windows
-from benchmark.inference.memory import largest_tile
 from benchmark.options import check_options
 from benchmark.speed.components import DENSITY
 from benchmark.speed.methods import collate, label_of

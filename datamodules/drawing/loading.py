@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.drawing.crops import Drawer
 from datamodules.drawing.items import EpochSampler, Items
@@ -21,7 +22,7 @@ VALIDATION_CROPS = 8
 
 @dataclass(frozen=True)
 class Loading:
-    """How training items are drawn and batched; set by the runner for each phase.
+    """How training items are drawn and batched in a phase of a training.
 
     Attributes:
         train: Drawer of training items.
@@ -29,13 +30,10 @@ class Loading:
         collate: Puts items together.
         batch_size: Items per batch.
         crops_per_image: Items drawn from each image in an epoch.
-        strict: Protocol ``strict``: train without the validation images.
-        split: Split to train on.
-        seed: Seed of the run.
+        seed: Seed of crops and augmentation.
         workers: Processes that draw items; 0 draws in the training process.
         rank: This process among those that train together.
         world: Number of processes that train together.
-        annotated: Read the annotation of training images; False for methods that learn without any.
         choose: Which of the training images are drawn from, and with which labels; None = all as they are.
         window: Side in px of the windows that training items are drawn from, each around a nucleus of a type that is
             chosen uniformly (`ItemDataset`); None = items are drawn from whole images, each as often as the others.
@@ -46,18 +44,17 @@ class Loading:
     collate: Callable[[list[Targets]], dict[str, Any]]
     batch_size: int
     crops_per_image: int
-    strict: bool
-    split: str = "train"
     seed: int = 0
     workers: int = 0
     rank: int = 0
     world: int = 1
-    annotated: bool = True
     choose: Callable[[list[Sample]], list[Sample]] | None = None
     window: int | None = None
 
 
-def loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool) -> DataLoader[Targets]:
+def item_loader(
+    items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool
+) -> DataLoader[Targets]:
     """Return the loader of items, in the order of `sampler`, or in their own."""
     return DataLoader(
         items,
@@ -70,6 +67,47 @@ def loader(items: Items, loading: Loading, sampler: EpochSampler | None, *, drop
         drop_last=drop_last and len(items) >= loading.batch_size,
         worker_init_fn=_leave_signals_to_the_first_process,
     )
+
+
+def validation_loader(crops: Items, images: list[Sample], loading: Loading) -> DataLoader[Any]:
+    """Return the loader of batches of crops, followed by whole images, one at a time and each as it is."""
+    size, count = loading.batch_size, len(crops)
+    batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+    return DataLoader(
+        _CropsAndImages(crops, images),
+        batch_sampler=[*batches, *([count + number] for number in range(len(images)))],
+        collate_fn=partial(_crops_or_image, loading.collate),
+        num_workers=loading.workers,
+        persistent_workers=loading.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_first_process,
+    )
+
+
+class _CropsAndImages(Dataset[Any]):
+    """Validation crops, followed by whole images."""
+
+    def __init__(self, crops: Items, images: list[Sample]) -> None:
+        self._crops, self._images = crops, images
+
+    def __len__(self) -> int:
+        return len(self._crops) + len(self._images)
+
+    def __getitem__(self, index: int) -> Targets | Sample:
+        return self._crops[index] if index < len(self._crops) else self._images[index - len(self._crops)]
+
+
+def _crops_or_image(collate: Callable[[list[Targets]], dict[str, Any]], items: list[Any]) -> dict[str, Any] | Sample:
+    return items[0] if isinstance(items[0], Sample) else collate(items)
+
+
+def sample_loader(samples: Sequence[Sample]) -> DataLoader[Sample]:
+    """Return the loader of whole images, one at a time, each as it is."""
+    return DataLoader(samples, batch_size=1, collate_fn=_only)  # type: ignore[arg-type]  # any sequence is a dataset
+
+
+def _only(samples: list[Sample]) -> Sample:
+    return samples[0]
 
 
 def _leave_signals_to_the_first_process(worker: int) -> None:

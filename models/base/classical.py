@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from torch import Tensor
 
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from benchmark.forward.network import Outputs
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Recipe
 from postproc.classical.base import ClassicalCodec
 from postproc.codec import Maps
@@ -26,7 +27,7 @@ class ClassicalMethod(NucleiMethod):
     small: ClassVar[Mapping[str, Any]] = {}
     recipe = Recipe(crop=256, phases=(), augment="none")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task = UNTYPED) -> None:
         super().__init__(task)
         self.codecs = {self.card.variants[0].key: self.codec_type(task.mpp)}
         self.geometry = Geometry(whole_image=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs
+from models.base.method import Batch, NucleiMethod
 from models.base.optimizers import kernels_decay
 
 

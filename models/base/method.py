@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.network import Network, Outputs
+from benchmark.forward.scaling import check_magnification, decode, rescale
 from datamodules.drawing.crops import CropDrawer, Drawer
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
 from models.base.recipe import Phase, Recipe
+from models.base.scores import VALIDATION, ImageScores, rounds_every
+from models.base.weight_average import WeightAverage
 from models.base.weights import NONE, is_weight_option
-from postproc.codec import Codec, Maps, Targets
-from postproc.errors import ConfigError
-from postproc.tiles import DenseStitcher, Geometry, Stitcher
+from postproc.codec import Codec, Params, Targets
+from postproc.errors import ConfigError, unknown_name
+from postproc.instances import Instances
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
     from datamodules.reading.card import DatasetCard
 
-Outputs = dict[str, Tensor]
-"""Raw output of a network: name -> logits (B, C, h, w)."""
 Batch = dict[str, Any]
 """What `NucleiMethod.collate` returns: ``image`` uint8 (B, 3, H, W), and the targets of the codec."""
 
@@ -56,6 +61,9 @@ class Task:
         return cls(card.types, card.mpp or (10 / card.magnification if card.magnification else None))
 
 
+UNTYPED = Task()
+"""What training data without types, at an unknown magnification, asks of a network."""
+
 torch.serialization.add_safe_globals([Task])  # checkpoints hold it, and are read without unpickling anything else
 
 
@@ -74,7 +82,7 @@ def learnt_types(task: Task, classify: bool | None) -> int:
     return len(task.types) if classify is None or classify else 0
 
 
-class NucleiMethod(pl.LightningModule, ABC):
+class NucleiMethod(Network):
     """A method: card, codecs, network, loss and recipe.
 
     A subclass sets `card` and `recipe`, and in its constructor `codecs` and `geometry` and the network's modules; it
@@ -82,43 +90,63 @@ class NucleiMethod(pl.LightningModule, ABC):
     arguments with a type and the paper's value as default.
 
     The base owns preparing images, cropping targets to the output of valid convolutions, running losses in float32,
-    logging, and the optimiser with its schedule. Methods that are no dense network override `losses`, `predict_batch`
-    and `stitcher` (Mask R-CNN), or `drawer` (self-supervision).
+    logging, the optimiser with its schedule, and whole images: `segment`, and the scores of validation and test.
+    Methods that are no dense network override `losses`, `predict_batch` and `stitcher` (Mask R-CNN), or `drawer`
+    (self-supervision).
 
     Attributes:
         small: Options that make the network small enough to try on any machine; the tests and the demo use them.
         codecs: Variant key -> codec, one entry per `card.variants`; the first encodes the training targets.
-        geometry: Input sizes, margin and context of the network.
-        mean: Per-channel mean of the input, in [0, 1] (ImageNet's for encoders trained on it).
-        std: Per-channel standard deviation of the input.
         weighs_types: True where the loss has a cross-entropy over types that heeds `type_weights`.
         type_weights: float32 (T + 1,), weights of background and of each type in the cross-entropy over types; None =
-            all alike. Set by the runner (`benchmark.runs.balance`).
+            all alike.
+        progress: Share of the phase that is done, in [0, 1]; some losses change with it.
+        magnification: Of the training images, to which `segment` rescales others; None = unknown. Training notes it.
+        validation_scores: Scores of the whole validation images in the last epoch, by name; empty where there was no
+            round.
     """
 
     card: ClassVar[MethodCard]
     small: ClassVar[Mapping[str, Any]] = {}
     recipe: Recipe
     codecs: Mapping[str, Codec[Any]]
-    geometry: Geometry
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     weighs_types: bool = False
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task = UNTYPED) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.task = task
-        self.phase: Phase | None = None
-        self._follows_trainer = False
+        self.magnification = 10 / task.mpp if task.mpp else None
         self.progress = 0.0
         self.type_weights: Tensor | None = None
+        self.validation_scores: dict[str, float] = {}
+        self._phase: Phase | None = None
+        self._share: Callable[[], float] | None = None
+        self._scores: ImageScores | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """What is trained now: what `begin` was told, else the first phase of the recipe."""
+        return self._phase or self.recipe.phases[0]
+
+    def begin(
+        self, phase: Phase, *, type_weights: Tensor | None = None, share: Callable[[], float] | None = None
+    ) -> None:
+        """Begin a phase; without it, a trainer trains the recipe's first.
+
+        Args:
+            phase: What is trained how.
+            type_weights: float32 (T + 1,), what background and types weigh in the loss; None = all alike.
+            share: Tells the share of the phase that is done; None = the trainer's own steps of all its steps.
+        """
+        self._phase, self.type_weights, self._share = phase, type_weights, share
+
+    @property
+    def training_crop(self) -> int:
+        """Side in px of the recipe's crops."""
+        return self.recipe.crop
 
     # ---- what a dense method writes ------------------------------------------------------------------------------
-
-    @abstractmethod
-    def forward(self, images: Tensor) -> Outputs:
-        """Return the logits, each (B, C, h, w), of prepared images, float (B, 3, H, W)."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
@@ -128,10 +156,6 @@ class NucleiMethod(pl.LightningModule, ABC):
             outputs: What `forward` gave, in float32.
             batch: The targets, cropped to the outputs' size.
         """
-
-    @abstractmethod
-    def activate(self, outputs: Outputs) -> Outputs:
-        """Turn logits into the maps that the codec decodes (probabilities, distances), same (B, C, h, w)."""
 
     # ---- what other methods override -----------------------------------------------------------------------------
 
@@ -160,7 +184,6 @@ class NucleiMethod(pl.LightningModule, ABC):
             collate=self.collate,
             batch_size=phase.batch_size,
             crops_per_image=recipe.crops_per_image,
-            annotated=self.card.needs != "none",
             **({"choose": self.choose} | how),
         )
 
@@ -176,16 +199,6 @@ class NucleiMethod(pl.LightningModule, ABC):
         """Put items together into a batch."""
         return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
 
-    def statistics(self, images: Tensor) -> Tensor:
-        """Return mean and standard deviation per channel, (B, 2, 3), that `prepare` takes out of `images`.
-
-        Args:
-            images: float (B, 3, H, W) in [0, 1]: crops in training; in inference the whole image, so that all its
-                tiles are prepared alike.
-        """
-        fixed = torch.tensor([self.mean, self.std], device=images.device)
-        return fixed.expand(len(images), 2, 3)
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss of one batch."""
         outputs = self(self.prepare(batch["image"]))
@@ -193,72 +206,184 @@ class NucleiMethod(pl.LightningModule, ABC):
             outputs = {name: value.float() for name, value in outputs.items()}
             return self.loss(outputs, crop_targets(batch, next(iter(outputs.values())).shape[-2:]))
 
-    def predict_batch(self, images: Tensor) -> list[Maps]:
-        """Return the activated maps of prepared tiles of one size, one dictionary of float32 arrays per tile."""
-        outputs = {name: value.float() for name, value in self(images).items()}
-        arrays = {name: value.float().cpu().numpy() for name, value in self.activate(outputs).items()}
-        return [{name: value[i] for name, value in arrays.items()} for i in range(len(images))]
-
-    def stitcher(self, shape: tuple[int, int]) -> Stitcher:
-        """Return what puts the tiles of an image of (H, W) px together."""
-        return DenseStitcher(shape)
-
     def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """Return the paper's optimiser over the parameters that are trained in the current phase."""
         return torch.optim.Adam(parameters, lr=lr)
 
     # ---- what the base owns --------------------------------------------------------------------------------------
 
-    def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
-        """Scale uint8 (B, 3, H, W) to [0, 1] and standardise by `statistics` (default: those of `images`)."""
-        scaled = images.to(self.device).float() / 255
-        given = self.statistics(scaled) if statistics is None else statistics.to(scaled)
-        prepared = (scaled - given[:, 0, :, None, None]) / given[:, 1, :, None, None]
-        return prepared.contiguous(memory_format=torch.channels_last)
+    def segment(
+        self,
+        image: NDArray[np.uint8],
+        magnification: float | None = None,
+        *,
+        variant: str | None = None,
+        params: Params | None = None,
+        settings: InferenceSettings | None = None,
+    ) -> Instances:
+        """Find the nuclei of a whole image of any size.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            magnification: Of the image; it is rescaled to that of the training images, and the nuclei mapped back.
+                None = that of the training images.
+            variant: Post-processing, a key of `codecs`; None = the default.
+            params: Post-processing parameters; None = the paper's.
+            settings: Precision and tiles.
+
+        Returns:
+            The nuclei, in px of the image.
+
+        Raises:
+            ConfigError: If there is no such variant, or the magnification is impossible.
+            DataError: If the image is not uint8 (H, W, 3).
+        """
+        check_magnification(magnification)
+        variant = variant or next(iter(self.codecs))
+        if variant not in self.codecs:
+            raise unknown_name("variant", variant, self.codecs)
+        codec = self.codecs[variant]
+        maps = predict_maps(self, rescale(image, self.magnification, magnification), settings)
+        return decode(codec, maps, params or codec.defaults(), (image.shape[0], image.shape[1]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, and log its terms."""
         return self._step(batch, "train")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one validation batch; ``val/loss`` chooses the checkpoint of protocol ``strict``."""
-        return self._step(batch, "val")
+    def on_validation_epoch_start(self) -> None:
+        """Decide whether whole images are scored in this round."""
+        self.validation_scores = {}
+        self._scores = self._new_scores() if self._scores_now() else None
+
+    def validation_step(self, batch: Batch | Sample, batch_idx: int) -> Tensor | None:
+        """Return the loss of a batch of validation crops, or score a whole validation image.
+
+        ``val/loss`` and the scores of whole images (``val/aji`` and others) choose the checkpoint of protocol
+        ``strict``.
+        """
+        if not isinstance(batch, Sample):
+            return self._step(batch, "val")
+        if self._scores is not None:
+            self._scores.add(self._found(batch), batch.truth)
+        return None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of whole images, and keep them in `validation_scores`."""
+        if self._scores is None:
+            return
+        found = self._scores.compute()
+        self.validation_scores = {name: value for name, value in found.items() if name in VALIDATION}
+        for name, value in self.validation_scores.items():
+            shown = name == self._scores.shown
+            self.log(f"val/{name}", value, prog_bar=shown, on_epoch=True, rank_zero_only=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to count."""
+        self._scores = self._new_scores()
+
+    def test_step(self, sample: Sample, batch_idx: int) -> None:
+        """Find the nuclei of a whole image and score them."""
+        if self._scores is not None and has_nuclei(sample.truth):
+            self._scores.add(self._found(sample), sample.truth)
+
+    def on_test_epoch_end(self) -> None:
+        """Log every score, as ``test/aji`` and the like."""
+        if self._scores is not None:
+            self.log_dict({f"test/{name}": value for name, value in self._scores.compute().items()})
+
+    def predict_step(self, sample: Sample, batch_idx: int) -> Instances:
+        """Return the nuclei of a whole image."""
+        return self._found(sample)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch to the device; whole images are moved tile by tile."""
+        return batch if isinstance(batch, Sample) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _found(self, sample: Sample) -> Instances:
+        settings = InferenceSettings(precision=str(self.trainer.precision))
+        return self.segment(sample.image, sample.magnification, settings=settings)
+
+    def _new_scores(self) -> ImageScores | None:
+        card = getattr(getattr(self.trainer, "datamodule", None), "scored_card", None)
+        if card is None:  # loaders of somebody's own, whose annotation is unknown
+            return None
+        outlines = "segmentation" in self.card.tasks
+        return ImageScores(card, outlines=outlines, types=self.task.types, device=self.device)
+
+    def _scores_now(self) -> bool:
+        """Tell whether this validation round scores whole images: some do in training, all do outside it."""
+        trainer = self.trainer
+        if trainer.sanity_checking:
+            return False
+        if trainer.state.fn != TrainerFn.FITTING:
+            return True
+        total = trainer.estimated_stepping_batches
+        last = trainer.should_stop or trainer.global_step >= total
+        return last or (trainer.current_epoch + 1) % rounds_every(total, trainer.num_training_batches) == 0
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         terms = self.losses(batch)
         total = torch.stack(list(terms.values())).sum()
         size = len(batch["image"])
         every_step = stage == "train"
-        self.log(f"{stage}/loss", total, prog_bar=True, on_step=every_step, on_epoch=True, batch_size=size)
+        how: dict[str, Any] = {"on_epoch": True, "batch_size": size}
+        self.log(f"{stage}/loss", total, prog_bar=True, on_step=every_step, **how)
         if len(terms) > 1:
             for name, value in terms.items():
-                self.log(f"{stage}/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+                self.log(f"{stage}/{name}", value.detach(), on_step=False, **how)
         return total
+
+    def setup(self, stage: str) -> None:
+        """Note the magnification of the training images."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and data is not None:
+            self.magnification = data.magnification
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint be loaded where the initial weights are not: it has its own."""
+        checkpoint["magnification"] = self.magnification
         options: dict[str, Any] = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in options:
             if is_weight_option(name):
                 options[name] = NONE
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Freeze what `phase` says and return the optimiser over the rest.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the magnification of the training images."""
+        self.magnification = checkpoint.get("magnification", self.magnification)
 
-        A plain `pl.Trainer` trains the recipe's first phase; the learning rate follows its schedule over the trainer's
-        own length (`on_train_batch_start`).
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Return what keeps the moving average of the weights, where the recipe has one and the trainer none."""
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # untyped there
+        if self.recipe.ema is None or not fitting or any(isinstance(each, WeightAverage) for each in callbacks):
+            return []
+        return [WeightAverage(self.recipe.ema)]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradient as the trainer says, else as the recipe does."""
+        limit = self.recipe.gradient_clip if gradient_clip_val is None else gradient_clip_val
+        self.clip_gradients(optimizer, limit, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Freeze what the phase says and return the optimiser over the rest.
+
+        The learning rate follows the schedule of the phase (`on_train_batch_start`).
         """
-        if self.phase is None or self._follows_trainer:
-            self.phase, self._follows_trainer = self.recipe.phases[0], True
+        frozen = self.phase.frozen
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not name.startswith(self.phase.frozen) if self.phase.frozen else True)
+            parameter.requires_grad_(not name.startswith(frozen) if frozen else True)
         return self.optimizer([p for p in self.parameters() if p.requires_grad], self.phase.lr)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate for the share of the phase that is done (`progress`; the runner keeps it)."""
-        if self.phase is None:
-            return
-        if self._follows_trainer:
+        """Note how much of the phase is done, and set the learning rate for it."""
+        if self._share is not None:
+            self.progress = self._share()
+        else:
             total = float(self.trainer.estimated_stepping_batches)  # infinite where the trainer has no length
             self.progress = min(self.trainer.global_step / total, 1.0)
         rate = self.phase.lr * self.phase.schedule(self.progress)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmark.forward.network import Outputs
 from models.base.losses import cross_entropy
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 
 RECIPE = Recipe(
@@ -48,6 +49,7 @@ class PointsMethod(NucleiMethod):
     """
 
     recipe = RECIPE
+    own_statistics = True
 
     def statistics(self, images: Tensor) -> Tensor:
         """Return mean and standard deviation per channel of each image (section IV-B), (B, 2, 3)."""
@@ -69,7 +71,7 @@ class PointClassification(PointsMethod):
 
     network: nn.Module
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task = UNTYPED) -> None:
         super().__init__(task)
         self.weighs_types = bool(task.types)
 

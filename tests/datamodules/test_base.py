@@ -13,9 +13,12 @@ from datamodules.drawing.crops import CropDrawer
 from datamodules.drawing.items import EpochSampler, ItemDataset
 from datamodules.drawing.loading import Loading
 from datamodules.reading.records import Record, check_groups
+from datamodules.reading.sample import Sample
+from datamodules.sources import Bookmark
 from datamodules.synthetic_sets import Synthetic
 from postproc.codecs.distance import DistanceCodec
 from postproc.errors import ConfigError, DataError
+from tests.helpers.runs import training_data
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def collate(items: list) -> dict:
 
 def loading(workers: int = 0, **changes: object) -> Loading:
     draw = CropDrawer(48, DistanceCodec(), "stain")
-    base = Loading(draw, draw, collate, batch_size=3, crops_per_image=2, strict=True, workers=workers)
+    base = Loading(draw, draw, collate, batch_size=3, crops_per_image=2, workers=workers)
     return replace(base, **changes)
 
 
@@ -65,9 +68,7 @@ def test_a_group_in_two_splits_is_an_error() -> None:
 def test_items_do_not_depend_on_workers(data: Synthetic) -> None:
     batches = []
     for workers in (0, 2):
-        data.loading = loading(workers)
-        data.epoch = 3
-        loader = data.train_dataloader()
+        loader = training_data(data, loading(workers), epoch=3).train_dataloader()
         batches.append([batch["image"] for batch in loader])
     assert len(batches[0]) == len(batches[1]) == 6 * 2 // 3
     for one, two in zip(*batches, strict=True):
@@ -75,11 +76,12 @@ def test_items_do_not_depend_on_workers(data: Synthetic) -> None:
 
 
 def test_epochs_differ_and_repeat(data: Synthetic) -> None:
-    data.loading = loading()
-    loader = data.train_dataloader()
+    training = training_data(data, loading())
+    loader = training.train_dataloader()
     images = []
     for epoch in (0, 1, 0):
-        data.epoch = epoch
+        training.position = Bookmark(epoch)
+        loader = training.train_dataloader()
         images.append(torch.cat([batch["image"] for batch in loader]))
     assert torch.equal(images[0], images[2])
     assert not torch.equal(images[0], images[1])
@@ -102,11 +104,13 @@ def test_processes_share_the_items() -> None:
 
 
 def test_validation_items_are_the_same_every_time(data: Synthetic) -> None:
-    data.loading = loading()
-    first, second = (torch.cat([b["image"] for b in data.val_dataloader()]) for _ in range(2))
+    training = training_data(data, loading())
+    first, second = (list(training.val_dataloader()) for _ in range(2))
+    whole = [batch.image_id for batch in first if isinstance(batch, Sample)]
+    assert whole == [record.image_id for record in data.select("validation")]
+    first, second = (torch.cat([b["image"] for b in part if isinstance(b, dict)]) for part in (first, second))
     assert torch.equal(first, second)
-    data.loading = loading(strict=False)
-    assert data.val_dataloader() == []
+    assert training_data(data, loading(), strict=False).val_dataloader() == []
 
 
 def test_fingerprint_follows_the_contents(data: Synthetic, tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from datamodules.drawing.loading import Loading
 from datamodules.drawing.magnification import MagnificationDrawer, Tile, draw_batch
 from datamodules.reading.files import read_rgb
 from datamodules.reading.tile_manifest import MANIFEST, Row, read_manifest, tile_file, write_manifest
+from datamodules.sources import Bookmark, ImageSet, Sources, TrainingData
 from datamodules.synthetic_sets import Synthetic
 from datamodules.tiles import Tiles, patient
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError
+from tests.helpers.runs import training_data
 
 
 @pytest.fixture
@@ -33,8 +35,12 @@ def collate(drafts: list[Targets]) -> dict[str, Any]:
 
 def loading(**changes: Any) -> Loading:
     draw = MagnificationDrawer(32)
-    settings: dict[str, Any] = {"batch_size": 32, "crops_per_image": 1, "strict": False, "annotated": False}
+    settings: dict[str, Any] = {"batch_size": 32, "crops_per_image": 1}
     return Loading(draw, draw, collate, **{**settings, **changes})
+
+
+def training(data: Tiles, epoch: int = 0, **changes: Any) -> TrainingData:
+    return training_data(data, loading(**changes), epoch=epoch, strict=False, annotated=False)
 
 
 def test_samples_have_a_magnification_and_no_annotation(data: Tiles) -> None:
@@ -53,8 +59,7 @@ def test_every_batch_has_all_magnifications_equally_often(data: Tiles, monkeypat
     for world in (1, 2, 3):
         totals = np.zeros(3, int)
         for rank in range(world):
-            data.loading = loading(rank=rank, world=world)
-            loader = data.train_dataloader()
+            loader = training(data, rank=rank, world=world).train_dataloader()
             assert len(loader) == 3
             for batch in loader:
                 counts = np.bincount(batch["magnification"], minlength=3)
@@ -64,16 +69,15 @@ def test_every_batch_has_all_magnifications_equally_often(data: Tiles, monkeypat
 
 
 def test_an_epoch_is_a_hundred_batches(data: Tiles) -> None:
-    data.loading = loading(batch_size=2, crops_per_image=169)
-    assert len(data.train_dataloader()) == 100
+    assert len(training(data, batch_size=2, crops_per_image=169).train_dataloader()) == 100
 
 
 def test_items_depend_on_seed_epoch_and_number_alone(data: Tiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCHES", 2)
     images = []
     for epoch, seed, workers in ((0, 0, 0), (0, 0, 2), (1, 0, 0), (0, 1, 0)):
-        data.loading, data.epoch = loading(batch_size=6, seed=seed, workers=workers), epoch
-        images.append(torch.cat([batch["image"] for batch in data.train_dataloader()]))
+        loader = training(data, epoch, batch_size=6, seed=seed, workers=workers).train_dataloader()
+        images.append(torch.cat([batch["image"] for batch in loader]))
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
     assert not torch.equal(images[0], images[3])
@@ -83,8 +87,7 @@ def test_only_drawn_tiles_are_read(data: Tiles, monkeypatch: pytest.MonkeyPatch)
     read: list[Path] = []
     monkeypatch.setattr(module, "read_rgb", lambda path: read.append(path) or read_rgb(path))
     data.fingerprint("train")
-    data.loading = loading(batch_size=2)
-    loader = data.train_dataloader()
+    loader = training(data, batch_size=2).train_dataloader()
     assert read == []
     next(iter(loader))
     assert len(read) == 2
@@ -92,16 +95,17 @@ def test_only_drawn_tiles_are_read(data: Tiles, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_missing_magnification_is_named(data: Tiles) -> None:
     write_manifest(data.root, [row for row in read_manifest(data.root) if row.magnification != 20])
-    again = Tiles(data.root, loading())
+    again = Tiles(data.root)
     with pytest.raises(ConfigError, match=r"none of the 8 tiles is at 20x.*--magnifications 10 20 40"):
-        again.train_dataloader()
+        training(again).train_dataloader()
 
 
 def test_tiles_are_trained_on_alone(data: Tiles, tmp_path: Path) -> None:
-    data.also = ((Synthetic(tmp_path), "train"),)
-    data.loading = loading()
+    sources = Sources(
+        (ImageSet(data, "train"), ImageSet(Synthetic(tmp_path), "train")), ImageSet(data, "train"), strict=False
+    )
     with pytest.raises(ConfigError, match="tiles are trained on alone"):
-        data.train_dataloader()
+        TrainingData(sources, loading(), Bookmark()).train_dataloader()
 
 
 def test_manifest_is_kept_exactly(tmp_path: Path) -> None:

@@ -14,17 +14,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from benchmark.host.machine import Machine
-from benchmark.runs.run import open_dataset, train_method
+from benchmark.runs.run import open_run, train_method
 from benchmark.results.spec import Overrides, RunSpec
-from benchmark.results.store import RunStore
-from benchmark.runs.train import build_method, task_of
 
 folder = Path(sys.argv[1])
 overrides = Overrides(crop=64, batch_size=2, steps=6, augment="flips", crops_per_image=2)
 spec = RunSpec("dist", "synthetic", protocol="strict", options={"features": 4}, overrides=overrides)
 machine = Machine(folder / "data", folder / "runs", devices=2, workers=0, progress=False)
-store = RunStore.create(machine.runs, spec)
-train_method(spec, store, build_method(spec, task_of(spec)), open_dataset("synthetic", machine), machine)
+train_method(open_run(spec, machine))
 """
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from datamodules.drawing.crops import cut_instances, random_window
 from datamodules.reading.sample import Sample
@@ -43,7 +43,7 @@ def learn(method: NucleiMethod, batch: Batch, steps: int, lr: float | None = Non
         The loss of each step.
     """
     torch.manual_seed(0)
-    method.phase = dataclasses.replace(method.recipe.phases[-1], frozen=())
+    method.begin(dataclasses.replace(method.recipe.phases[-1], frozen=()))
     optimizer = method.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
     first = method.phase.lr if lr is None else lr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from models.base.classical import ClassicalMethod
 from models.base.method import Task
 from models.cellprofiler import CellProfiler

@@ -114,7 +114,8 @@ def test_auxiliary_losses_fade() -> None:
 
 def test_rate_falls_half_way_and_kernels_alone_decay() -> None:
     method = build()
-    (method.phase,) = method.recipe.phases
+    (phase,) = method.recipe.phases
+    method.begin(phase)
     assert [method.phase.lr * method.phase.schedule(epoch / 240) for epoch in (0, 119, 120)] == [1e-4, 1e-4, 1e-5]
     optimizer = method.configure_optimizers()
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}

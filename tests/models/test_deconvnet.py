@@ -75,7 +75,7 @@ def test_one_image_of_224_px_can_be_trained_on() -> None:
 def test_momentum_or_adam() -> None:
     for adam, kind in ((False, torch.optim.SGD), (True, torch.optim.Adam)):
         method = DeconvNet(Task(), features=2, weights="none", adam=adam)
-        method.phase = method.recipe.phases[0]
+        method.begin(method.recipe.phases[0])
         optimizer = method.configure_optimizers()
         assert type(optimizer) is kind
         assert sorted(group["weight_decay"] for group in optimizer.param_groups) == [0.0, 5e-5]

@@ -136,7 +136,7 @@ def test_recipe_follows_the_weights() -> None:
 
 def test_encoders_are_frozen_in_the_first_phase() -> None:
     method = build()
-    method.phase = PRETRAINED.phases[0]
+    method.begin(PRETRAINED.phases[0])
     optimizer = method.configure_optimizers()
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in method.named_parameters():

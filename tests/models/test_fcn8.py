@@ -87,7 +87,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 def test_kernels_alone_decay() -> None:
     method = build()
-    method.phase = method.recipe.phases[0]
+    method.begin(method.recipe.phases[0])
     optimizer = method.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}

@@ -149,7 +149,7 @@ def test_phases_train_what_they_say() -> None:
     batch = batch_of(method, discs(112))
     for phase in HoVerNet.recipe.phases:
         method.zero_grad()
-        method.phase = phase
+        method.begin(phase)
         optimizer = method.configure_optimizers()
         running = method.network.encoder.stem.norm.running_mean.clone()
         torch.stack(list(method.losses(batch).values())).sum().backward()

@@ -189,7 +189,7 @@ def test_stages_train_one_branch_each():
     method = small(stagewise=True)
     assert [phase.steps for phase in method.recipe.phases] == [50_000, 50_000]
     for phase, term, branch in zip(method.recipe.phases, ("regions", "nuclei"), ("nuclei", "regions"), strict=True):
-        method.phase = phase
+        method.begin(phase)
         method.configure_optimizers()
         terms = method.train().losses(batch_of(method, crop(0), crop(1)))
         assert set(terms) == {term}

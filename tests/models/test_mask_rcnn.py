@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from models.base.method import Batch, Task
 from models.mask_rcnn import MaskRCNN
 from postproc.codecs.masks import UNTYPED, MaskParams

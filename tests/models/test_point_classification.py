@@ -134,17 +134,17 @@ def test_phases_of_sfcn():
     assert len(small(SFCNOPI, Task()).recipe.phases) == 1
     trained = ({"detection"}, {"types"}, {"detection", "types"})
     for phase, terms in zip(method.recipe.phases, trained, strict=True):
-        method.phase = phase
+        method.begin(phase)
         method.configure_optimizers()
         assert set(method.losses(batch_of(method, crop(0), crop(1)))) == terms
-    method.phase = method.recipe.phases[1]
+    method.begin(method.recipe.phases[1])
     method.configure_optimizers()
     assert {n.split(".")[1] for n, p in method.named_parameters() if p.requires_grad} == {"classification"}
 
 
 def test_detection_is_averaged_over_annotated_px():
     method = small(SFCNOPI)
-    method.phase = method.recipe.phases[0]
+    method.begin(method.recipe.phases[0])
     logits = torch.randn(1, 2, 2, 2)
     classes = torch.tensor([[[0, 2], [3, IGNORED]]])
     outputs = {"detection": logits, "types": torch.randn(1, 3, 2, 2)}
@@ -159,7 +159,7 @@ def test_sfcn_learns_a_tile_and_finds_its_nuclei():
     samples = [crop(seed) for seed in (0, 1)]
     batch = batch_of(method, *samples)
     for phase, steps in zip(method.recipe.phases, (30, 30, 30), strict=True):
-        method.phase = phase
+        method.begin(phase)
         method.configure_optimizers()
         optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], 0.01)
         for _ in range(steps):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from datamodules.reading.sample import Sample
 from models.base.method import Batch, Task
 from models.base.recipe import Milestones

@@ -63,7 +63,7 @@ def test_imagenet_weights_need_the_full_width() -> None:
 
 def test_kernels_alone_decay() -> None:
     method = SegNet(Task(), features=2, weights="none")
-    method.phase = method.recipe.phases[0]
+    method.begin(method.recipe.phases[0])
     optimizer = method.configure_optimizers()
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert {decay[id(p)] for p in method.parameters() if p.ndim > 1} == {1e-5}

@@ -73,7 +73,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 def test_every_parameter_gets_a_gradient_and_only_kernels_decay() -> None:
     method = build(dropout=0.0)
-    method.phase = method.recipe.phases[0]
+    method.begin(method.recipe.phases[0])
     optimizer = method.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}

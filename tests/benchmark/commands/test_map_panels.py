@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.commands.map_panels import panels_of
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.registry import METHODS, method_class
 from leaderboards.plots.maps import MapPanel, MapPicture, draw_maps, limits
 from leaderboards.plots.style import save, style

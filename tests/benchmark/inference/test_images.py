@@ -14,20 +14,25 @@ import pytest
 import tifffile
 import torch
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.network import Outputs
+from benchmark.host.machine import Machine
 from benchmark.inference import datasets as predict
 from benchmark.inference import images as predict_images
 from benchmark.inference.datasets import predict_dataset
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
 from benchmark.runs.trained import load_trained
 from datamodules.reading.files import read_instances as read_labels
+from datamodules.sources import ImageSet
 from datamodules.synthetic.images import generate
 from datamodules.synthetic_sets import Synthetic
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import Batch, NucleiMethod, Task
 from models.dist import DIST, OFFSET, SCALE
 from postproc.codecs.distance import DistanceCodec
 from postproc.tiles import Geometry
+from tests.helpers.runs import sources_of
 
 WAITING_CODEC = '''
 import os, time
@@ -82,10 +87,9 @@ def test_the_network_goes_on_while_images_are_decoded(tmp_path: Path, monkeypatc
     data = Synthetic(tmp_path / "data")
     store = RunStore(tmp_path / "runs", "a/b/c")
     method = Noting(codec, tmp_path).eval()
-    predict_dataset(
-        method, store, data, "test", {"noting": codec.defaults()}, magnification=None,
-        settings=InferenceSettings(precision="32-true"), workers=1, progress=False,
-    )  # fmt: skip
+    spec = RunSpec("dist", "synthetic", precision="32-true")
+    run = Run(spec, store, method, sources_of(data), Machine(tmp_path, tmp_path, workers=1, progress=False))
+    predict_dataset(run, ImageSet(data, "test"), {"noting": codec.defaults()})
     notes = [path.read_text().split() for path in sorted(tmp_path.glob("decoded-*"))]
     assert len(notes) == len(data.select("test")) == 4
     assert int(notes[0][1]) >= 2  # the network was at the second image before the first was decoded

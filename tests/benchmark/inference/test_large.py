@@ -15,13 +15,13 @@ import tifffile
 import torch
 from shapely.geometry import shape
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.scaling import ScaledRegions, rescale
 from benchmark.inference.decoding import decoders
 from benchmark.inference.disk import DiskArray
 from benchmark.inference.large import Analysis, decode_by_region, paint, predict_large
-from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.inference.region_decoding import NAME, Found, Work, outline
 from benchmark.inference.region_output import LabelView, Numbers
-from benchmark.inference.scaling import ScaledRegions, rescale
 from benchmark.results.pictures import geojson
 from datamodules.reading.regions import ArrayRegions, image_regions
 from datamodules.synthetic.images import generate

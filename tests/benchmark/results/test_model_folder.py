@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.host.machine import Machine
-from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.export import export, training_sets

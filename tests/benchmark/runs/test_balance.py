@@ -20,6 +20,7 @@ from datamodules.synthetic_sets import Synthetic
 from models.base.method import NucleiMethod
 from postproc.errors import ConfigError
 from postproc.instances import Instances
+from tests.helpers.runs import run_of
 
 SHORT = Overrides(crop=48, augment="flips", crops_per_image=1, steps=2, batch_size=2)
 SPEC = RunSpec("dist", "synthetic", options={"features": 2, "classify": True}, overrides=SHORT)
@@ -108,10 +109,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(spec: RunSpec, data: Path, runs: Path) -> NucleiMethod:
-    method = build_method(spec, task_of(spec))
     kind = {"synthetic": Synthetic, "ki67": Ki67}[spec.dataset]
-    train(spec, RunStore.create(runs, spec), method, kind(data / spec.dataset), workers=0, devices=1, progress=False)
-    return method
+    run = run_of(spec, RunStore.create(runs, spec), kind(data / spec.dataset))
+    train(run)
+    return run.method
 
 
 def test_a_training_follows_what_is_asked(data: Path, tmp_path: Path) -> None:

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark.forward.scaling import rescale
 from benchmark.host.machine import Machine
 from benchmark.inference.decoding import decode_to_files
-from benchmark.inference.scaling import rescale
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.results.store import RunStore, read_instances
-from benchmark.runs.evaluate import evaluate
+from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.run import execute
 from datamodules.consep import CoNSeP
 from datamodules.crchisto import CLASS_FILES, CRCHisto
+from datamodules.sources import ImageSet
 from leaderboards.literature import load_facts
 from leaderboards.papers.classification import SPELLINGS, Classification
 from leaderboards.records import load_scores
@@ -81,9 +82,8 @@ def test_a_perfect_network_gets_perfect_scores(codec: Codec, data: Path, tmp_pat
         path = store.prediction_file("crchisto", "dist", record.image_id)
         decode_to_files({"dist": (codec, codec.defaults(), path)}, codec.perfect(codec.encode(seen)), truth.shape)
         assert read_instances(path).shape == truth.shape
-    summary = evaluate(
-        store, images, Target("crchisto", "all"), "dist", "DIST", codec.defaults(), typed=True, progress=False
-    )
+    decoding = Decoding("dist", "DIST", codec.defaults())
+    summary = evaluate(store, ImageSet(images, "all"), decoding, typed=True, progress=False)
     assert unlabelled > 10
     # a few discs run together or are cut at the border; whatever is found has its place and its type
     assert summary["F_d"] > 0.95

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.registry import dataset_class, method_class
-from benchmark.results.spec import RunSpec, Target
+from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, write_instances
-from benchmark.runs.evaluate import evaluate
+from benchmark.runs.evaluate import Decoding, evaluate
+from datamodules.sources import ImageSet
 from models.base.method import Task
 from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.instances import Instances
@@ -37,7 +38,8 @@ def test_detections_count_within_the_radius_of_the_set(name: str, method: str, t
             # one nucleus alone: neighbours cannot be taken for it
             points = truth.centroids()[:1] + np.array([[off, 0]], np.float32)
             write_instances(store.prediction_file(name, method, record.image_id), Instances(truth.shape, points=points))
-        evaluate(store, data, Target(name, split), method, method, codec.defaults(), typed=False, progress=False)
+        decoding = Decoding(method, method, codec.defaults())
+        evaluate(store, ImageSet(data, split), decoding, typed=False, progress=False)
         (file,) = store.path.glob("evaluations/*/*/scores.csv")
         found[off] = pd.read_csv(file)["n_found"].sum()
         stored = json.loads((file.parent / "evaluation.json").read_text())

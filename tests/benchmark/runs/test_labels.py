@@ -96,10 +96,10 @@ class TestChoice:
         network = build_method(spec, Task(TYPES))
         found = []
         for phase in network.recipe.phases:
-            network.phase = phase
+            network.begin(phase)
             found.append({s.image_id for s in choose_images(spec, network, ALL_FOUR)})
         assert found == [{"both", "regions"}, {"both", "nuclei"}]
-        network.phase = network.recipe.phases[0]
+        network.begin(network.recipe.phases[0])
         with pytest.raises(DataError, match="none of the 1 training images has what kinet learns from"):
             choose_images(spec, network, ALL_FOUR[1:2])
 

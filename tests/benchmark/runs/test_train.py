@@ -20,6 +20,7 @@ from datamodules.synthetic_sets import Synthetic
 from models.base.recipe import Phase
 from models.dist import DIST
 from postproc.errors import DataError, NucbenchError
+from tests.helpers.runs import run_of
 
 SPEC = RunSpec(
     "dist", "synthetic", options={"features": 4}, overrides=Overrides(crop=48, augment="flips", crops_per_image=1)
@@ -34,8 +35,7 @@ def two_phases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(store: RunStore, data: Synthetic, spec: RunSpec = SPEC) -> dict:
-    method = build_method(spec, task_of(spec))
-    return train(spec, store, method, data, workers=0, devices=1, progress=False)
+    return train(run_of(spec, store, data))
 
 
 @pytest.mark.usefixtures("two_phases")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.runs.datasets import open_training
+from benchmark.runs.datasets import open_sources
 from benchmark.runs.run import execute
 from datamodules.kumar import Kumar
 from datamodules.synthetic_sets import Synthetic
@@ -43,13 +43,11 @@ def test_the_name_of_a_run_names_every_training_set() -> None:
 
 @pytest.mark.parametrize("protocol", ["paper", "strict"])
 def test_the_images_of_all_sets_are_trained_on(folder: Path, tmp_path: Path, protocol: str) -> None:
-    data = open_training(spec("tnbc", "synthetic", protocol=protocol), machine(folder, tmp_path))
-    strict = protocol == "strict"
-    sources = ((data, "train"), *data.also)
-    kept = [s.image_id for source, split in sources for s in source.training_samples(split, strict)]
-    held_back = sum(r.validation for source, split in sources for r in source.select(split))
+    sources = open_sources(spec("tnbc", "synthetic", protocol=protocol), machine(folder, tmp_path))
+    records = [record for images in sources.train for record in images.records()]
+    held_back = sum(record.validation for record in records)
     assert held_back > 0
-    assert len(kept) == sum(len(source.select(split)) for source, split in sources) - (held_back if strict else 0)
+    assert len(sources.training_images) == len(records) - (held_back if protocol == "strict" else 0)
 
 
 def test_a_run_records_every_set(folder: Path, tmp_path: Path) -> None:
@@ -61,7 +59,7 @@ def test_a_run_records_every_set(folder: Path, tmp_path: Path) -> None:
 
 def test_sets_that_cannot_be_joined_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"shares \d+ images"):
-        open_training(spec("kumar.all"), machine(folder, tmp_path))
+        open_sources(spec("kumar.all"), machine(folder, tmp_path))
     with pytest.raises(ConfigError, match="'tnbcc'"):
         spec("tnbcc")
 

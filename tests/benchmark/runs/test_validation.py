@@ -12,21 +12,23 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.host.files import read_json
-from benchmark.inference.maps import InferenceSettings, predict_maps
 from benchmark.metrics.image import score_image
 from benchmark.mirrors.training import watch
 from benchmark.results.spec import MONITORS, Overrides, RunSpec
 from benchmark.results.store import RunStore
+from benchmark.runs.monitor import check_monitor
 from benchmark.runs.train import build_method, load_weights, task_of, train
-from benchmark.runs.validation import ROUNDS, check_monitor, rounds_every
 from datamodules.ki67 import Ki67
 from datamodules.synthetic_sets import Synthetic
 from models.base.card import MethodCard
 from models.base.method import NucleiMethod
+from models.base.scores import ROUNDS, rounds_every
 from models.dist import DIST
 from models.kinet import KiNet
 from postproc.errors import ConfigError
+from tests.helpers.runs import run_of
 
 SPEC = RunSpec(
     "dist",
@@ -70,8 +72,8 @@ def logged(store: RunStore, name: str) -> list[float]:
 
 def run(store: RunStore, spec: RunSpec, data: Any) -> tuple[dict[str, Any], NucleiMethod, Snapshots]:
     mirror: Any = Snapshots(store)
-    method = build_method(spec, task_of(spec))
-    return train(spec, store, method, data, workers=0, devices=1, mirror=mirror, progress=False), method, mirror
+    one = run_of(spec, store, data)
+    return train(one, mirror), one.method, mirror
 
 
 def scored(weights: dict[str, torch.Tensor], data: Synthetic) -> dict[str, float]:
@@ -135,7 +137,7 @@ def test_a_training_shorter_than_an_epoch_is_validated(data: Synthetic, tmp_path
 def test_scoring_changes_nothing_in_training(data: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for rounds in (ROUNDS, 1):
-        monkeypatch.setattr("benchmark.runs.validation.ROUNDS", rounds)
+        monkeypatch.setattr("models.base.scores.ROUNDS", rounds)
         spec = dataclasses.replace(SPEC, overrides=dataclasses.replace(SPEC.overrides, monitor=None))
         store = RunStore.create(tmp_path / str(rounds), spec)
         mirror = run(store, spec, data)[2]

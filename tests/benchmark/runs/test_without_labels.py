@@ -15,7 +15,7 @@ import models.self_supervised as module
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.results.store import RunStore
-from benchmark.runs.datasets import open_training
+from benchmark.runs.datasets import open_sources
 from benchmark.runs.run import execute
 from benchmark.sweeps.spec import SweepSpec
 from datamodules import tiles as tiles_module
@@ -104,11 +104,10 @@ def test_other_methods_do_read_it(folder: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_tiles_are_validated_on_another_dataset(folder: Path, tmp_path: Path) -> None:
-    data = open_training(TILES, machine(folder, tmp_path))
-    source, split = data.validation_set or (data, "")
-    kept = [record.image_id for record in source.select(split)]
-    assert (source.card.name, split) == ("monuseg", "validation")
-    assert [sample.image_id for sample in data.validation_samples()] == kept
+    sources = open_sources(TILES, machine(folder, tmp_path))
+    assert str(sources.validation) == "monuseg.validation"
+    kept = [record.image_id for record in sources.validation.records()]
+    assert [sample.image_id for sample in sources.validation_images] == kept
 
     result = execute(TILES, [Target("tnbc", "all"), Target("monuseg", "all")], machine(folder, tmp_path))
     record = json.loads(result.store.record_file.read_text())
@@ -141,7 +140,7 @@ def test_patients_are_on_one_side_only(folder: Path, tmp_path: Path) -> None:
     (root / row.file).rename(root / file)
     write_manifest(root, [dataclasses.replace(row, slide=slide, file=file), *read_manifest(root)[1:]])
     with pytest.raises(ConfigError, match=rf"1 groups \(patients\) of monuseg.validation.*{kept.group}"):
-        open_training(TILES, machine(tmp_path / "data", tmp_path))
+        open_sources(TILES, machine(tmp_path / "data", tmp_path))
     paper = dataclasses.replace(TILES, protocol="paper", validate="")
     result = execute(paper, [Target("monuseg", "train")], machine(tmp_path / "data", tmp_path))
     about = next(result.store.path.glob("evaluations/*/*/evaluation.json"))
@@ -155,7 +154,7 @@ def test_what_makes_no_sense_is_refused_before_training(folder: Path, tmp_path: 
     with pytest.raises(ConfigError, match="'monusegg'"):
         dataclasses.replace(TILES, validate="monusegg")
     with pytest.raises(ConfigError, match=r"tiles\.train cannot be validated on"):
-        open_training(dataclasses.replace(TILES, dataset="kumar", validate="tiles.train"), there)
+        open_sources(dataclasses.replace(TILES, dataset="kumar", validate="tiles.train"), there)
     with pytest.raises(ConfigError, match="--validate"):
         execute(dataclasses.replace(TILES, validate=""), [Target("tnbc", "all")], there)
     with pytest.raises(ConfigError, match="name other sets with --evaluate"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.inference.maps import InferenceSettings
+from benchmark.forward.maps import InferenceSettings
 from benchmark.speed.tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
 from models.base.method import Task
 from models.hovernet import HoVerNet

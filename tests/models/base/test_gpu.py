@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.image import object_scores
 from benchmark.registry import METHODS, method_class
@@ -34,7 +34,7 @@ def build(name: str) -> NucleiMethod:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_training_stays_finite(name: str, dtype: torch.dtype) -> None:
     method = build(name).cuda().train()
-    method.phase = method.recipe.phases[-1]
+    method.begin(method.recipe.phases[-1])
     optimizer = method.configure_optimizers()
     recipe = dataclasses.replace(method.recipe, augment="none")
     image, truth = generate((400, 400), np.random.default_rng(0))

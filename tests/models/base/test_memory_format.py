@@ -60,7 +60,7 @@ def test_crops_leave_gradients_in_their_memory_format(name: str) -> None:
     draw = method.drawer(recipe, augment=True)
     sample = Sample(image, truth, "image", "group", magnification=40.0)
     batch = method.collate([draw(sample, np.random.default_rng(i)) for i in range(2)])
-    method.phase = method.recipe.phases[-1]
+    method.begin(method.recipe.phases[-1])
     method.configure_optimizers()
     assert (
         convolutions_with_another_format(method, lambda: torch.stack(list(method.losses(batch).values())).sum()) == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.inference.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
 from datamodules.reading.sample import Sample
@@ -47,7 +47,7 @@ def batch_of(method: NucleiMethod, items: int = 2) -> Batch:
 
 
 def start_phase(method: NucleiMethod, index: int = -1) -> torch.optim.Optimizer:
-    method.phase = method.recipe.phases[index]
+    method.begin(method.recipe.phases[index])
     return method.configure_optimizers()
 
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import matplotlib.figure
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 
+from benchmark.forward.maps import InferenceSettings
+from benchmark.metrics.image import score_image
 from benchmark.registry import dataset_class, method_class
 from datamodules.base import NucleiDataModule
 from models.base.method import NucleiMethod, Task
 from models.base.recipe import Cosine, Phase
+from models.base.weight_average import WeightAverage
 from models.dist import DIST
-from postproc.errors import ConfigError
+from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
 
 DATA = {"self-supervised": "monuseg", "kinet": "ki67"}
 """Datasets of methods that do not learn from outlines."""
@@ -82,13 +88,95 @@ def test_epochs_draw_different_crops_and_the_rate_follows_the_schedule(folder: P
     assert rates == pytest.approx([0.001, 0.00075, 0.00025])
 
 
+class Perfect(DIST):
+    """Finds what is annotated: `segment` looks the image up."""
+
+    known: ClassVar[dict[bytes, Instances]] = {}
+
+    def segment(self, image: NDArray[np.uint8], *_: object, **__: object) -> Instances:
+        return self.known[image.tobytes()]
+
+
+@pytest.mark.parametrize("name", ["dist", "hovernet", "mask-rcnn", "kinet", "self-supervised"])
+def test_whole_images_are_scored_in_validation_and_test_and_predicted(name: str, folder: Path, tmp_path: Path) -> None:
+    data_name = {"self-supervised": "kumar"}.get(name, DATA.get(name, "kumar"))
+    data = dataset_class(data_name)(folder / data_name, batch_size=4, crops_per_image=1)
+    method = small(name, data).eval()
+    quick = trainer(tmp_path, limit_test_batches=2, limit_predict_batches=2)
+    (tested,) = quick.test(method, data, verbose=False)
+    found = quick.predict(method, data)
+    assert found is not None
+    samples = [sample for sample, _ in zip(data.test_dataloader(), range(2), strict=False)]
+    expected = [method.segment(s.image, s.magnification, settings=InferenceSettings("32-true")) for s in samples]
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.count == other.count
+    scores = [score_image(s.truth, f, radius=data.card.radius) for s, f in zip(samples, expected, strict=True)]
+    if "aji" in scores[0]:
+        assert tested["test/aji"] == pytest.approx(np.mean([one["aji"] for one in scores]), nan_ok=True)
+    else:
+        assert 0 <= tested["test/f1"] <= 1
+
+
+def test_perfect_instances_score_1_in_validation_and_test(folder: Path, tmp_path: Path) -> None:
+    data = dataset_class("kumar")(folder / "kumar", batch_size=4)
+    method = Perfect(Task.of(data), **DIST.small)
+    Perfect.known.update({s.image.tobytes(): s.truth for split in ("validation", "test") for s in data.samples(split)})
+    (validated,) = trainer(tmp_path).validate(method, data, verbose=False)
+    assert validated["val/aji"] == validated["val/pq"] == validated["val/dice"] == 1
+    assert np.isfinite(validated["val/loss"])
+    (tested,) = trainer(tmp_path).test(method, data, verbose=False)
+    assert {tested[f"test/{name}"] for name in ("aji", "pq", "dice", "aji_plus", "sq")} == {1.0}
+
+
+def test_an_image_of_any_size_is_segmented_and_wrong_arrays_are_refused(folder: Path) -> None:
+    method = DIST(**DIST.small)
+    rng = np.random.default_rng(0)
+    for shape in ((31, 57), (300, 200)):
+        image = rng.integers(0, 256, (*shape, 3), np.uint8)
+        assert method.segment(image).shape == shape
+    assert method.training, "segment leaves the mode as it was"
+    for wrong in (image / 255, image.astype(np.uint16), image[..., 0], np.dstack([image, image[..., 0]])):
+        with pytest.raises(DataError, match="uint8|shape"):
+            method.segment(wrong)
+    with pytest.raises(ConfigError, match="variant"):
+        method.segment(image, variant="nosuch")
+    with pytest.raises(ConfigError, match="magnification"):
+        method.segment(image, -20)
+
+
+def test_another_magnification_gives_nuclei_of_the_same_image(folder: Path, tmp_path: Path) -> None:
+    data = dataset_class("kumar")(folder / "kumar", batch_size=2, crops_per_image=1)
+    method = small("dist", data)
+    trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=0).fit(method, data)
+    assert method.magnification == 40
+    image = next(data.samples("test")).image
+    assert method.segment(image, magnification=20).shape == image.shape[:2]
+
+
+def test_the_average_and_the_clipping_of_the_recipe_are_used(folder: Path, tmp_path: Path) -> None:
+    data = dataset_class("kumar")(folder / "kumar", batch_size=2, crops_per_image=1)
+    method = small("dist", data)
+    method.recipe = dataclasses.replace(method.recipe, ema=0.9, gradient_clip=1e-12)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    fit = trainer(tmp_path, max_epochs=1, limit_train_batches=2, limit_val_batches=0)
+    fit.fit(method, data)
+    (average,) = [each for each in fit.callbacks if isinstance(each, WeightAverage)]
+    assert average.steps == 2
+    for key, value in average.weights().items():
+        assert torch.equal(value, method.state_dict()[key])
+    weight = next(key for key, _ in method.named_parameters())
+    assert float((method.state_dict()[weight] - before[weight]).abs().max()) < 2e-3
+
+
 def test_validation_images_are_not_trained_on(folder: Path) -> None:
     data = dataset_class("kumar")(folder / "kumar")
     data.trainer = trainer(folder)
     data.trainer.strategy.connect(small("dist", data))
     data.setup("fit")
-    trained = {sample.image_id for sample in data.training_images()}
-    validated = {sample.image_id for sample in data.validation_images()}
+    sources = data._set_up().sources
+    trained = {sample.image_id for sample in sources.training_images}
+    validated = {sample.image_id for sample in sources.validation_images}
     assert trained
     assert validated
     assert not trained & validated

@@ -54,7 +54,7 @@ def test_the_methods_of_the_classification_table_are_among_them() -> None:
 @pytest.mark.parametrize("name", WEIGHING)
 def test_weights_change_the_terms_of_types_alone(name: str) -> None:
     method = build(name)
-    method.phase = method.recipe.phases[:2][-1]  # SFCN-OPI's second phase is that of its types
+    method.begin(method.recipe.phases[:2][-1])  # SFCN-OPI's second phase is that of its types
     batch = batch_of(method)
     plain = terms_of(method, batch, [1.0] * 5)
     if name != "sc-cnn":  # which draws its patches evenly by type where the loss does not weigh them

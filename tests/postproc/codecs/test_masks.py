@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torchvision.ops import nms
 
-from benchmark.inference.maps import windows
+from benchmark.forward.maps import windows
 from postproc.codecs.masks import SMALLEST, UNTYPED, MaskCodec, MaskParams, MaskStitcher, largest_parts, suppress
 from postproc.errors import DataError
 from postproc.instances import Instances

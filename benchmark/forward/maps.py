@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.forward.memory import PROBES, largest_tile
+from benchmark.forward.network import Network
+from benchmark.forward.scaling import rescale, restore
 from benchmark.host.precision import autocast_dtype
-from benchmark.inference.memory import PROBES, largest_tile
-from benchmark.inference.scaling import rescale, restore
 from datamodules.reading.regions import ArrayRegions, Regions
 from postproc.codec import Maps
+from postproc.errors import DataError
 from postproc.tiles import Geometry, Stitcher, Window
-
-if TYPE_CHECKING:
-    from models.base.method import NucleiMethod
 
 SAMPLE = 4096
 """Side in px up to which an image's own statistics are computed from all of its px; of larger ones every k-th row and
@@ -34,7 +34,7 @@ class InferenceSettings:
     Attributes:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Side of the largest output tile in px; None = as large as the device's free memory allows
-            (`benchmark.inference.memory.largest_tile`).
+            (`benchmark.forward.memory.largest_tile`).
         batch_size: Tiles per forward pass.
         compile: Compile the network with torch.compile. It takes from seconds to minutes, anew for each size of tile,
             and pays where many images have one size.
@@ -115,27 +115,60 @@ def _side_by_side(extent: int, geometry: Geometry, largest: int) -> list[tuple[i
     return [(start, size, start, min(start + size, extent)) for start in range(0, extent, size)]
 
 
-def predict_maps(method: NucleiMethod, image: NDArray[np.uint8], settings: InferenceSettings | None = None) -> Maps:
+def predict_maps(method: Network, image: NDArray[np.uint8], settings: InferenceSettings | None = None) -> Maps:
     """Run a whole image through a network.
 
     Args:
-        method: In eval mode, on its device.
+        method: On its device; put into eval mode meanwhile.
         image: uint8 (H, W, 3).
         settings: Precision and tiles.
 
     Returns:
         The maps that the method's codecs decode, of the image's size.
+
+    Raises:
+        DataError: If the image is not uint8 (H, W, 3).
     """
+    check_image(image)
     shape = (image.shape[0], image.shape[1])
-    return run_tiles(
-        method, ArrayRegions(image), settings or InferenceSettings(), lambda: method.stitcher(shape)
-    ).finish()
+    with evaluating(method):
+        return run_tiles(
+            method, ArrayRegions(image), settings or InferenceSettings(), lambda: method.stitcher(shape)
+        ).finish()
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Refuse an array that is no RGB image of 8 bits, of which a network would see something else.
+
+    Raises:
+        DataError: With the remedy.
+    """
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"an image is a NumPy array, uint8 (H, W, 3), not {type(image).__name__}")
+    if image.dtype != np.uint8:
+        scale = ", for values in [0, 1] by (255 * image).round().astype('uint8')" if image.dtype.kind == "f" else ""
+        raise DataError(f"the image has {image.dtype} values; give uint8, 0 to 255{scale}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        remedy = {2: "np.stack([image] * 3, axis=-1)", 3: "image[..., :3]"}.get(image.ndim, "an RGB image")
+        raise DataError(f"the image has the shape {image.shape}; give (H, W, 3), for example {remedy}")
+
+
+@contextmanager
+def evaluating(method: Network) -> Iterator[None]:
+    """Put a network into eval mode for a while; every part of it returns to the mode it had."""
+    modes = {module: module.training for module in method.modules()}
+    method.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 S = TypeVar("S", bound=Stitcher)
 
 
-def run_tiles(method: NucleiMethod, image: Regions, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
+def run_tiles(method: Network, image: Regions, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
     """Run an image through a network, tile by tile and in rows of tiles from the top, none of it held as a whole.
 
     Where the memory of a GPU does not suffice, it begins anew with tiles of half the side.
@@ -167,19 +200,17 @@ def run_tiles(method: NucleiMethod, image: Regions, settings: InferenceSettings,
             torch.cuda.empty_cache()
 
 
-def _tile_side(
-    method: NucleiMethod, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None
-) -> int:
+def _tile_side(method: Network, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None) -> int:
     """Return the side of the largest output tile in px."""
     if settings.published:
-        return method.recipe.crop - 2 * method.geometry.margin
+        return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
         return settings.tile
     return PROBES[0] if max(shape) <= PROBES[0] else largest_tile(method, dtype, settings.batch_size)
 
 
 def _run(
-    method: NucleiMethod,
+    method: Network,
     image: Regions,
     plan: list[Window],
     batch_size: int,
@@ -199,18 +230,15 @@ def _run(
     return stitcher
 
 
-def _compile(method: NucleiMethod) -> None:
+def _compile(method: Network) -> None:
     """Compile the forward pass, once per method; shapes are static, since all tiles of an image have one size."""
     if method._compiled_call_impl is None:
         method.compile(dynamic=False)
 
 
-def _statistics(method: NucleiMethod, image: Regions) -> Tensor:
+def _statistics(method: Network, image: Regions) -> Tensor:
     """Return the mean and standard deviation that tiles are prepared with, (1, 2, 3), of the whole image."""
-    from models.base.method import NucleiMethod
-
-    fixed = type(method).statistics is NucleiMethod.statistics
-    sample = np.zeros((1, 1, 3), np.uint8) if fixed else _sample(image)
+    sample = _sample(image) if method.own_statistics else np.zeros((1, 1, 3), np.uint8)
     pixels = torch.from_numpy(np.ascontiguousarray(sample.transpose(2, 0, 1)))[None]
     return method.statistics(pixels.to(method.device).float() / 255)
 
@@ -243,4 +271,13 @@ def _mirror(index: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
     return np.where(folded >= extent, period - folded, folded)
 
 
-__all__ = ["InferenceSettings", "predict_maps", "rescale", "restore", "run_tiles", "windows"]
+__all__ = [
+    "InferenceSettings",
+    "check_image",
+    "evaluating",
+    "predict_maps",
+    "rescale",
+    "restore",
+    "run_tiles",
+    "windows",
+]

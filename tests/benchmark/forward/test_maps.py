@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.inference.maps import InferenceSettings, predict_maps, rescale, restore, windows
+from benchmark.forward.maps import InferenceSettings, predict_maps, rescale, restore, windows
 from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.dist import DIST

@@ -62,6 +62,11 @@ class WeightAverage(pl.Callback):
             _copy(self._current, pl_module)
             self._current = {}
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the average in the network."""
+        if self._average:
+            self.apply(pl_module)
+
     def apply(self, module: pl.LightningModule) -> None:
         """Put the average into a network in place of its weights."""
         _copy(self._average, module)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from datamodules.reading.regions import Regions
+from postproc.codec import Codec, Maps, Params
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
@@ -71,6 +72,11 @@ def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
         scale = np.array(shape[::-1], np.float32) / np.array(instances.shape[::-1], np.float32)
         points = None if instances.points is None else ((instances.points + 0.5) * scale - 0.5).astype(np.float32)
     return Instances(shape, labels=labels, points=points, **fields)
+
+
+def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]) -> Instances:
+    """Decode the maps of one image and bring the nuclei to the image's own size."""
+    return restore(codec.decode(maps, params), shape)
 
 
 def nearest(size: int, original: int) -> NDArray[np.int64]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-if TYPE_CHECKING:
-    from models.base.method import NucleiMethod
+from benchmark.forward.network import Network
 
 CPU_TILE = 2048
 """Side of the largest output tile on a CPU, in px. Beyond, a tile has hardly less border for its area."""
@@ -29,10 +28,10 @@ ELEMENTS = 2**31
 PROBES = (512, 1024)
 """Sides of the tiles by which memory is measured, in px beside the margins. Smaller images need no measurement."""
 
-_MEASURED: weakref.WeakKeyDictionary[NucleiMethod, dict[str, tuple[float, float] | None]] = weakref.WeakKeyDictionary()
+_MEASURED: weakref.WeakKeyDictionary[Network, dict[str, tuple[float, float] | None]] = weakref.WeakKeyDictionary()
 
 
-def largest_tile(method: NucleiMethod, dtype: torch.dtype | None, batch_size: int = 1) -> int:
+def largest_tile(method: Network, dtype: torch.dtype | None, batch_size: int = 1) -> int:
     """Return the side in px of the largest output tile that the free memory of the method's device allows.
 
     The network is measured once per process, precision and device, on two small tiles (`network_bytes`).
@@ -58,7 +57,7 @@ def largest_tile(method: NucleiMethod, dtype: torch.dtype | None, batch_size: in
     return max(1, min(limit, math.isqrt(int(pixels)) - 2 * method.geometry.margin))
 
 
-def network_bytes(method: NucleiMethod, dtype: torch.dtype | None) -> tuple[float, float] | None:
+def network_bytes(method: Network, dtype: torch.dtype | None) -> tuple[float, float] | None:
     """Return the bytes that a forward pass takes at its peak, whatever the tile, and for each px of its input.
 
     Weights are not included. On a GPU two tiles are run. On a CPU, where that may take minutes, the network runs
@@ -78,7 +77,7 @@ def network_bytes(method: NucleiMethod, dtype: torch.dtype | None) -> tuple[floa
     return known[key]
 
 
-def _measured(method: NucleiMethod, dtype: torch.dtype | None) -> tuple[float, float] | None:
+def _measured(method: Network, dtype: torch.dtype | None) -> tuple[float, float] | None:
     sides = [method.geometry.valid_input(side + 2 * method.geometry.margin) for side in PROBES]
     if sides[0] == sides[1]:
         sides[1] = method.geometry.valid_input(2 * sides[0])
@@ -91,7 +90,7 @@ def _measured(method: NucleiMethod, dtype: torch.dtype | None) -> tuple[float, f
     return max(peaks[0] - slope * sides[0] ** 2, 0.0), slope
 
 
-def _peak_on_gpu(method: NucleiMethod, side: int, dtype: torch.dtype | None) -> int:
+def _peak_on_gpu(method: Network, side: int, dtype: torch.dtype | None) -> int:
     """Return the bytes that one tile of noise takes at the peak of a real forward pass."""
     device = method.device
     noise = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -105,7 +104,7 @@ def _peak_on_gpu(method: NucleiMethod, side: int, dtype: torch.dtype | None) -> 
         return torch.cuda.max_memory_allocated(device) - before
 
 
-def _peak(method: NucleiMethod, side: int) -> int | None:
+def _peak(method: Network, side: int) -> int | None:
     """Return the bytes of the tensors that are alive at the same time in a forward pass without data."""
     state = {
         name: torch.empty_like(value, device="meta")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.forward.memory import available_memory, largest_tile, network_bytes
+from benchmark.forward.network import Outputs
 from benchmark.host.allocator import VARIABLE
 from benchmark.inference import memory
-from benchmark.inference.memory import available_memory, largest_tile, network_bytes
-from models.base.method import Batch, NucleiMethod, Outputs, Task
+from models.base.method import Batch, NucleiMethod, Task
 from models.dist import DIST
 from models.unet import UNet
 from postproc.codecs.distance import DistanceCodec
@@ -84,7 +85,7 @@ def test_measured_bytes_are_those_a_process_takes() -> None:
 import torch
 from models.base.method import Task
 from models.dist import DIST
-from benchmark.inference.memory import network_bytes
+from benchmark.forward.memory import network_bytes
 def field(name):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(name))
 torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Whole images through a network: magnification, tiles, memory."""

@@ -1,0 +1,31 @@
+"""What chooses the checkpoint of protocol ``strict``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postproc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from models.base.card import MethodCard
+
+
+def check_monitor(monitor: str, card: MethodCard, annotation: str) -> None:
+    """Refuse a score that validation will not give.
+
+    Args:
+        monitor: One of `benchmark.results.spec.MONITORS`.
+        card: Of the method.
+        annotation: Of the validation images, as on a dataset's card.
+
+    Raises:
+        ConfigError: If outlines are needed and the method or the annotation has points alone, or the reverse.
+    """
+    outlines = annotation == "instances" and "segmentation" in card.tasks
+    if not outlines and monitor in ("dice", "aji", "pq"):
+        raise ConfigError(f"monitor={monitor} needs outlines; {card.name} is validated on points here. Use f1 or loss.")
+    if outlines and monitor == "f1":
+        raise ConfigError(f"monitor=f1 is for points; {card.name} is validated on outlines here. Use aji, pq or dice.")
+
+
+__all__ = ["check_monitor"]
