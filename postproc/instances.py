@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,10 @@ class Instances:
             value = getattr(self, name)
             if value is not None and len(value) != count:
                 raise ValueError(f"{name} has {len(value)} rows for {count} nuclei")
+
+    def to(self, *_: Any, **__: Any) -> Instances:
+        """Return the same nuclei: Lightning moves what a step returns between devices, and arrays stay where they are."""
+        return self
 
     @property
     def count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +43,7 @@ class Sample:
             )
         if self.image.shape[:2] != self.truth.shape:
             raise ValueError(f"{self.image_id}: image is {self.image.shape[:2]} px, annotation {self.truth.shape}")
+
+    def to(self, *_: Any, **__: Any) -> Sample:
+        """Return the same image: Lightning moves batches between devices, and images are moved tile by tile."""
+        return self

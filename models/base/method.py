@@ -295,10 +295,6 @@ class NucleiMethod(Network):
         """Return the nuclei of a whole image."""
         return self._found(sample)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to the device; whole images are moved tile by tile."""
-        return batch if isinstance(batch, Sample) else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def _found(self, sample: Sample) -> Instances:
         settings = InferenceSettings(precision=str(self.trainer.precision))
         return self.segment(sample.image, sample.magnification, settings=settings)
