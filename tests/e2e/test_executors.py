@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import wait_until
+from command_line import nucbench, wait_until
 
 from benchmark.host.machine import Machine
 from benchmark.sweeps.executors import environment, finish, run_local, start
@@ -42,13 +42,11 @@ def jobs_of(place: Path, text: str) -> list[Job]:
 
 def command(place: Path, *more: str) -> list[str]:
     arguments = ["sweep", str(place / "sweep.yaml"), "--data", str(place / "data"), "--runs", str(place / "runs")]
-    return [sys.executable, "-m", "benchmark.commands.cli", *arguments, "--no-progress", *more]
+    return [*arguments, "--no-progress", *more]
 
 
 def sweep(place: Path, *more: str, status: int = 0) -> str:
-    done = subprocess.run(command(place, *more), capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+    return nucbench(*command(place, *more), folder=place, status=status, seconds=600).stdout
 
 
 def test_a_job_survives_the_way_to_another_process(place: Path) -> None:
@@ -104,11 +102,10 @@ def test_processes_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch) -> None
     assert environment(0, 1, 0) == {"OMP_NUM_THREADS": str(cores)}
 
 
-def test_without_a_cluster_the_error_names_the_way_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cluster_the_error_names_the_way_out(place: Path) -> None:
     jobs_of(place, GOOD)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    done = subprocess.run(command(place, "--executor", "slurm"), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    path = str(Path(sys.executable).parent)
+    done = nucbench(*command(place, "--executor", "slurm"), folder=place, status=2, PATH=path)
     assert "use --executor local" in done.stderr
     assert "Traceback" not in done.stderr
 
