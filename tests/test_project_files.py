@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_slow_tests_are_left_to_test_all() -> None:
     assert targets((ROOT / ".ci/run").read_text(encoding="utf-8")) == {"lint", "test-all", "demo"}
     markers = [marker.partition(":")[0] for marker in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
     assert "slow" in markers
+
+
+def test_compiled_functions_are_kept_in_one_ignored_folder() -> None:
+    """What numba has compiled, all test processes and the demo load."""
+    folder = ".numba_cache"
+    assert f"export NUMBA_CACHE_DIR ?= $(CURDIR)/{folder}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f'/ "{folder}"' in (ROOT / "tests/conftest.py").read_text(encoding="utf-8")
+    assert f"{folder}/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).is_absolute()
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".github/pull_request_template.md"])

@@ -243,20 +243,33 @@ def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:
     assert "another process is working on" in done.stderr
 
 
-def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
-    small = ["--repeats", "1", "--out", "speed"]
-    done = nucbench("speed", "--sizes", "128", "--workers", "1", *small, folder=tmp_path)
+def timings(folder: Path) -> pd.DataFrame:
+    """Read the only file of timings in a folder, which bears the name of the machine."""
+    (path,) = (folder / "speed").glob("*torch-*.csv")
+    frame = pd.read_csv(path)
+    assert (frame["fastest_ms"] > 0).all()
+    assert (frame["fastest_ms"] <= frame["median_ms"]).all()
+    assert (frame["median_ms"] <= frame["slowest_ms"]).all()
+    return frame
+
+
+QUICK = ["--repeats", "1", "--out", "speed"]
+
+
+def test_speed_of_a_method(tmp_path: Path) -> None:
+    nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *QUICK, folder=tmp_path)
+    jobs = [job.split(": ")[1] for job in timings(tmp_path)["job"]]
+    assert jobs == ["network", "post-processing", "training step"]
+    assert {path.name.split("_")[0] for path in (tmp_path / "speed").glob("*torch-*.csv")} == {"dist"}
+
+
+@pytest.mark.slow
+def test_speed_of_components(tmp_path: Path) -> None:
+    done = nucbench("speed", "--sizes", "128", "--workers", "1", *QUICK, folder=tmp_path)
     assert "HoVer targets" in done.stdout
     assert "scikit-image" in done.stdout
-    nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *small, folder=tmp_path)
-    frames = {path.name.split("_")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*torch-*.csv")}
-    assert set(frames) == {"components", "dist"}
-    for frame in frames.values():
-        assert (frame["fastest_ms"] > 0).all()
-        assert (frame["fastest_ms"] <= frame["median_ms"]).all()
-        assert (frame["median_ms"] <= frame["slowest_ms"]).all()
-    assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
-    components = frames["components"]
+    components = timings(tmp_path)
+    assert {path.name.split("_")[0] for path in (tmp_path / "speed").glob("*torch-*.csv")} == {"components"}
     assert {"training sample, dist", "training sample, dist: 1 workers"} <= set(components["job"])
     same = components[components["by"].str.startswith("torchmetrics")]
     assert (same["agreement"] < 1e-6).all()

@@ -54,6 +54,7 @@ def test_a_job_survives_the_way_to_another_process(place: Path) -> None:
     assert Job.from_json(job.to_json()) == job
 
 
+@pytest.mark.slow
 def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place: Path) -> None:
     good, bad = jobs_of(place, ONE_BAD)
     text = sweep(place, "--executor", "local", "--processes", "2", status=1)
@@ -70,6 +71,7 @@ def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place
     assert bad.failure.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     job = jobs_of(place, GOOD)[0]
     process = start(job, environment(0, 2, 0))
@@ -83,6 +85,7 @@ def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     assert not job.failure.exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_left_to_it(place: Path) -> None:
     from benchmark.results.store import RunStore
 

@@ -76,6 +76,7 @@ class TestKills:
         ],
         ids=["trained", "classical"],
     )
+    @pytest.mark.slow
     def test_killed_before_every_file_that_it_writes(
         self, data: Path, tmp_path: Path, command: Sequence[str], files: set[str]
     ) -> None:
@@ -129,6 +130,7 @@ class TestSignals:
         nucbench(*CLASSICAL, data=data, runs=tmp_path)
         assert "evaluations/synthetic.test/fiji/scores.csv" in results(tmp_path)
 
+    @pytest.mark.slow
     def test_sweep_in_processes_stops_its_runs(self, data: Path, tmp_path: Path) -> None:
         (tmp_path / "sweep.yaml").write_text(
             "methods: [dist]\ndatasets: [synthetic]\nseeds: [0, 1]\noptions: {dist: {features: 2}}\n"
@@ -254,6 +256,7 @@ class TestMachine:
         nucbench(*TRAINED, "--steps", "40", data=data, runs=small_disk / "runs")
         assert results(small_disk / "runs") == whole
 
+    @pytest.mark.slow
     def test_one_run_without_enough_memory(self, data: Path, tmp_path: Path) -> None:
         (tmp_path / "sweep.yaml").write_text(
             "methods: [dist]\ndatasets: [synthetic]\noptions: {dist: {features: 2}}\n"

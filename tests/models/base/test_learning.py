@@ -28,8 +28,8 @@ LEARN = sorted(
     for name in METHODS
     if method_class(name).card.trained and method_class(name).card.needs != "none" and name not in OTHERWISE
 )
-# Each takes 30 s or more on a busy core.
-SLOW = {"cianet", "cnn2", "cnn3", "deconvnet", "dran", "frcn", "hovernet", "ki67-unet", "mask-rcnn", "unet"}
+# Each takes more than 5 s on one core.
+SLOW = {"cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "unet"}
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
 
