@@ -91,10 +91,10 @@ class _Server:
     """A process of `command_server`, which forks one process after the other."""
 
     def __init__(self) -> None:
-        script = Path(__file__).with_name("command_server.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        words = [sys.executable, str(Path(__file__).with_name("command_server.py"))]
+        # asking for GPUs must not start CUDA in a process that forks
+        variables = environment(PYTORCH_NVML_BASED_CUDA_CHECK="1")
+        self._process = subprocess.Popen(words, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def tell(self, command: dict[str, object]) -> None:
         assert self._process.stdin is not None

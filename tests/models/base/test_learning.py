@@ -29,7 +29,9 @@ LEARN = sorted(
     if method_class(name).card.trained and method_class(name).card.needs != "none" and name not in OTHERWISE
 )
 # Each takes more than 5 s on one core.
-SLOW = {"cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "unet"}
+SLOW = {
+    "cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "sc-cnn", "unet",
+}  # fmt: skip
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
 
