@@ -210,7 +210,6 @@ class TestWhatPeopleGive:
 class TestKilled:
     """The same command ends what a killed one began."""
 
-    @pytest.mark.slow
     def test_a_killed_folder_is_taken_up_again(self, images: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         for number in range(3, 8):

@@ -30,7 +30,8 @@ LEARN = sorted(
 )
 # Each takes more than 5 s on one core.
 SLOW = {
-    "cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "sc-cnn", "unet",
+    "cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "sc-cnn",
+    "unet",
 }  # fmt: skip
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
