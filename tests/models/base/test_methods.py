@@ -104,7 +104,13 @@ def test_output_size_follows_the_geometry(name: str, types: tuple[str, ...]) -> 
     assert all(np.isfinite(array).all() for array in maps[0].values())
 
 
-@pytest.mark.parametrize("name", TRAINED)
+# those that take more than 5 s; their own test modules have fast ones
+SLOW = {"hovernet", "mask-rcnn"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TRAINED]
+)
 def test_one_tile_can_be_overfitted(name: str) -> None:
     method = build(name)
     method.train()
