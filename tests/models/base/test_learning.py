@@ -28,10 +28,10 @@ LEARN = sorted(
     for name in METHODS
     if method_class(name).card.trained and method_class(name).card.needs != "none" and name not in OTHERWISE
 )
-# Each takes more than 5 s on one core.
+# Each takes 4 s or more on one core.
 SLOW = {
-    "cnn2", "cnn3", "deconvnet", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn", "micronet", "sc-cnn",
-    "unet",
+    "cianet", "cnn2", "cnn3", "deconvnet", "dist", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn",
+    "micronet", "sc-cnn", "stardist", "unet", "unet-dist",
 }  # fmt: skip
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
