@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 # threads that wait give the core away: two test processes, or other work beside a training, otherwise slow each other down
 export OMP_WAIT_POLICY ?= passive
+# one folder for all processes: what a test process has compiled, the other processes and the demo load
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: install lint test demo clean
+.PHONY: install lint test test-all demo clean
 
 install: $(VENV)/.installed
 
@@ -21,11 +24,15 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# the fast tests, in minutes
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: install
+	$(PYTEST)
 
 demo: install
 	$(BIN)/nucbench demo --no-progress
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .numba_cache .ruff_cache .pytest_cache

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".numba_cache"))  # one for all test processes
 os.environ.setdefault("WANDB_MODE", "disabled")  # offline is the default of `nucbench run`; its own tests ask for it
 
 
@@ -37,6 +39,28 @@ def data_root() -> Path:
 def golden_root() -> Path:
     """Folder of the figures computed with official implementations."""
     return _folder("NUCBENCH_GOLDEN")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once for all test processes of a session; tests that change it take a copy.
+
+    What the first test process writes that asks for a name, the others wait for.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared / "once" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        done = folder.with_name(f"{name}.done")
+        with FileLock(folder.with_name(f"{name}.lock")):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ its work.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -45,6 +46,8 @@ def die_after(allowed: int) -> None:
 def main(*command: str) -> int:
     """Kill and go on until a process comes to its end; return its exit status."""
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # no collection touches, and so copies, the memory that the processes share
     phase_keeper.SAVE_SECONDS = 0.0  # a checkpoint after every step
     count, allowed = 0, 1
     last: set[str] = set()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import environment, nucbench
+from command_line import environment, nucbench, start
 from scipy.io import loadmat
 from shapely.geometry import shape
 
@@ -24,21 +26,23 @@ from datamodules.synthetic.images import generate
 TRAIN = ["--options.features", "4", "--batch-size", "2", "--crop", "64", "--augment", "flips", "--no-progress"]
 
 
+RUN = ["run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN]
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the synthetic dataset in data/."""
-    folder = tmp_path_factory.mktemp("user")
-    nucbench("prepare", "synthetic", "--synthetic", "--size", "128", folder=folder)
-    return folder
+def place(once: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the synthetic dataset in data/, and a finished run in the strict protocol."""
+
+    def fill(folder: Path) -> None:
+        nucbench("prepare", "synthetic", "--synthetic", "--size", "128", folder=folder)
+        assert "pq" in nucbench(*RUN, folder=folder).stdout
+
+    return shutil.copytree(once("command-line", fill), tmp_path_factory.mktemp("user"), dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
 def run(place: Path) -> Path:
-    """A finished run in the strict protocol."""
-    done = nucbench(
-        "run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN, folder=place
-    )
-    assert "pq" in done.stdout
+    """The finished run."""
     (folder,) = (place / "runs/dist/synthetic").iterdir()
     return folder
 
@@ -79,7 +83,7 @@ def test_run_leaves_a_complete_directory(run: Path) -> None:
 
 def test_the_same_command_does_nothing_twice(run: Path, place: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    nucbench("run", "dist", "synthetic", "--protocol", "strict", "--steps", "60", "--lr", "0.003", *TRAIN, folder=place)
+    nucbench(*RUN, folder=place)
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
@@ -89,18 +93,14 @@ def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: 
     nucbench(*command, folder=tmp_path)
     (whole,) = (tmp_path / "runs/dist/synthetic").iterdir()
     killed = tmp_path / "killed"
-    code = (
-        "import benchmark.runs.phase_keeper as t; t.SAVE_SECONDS = 0; import benchmark.commands.cli as c; "
-        f"c.main({[*command]!r})"
-    )
     killed.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=killed, env=environment())
+    process = start(*command, folder=killed, before="import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0")
     checkpoint = killed / whole.relative_to(tmp_path) / "checkpoints/phase0.ckpt"
     deadline = time.monotonic() + 200
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (checkpoint.parent / "done.json").exists(), "the run ended before it was killed"
     assert checkpoint.exists()
     nucbench(*command, folder=killed)
@@ -239,37 +239,37 @@ def test_two_processes_cannot_write_one_run(run: Path, place: Path) -> None:
     from filelock import FileLock
 
     with FileLock(run / ".lock"):
-        done = nucbench(
-            "run",
-            "dist",
-            "synthetic",
-            "--protocol",
-            "strict",
-            "--steps",
-            "60",
-            "--lr",
-            "0.003",
-            *TRAIN,
-            folder=place,
-            status=2,
-        )
+        done = nucbench(*RUN, folder=place, status=2)
     assert "another process is working on" in done.stderr
 
 
-def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
-    small = ["--repeats", "1", "--out", "speed"]
-    done = nucbench("speed", "--sizes", "128", "--workers", "1", *small, folder=tmp_path)
+def timings(folder: Path) -> pd.DataFrame:
+    """Read the only file of timings in a folder, which bears the name of the machine."""
+    (path,) = (folder / "speed").glob("*torch-*.csv")
+    frame = pd.read_csv(path)
+    assert (frame["fastest_ms"] > 0).all()
+    assert (frame["fastest_ms"] <= frame["median_ms"]).all()
+    assert (frame["median_ms"] <= frame["slowest_ms"]).all()
+    return frame
+
+
+QUICK = ["--repeats", "1", "--out", "speed"]
+
+
+def test_speed_of_a_method(tmp_path: Path) -> None:
+    nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *QUICK, folder=tmp_path)
+    jobs = [job.split(": ")[1] for job in timings(tmp_path)["job"]]
+    assert jobs == ["network", "post-processing", "training step"]
+    assert {path.name.split("_")[0] for path in (tmp_path / "speed").glob("*torch-*.csv")} == {"dist"}
+
+
+@pytest.mark.slow
+def test_speed_of_components(tmp_path: Path) -> None:
+    done = nucbench("speed", "--sizes", "128", "--workers", "1", *QUICK, folder=tmp_path)
     assert "HoVer targets" in done.stdout
     assert "scikit-image" in done.stdout
-    nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *small, folder=tmp_path)
-    frames = {path.name.split("_")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*torch-*.csv")}
-    assert set(frames) == {"components", "dist"}
-    for frame in frames.values():
-        assert (frame["fastest_ms"] > 0).all()
-        assert (frame["fastest_ms"] <= frame["median_ms"]).all()
-        assert (frame["median_ms"] <= frame["slowest_ms"]).all()
-    assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
-    components = frames["components"]
+    components = timings(tmp_path)
+    assert {path.name.split("_")[0] for path in (tmp_path / "speed").glob("*torch-*.csv")} == {"components"}
     assert {"training sample, dist", "training sample, dist: 1 workers"} <= set(components["job"])
     same = components[components["by"].str.startswith("torchmetrics")]
     assert (same["agreement"] < 1e-6).all()

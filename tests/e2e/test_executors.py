@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import wait_until
+from command_line import nucbench, wait_until
 
 from benchmark.host.machine import Machine
 from benchmark.sweeps.executors import environment, finish, run_local, start
@@ -42,13 +42,11 @@ def jobs_of(place: Path, text: str) -> list[Job]:
 
 def command(place: Path, *more: str) -> list[str]:
     arguments = ["sweep", str(place / "sweep.yaml"), "--data", str(place / "data"), "--runs", str(place / "runs")]
-    return [sys.executable, "-m", "benchmark.commands.cli", *arguments, "--no-progress", *more]
+    return [*arguments, "--no-progress", *more]
 
 
 def sweep(place: Path, *more: str, status: int = 0) -> str:
-    done = subprocess.run(command(place, *more), capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+    return nucbench(*command(place, *more), folder=place, status=status, seconds=600).stdout
 
 
 def test_a_job_survives_the_way_to_another_process(place: Path) -> None:
@@ -56,6 +54,7 @@ def test_a_job_survives_the_way_to_another_process(place: Path) -> None:
     assert Job.from_json(job.to_json()) == job
 
 
+@pytest.mark.slow
 def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place: Path) -> None:
     good, bad = jobs_of(place, ONE_BAD)
     text = sweep(place, "--executor", "local", "--processes", "2", status=1)
@@ -72,6 +71,7 @@ def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place
     assert bad.failure.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     job = jobs_of(place, GOOD)[0]
     process = start(job, environment(0, 2, 0))
@@ -85,6 +85,7 @@ def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     assert not job.failure.exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_left_to_it(place: Path) -> None:
     from benchmark.results.store import RunStore
 
@@ -104,11 +105,10 @@ def test_processes_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch) -> None
     assert environment(0, 1, 0) == {"OMP_NUM_THREADS": str(cores)}
 
 
-def test_without_a_cluster_the_error_names_the_way_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cluster_the_error_names_the_way_out(place: Path) -> None:
     jobs_of(place, GOOD)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    done = subprocess.run(command(place, "--executor", "slurm"), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    path = str(Path(sys.executable).parent)
+    done = nucbench(*command(place, "--executor", "slurm"), folder=place, status=2, PATH=path)
     assert "use --executor local" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import command_line
 import pytest
 import torch
-from command_line import environment, wait_until
+from command_line import Started, environment, wait_until
 
 from datamodules.synthetic_sets import Synthetic
 
@@ -25,28 +25,20 @@ CLASSICAL = ("run", "fiji", "synthetic", "--workers", "0", "--no-progress", "--w
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    Synthetic.write_synthetic(folder / "synthetic", size=64)
-    return folder
+def data(once: Callable[..., Path]) -> Path:
+    return once("faults-data", lambda folder: Synthetic.write_synthetic(folder / "synthetic", size=64))
 
 
 def nucbench(
     *arguments: str | Path, data: Path, runs: Path, status: int = 0, before: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line; `before` is Python that is run first in its process."""
-    done = subprocess.run(
-        start(*arguments, data=data, runs=runs, before=before),
-        env=environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
+    words = (*arguments, "--data", data, "--runs", runs)
+    return command_line.nucbench(*words, folder=data, status=status, before=before)
 
 
-def start(*arguments: str | Path, data: Path, runs: Path, before: str = "") -> list[str]:
-    words = [*map(str, arguments), "--data", str(data), "--runs", str(runs)]
-    code = f"{before}\nimport sys, benchmark.commands.cli\nsys.exit(benchmark.commands.cli.main({words!r}))"
-    return [sys.executable, "-c", code]
+def start(*arguments: str | Path, data: Path, runs: Path, before: str = "") -> Started:
+    return command_line.start(*arguments, "--data", data, "--runs", runs, folder=data, before=before)
 
 
 def run_folder(runs: Path) -> Path:
@@ -65,11 +57,9 @@ def results(runs: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def whole(data: Path, once: Callable[..., Path]) -> dict[str, bytes]:
     """The results of a trained run that nothing went wrong with."""
-    runs = tmp_path_factory.mktemp("whole")
-    nucbench(*TRAINED, "--steps", "40", data=data, runs=runs)
-    return results(runs)
+    return results(once("faults-whole", lambda runs: nucbench(*TRAINED, "--steps", "40", data=data, runs=runs)))
 
 
 class TestKills:
@@ -86,6 +76,7 @@ class TestKills:
         ],
         ids=["trained", "classical"],
     )
+    @pytest.mark.slow
     def test_killed_before_every_file_that_it_writes(
         self, data: Path, tmp_path: Path, command: Sequence[str], files: set[str]
     ) -> None:
@@ -110,15 +101,12 @@ class TestSignals:
 
     def test_stopped_again_and_again(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
         never = "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 1e9"
-        command = start(*TRAINED, "--steps", "40", data=data, runs=tmp_path, before=never)
         steps = [0]
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            process = subprocess.Popen(
-                command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
+            process = start(*TRAINED, "--steps", "40", data=data, runs=tmp_path, before=never)
             wait_for_training(process, tmp_path, since=steps[-1])
             process.send_signal(number)
-            output, _ = process.communicate(timeout=120)
+            output = "".join(process.communicate(timeout=120))
             assert process.returncode == 128 + number, output
             assert f"{number.name}: stopping after this step" in output
             assert "the same command goes on" in output
@@ -133,32 +121,25 @@ class TestSignals:
     def test_stopped_outside_of_training(self, data: Path, tmp_path: Path) -> None:
         slow = "import time, benchmark.runs.evaluate as e, benchmark.runs.run as r\n"
         slow += "r.evaluate = lambda *a, **k: (print('scoring', flush=True), time.sleep(60))"
-        process = subprocess.Popen(
-            start(*CLASSICAL, data=data, runs=tmp_path, before=slow),
-            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        while "scoring" not in process.stdout.readline():
-            assert process.poll() is None
-        process.terminate()
+        process = start(*CLASSICAL, data=data, runs=tmp_path, before=slow)
+        wait_until(lambda: "scoring" in process.output(), process)
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
         assert process.returncode == 128 + signal.SIGTERM
         assert errors == "nucbench: stopped by SIGTERM; the same command goes on where this one stopped\n"
         nucbench(*CLASSICAL, data=data, runs=tmp_path)
         assert "evaluations/synthetic.test/fiji/scores.csv" in results(tmp_path)
 
+    @pytest.mark.slow
     def test_sweep_in_processes_stops_its_runs(self, data: Path, tmp_path: Path) -> None:
         (tmp_path / "sweep.yaml").write_text(
             "methods: [dist]\ndatasets: [synthetic]\nseeds: [0, 1]\noptions: {dist: {features: 2}}\n"
             "overrides: {steps: 5000, batch_size: 2, crop: 48, augment: flips}\n"
         )
         command = ("sweep", tmp_path / "sweep.yaml", "--executor", "local", "--processes", "2", "--wandb", "off")
-        process = subprocess.Popen(
-            start(*command, data=data, runs=tmp_path), env=environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = start(*command, data=data, runs=tmp_path)
         wait_until(lambda: len(list(tmp_path.glob("dist/*/*/logs/phase0"))) == 2, process)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 128 + signal.SIGTERM
         assert "Traceback" not in errors
@@ -166,7 +147,7 @@ class TestSignals:
         assert not list(tmp_path.glob("dist/*/*/failure.txt")), "a run that was stopped has not failed"
 
 
-def wait_for_training(process: subprocess.Popen[str], runs: Path, since: int) -> None:
+def wait_for_training(process: Started, runs: Path, since: int) -> None:
     """Wait until a process trains: it has told its loggers so, anew where it goes on from `since` steps."""
     started = time.time()
     wait_until(lambda: any(p.stat().st_mtime > started for p in runs.glob("*/*/*/logs/*/*")), process)
@@ -275,6 +256,7 @@ class TestMachine:
         nucbench(*TRAINED, "--steps", "40", data=data, runs=small_disk / "runs")
         assert results(small_disk / "runs") == whole
 
+    @pytest.mark.slow
     def test_one_run_without_enough_memory(self, data: Path, tmp_path: Path) -> None:
         (tmp_path / "sweep.yaml").write_text(
             "methods: [dist]\ndatasets: [synthetic]\noptions: {dist: {features: 2}}\n"
@@ -283,11 +265,8 @@ class TestMachine:
         )
         limit = 12 * 2**30
         command = ("sweep", tmp_path / "sweep.yaml", "--executor", "local", "--wandb", "off")
-        done = subprocess.run(
-            start(*command, data=data, runs=tmp_path / "runs"), env=environment(), capture_output=True, text=True,
-            timeout=300, check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-        )  # fmt: skip
-        assert done.returncode == 1, done.stdout + done.stderr
+        little = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))"
+        done = nucbench(*command, data=data, runs=tmp_path / "runs", status=1, before=little)
         assert "1 of 2 runs done" in done.stdout
         assert "memory ran out" in done.stdout
         (failure,) = tmp_path.glob("runs/dist/*/*/failure.txt")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +20,15 @@ TRAIN = ["--steps", "3", "--batch-size", "1", "--augment", "none", "--no-progres
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("user")
-    Synthetic.write_synthetic(folder / "data/synthetic", images=3, size=128)
-    nucbench("run", "dist", "synthetic", *TRAIN, "--crop", "64", "--options.features", "4", folder=folder)
-    small = ["--options.features", "8", "--options.weights", "none", "--options.mode", "fast", "--crop", "160"]
-    nucbench("run", "hovernet", "synthetic", *TRAIN, *small, folder=folder)
-    nucbench("run", "fiji", "synthetic", "--no-progress", folder=folder)
-    return folder
+def place(once: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def fill(folder: Path) -> None:
+        Synthetic.write_synthetic(folder / "data/synthetic", images=3, size=128)
+        nucbench("run", "dist", "synthetic", *TRAIN, "--crop", "64", "--options.features", "4", folder=folder)
+        small = ["--options.features", "8", "--options.weights", "none", "--options.mode", "fast", "--crop", "160"]
+        nucbench("run", "hovernet", "synthetic", *TRAIN, *small, folder=folder)
+        nucbench("run", "fiji", "synthetic", "--no-progress", folder=folder)
+
+    return shutil.copytree(once("plot-maps", fill), tmp_path_factory.mktemp("user"), dirs_exist_ok=True)
 
 
 def run_of(place: Path, method: str) -> Path:

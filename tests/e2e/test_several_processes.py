@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from datamodules.synthetic_sets import Synthetic
 
 SCRIPT = """
@@ -25,6 +27,7 @@ train_method(open_run(spec, machine))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     Synthetic.write_synthetic(tmp_path / "data" / "synthetic", size=96)
     script = tmp_path / "script.py"

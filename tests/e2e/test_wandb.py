@@ -156,6 +156,7 @@ def test_what_is_shown_is_not_shown_again(place: Path, mirrored: Path) -> None:
     assert before == {p: p.stat().st_mtime_ns for p in mirrored.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_shown_when_it_is_asked_for_again(
     place: Path, plain: Path, mirrored: Path, read_wandb: Read
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_finished_run_is_shown_when_it_is_asked_for_again(
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_in_its_own_wandb_run(place: Path, read_wandb: Read) -> None:
     steps = 100
     overrides = {**SMALL.given(), "steps": steps}
@@ -205,6 +207,7 @@ def test_a_killed_run_goes_on_in_its_own_wandb_run(place: Path, read_wandb: Read
     assert list(rows["step"]) == list(range(steps))  # nothing lost, nothing twice
 
 
+@pytest.mark.slow
 def test_sweeps_are_groups_also_in_other_processes(place: Path, read_wandb: Read) -> None:
     machine = Machine(place / "data", place / "swept", workers=0, progress=False, wandb="offline")
     (place / "one.yaml").write_text("methods: [fiji]\ndatasets: [synthetic-dist]\n")
@@ -263,6 +266,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.parametrize(("key", "reason"), [("0123456789" * 4, "connection refused"), ("", "wandb login")])
+@pytest.mark.slow
 def test_without_server_or_account_a_run_is_mirrored_offline(
     place: Path,
     expected: dict[str, bytes],
@@ -295,6 +299,7 @@ def test_online_a_server_is_told_everything(
     assert any("scores/synthetic-dist.test/fiji" in row for row in server.history)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_stops_no_run(
     place: Path,
     expected: dict[str, bytes],
@@ -315,6 +320,7 @@ def test_a_server_that_dies_stops_no_run(
     assert f"wandb sync {folder}" in warning
 
 
+@pytest.mark.slow
 def test_a_crash_of_wandb_stops_no_run_and_not_the_next_mirror(
     place: Path, expected: dict[str, bytes], server: Any, account: Callable[..., None]
 ) -> None:
@@ -326,6 +332,7 @@ def test_a_crash_of_wandb_stops_no_run_and_not_the_next_mirror(
     assert len(parts(after)) == 1
 
 
+@pytest.mark.slow
 def test_both_parts_of_a_run_go_to_one_wandb_run(place: Path, server: Any) -> None:
     run = do(place, CLASSICAL, "parts", wandb="offline")
     time.sleep(1.1)

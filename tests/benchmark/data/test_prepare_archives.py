@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import nucbench
 
 from benchmark.commands.cli import main
 from benchmark.data.download import DownloadError, Patience
@@ -243,12 +241,7 @@ def test_cards_say_how_to_get_the_data(name: str, tmp_path: Path) -> None:
 def test_command_line_downloads(server: Any, zips: dict[str, bytes], tmp_path: Path) -> None:
     server.files = {"here/ki67/KiNet-HEAD.zip": zips["ki67"]}
     server.behave = ["break 5000", "ok"]
-    command = [sys.executable, "-m", "benchmark.commands.cli", "prepare", "ki67", "--mirror", f"{server.url}/here"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(
-        [*command, "--data", tmp_path], capture_output=True, text=True, timeout=120, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = nucbench("prepare", "ki67", "--mirror", f"{server.url}/here", "--data", tmp_path, folder=tmp_path)
     assert "Ki67 in" in done.stdout
     assert "pinned at first download" in done.stdout
     assert "downloading KiNet-HEAD.zip" in done.stderr

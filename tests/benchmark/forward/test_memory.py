@@ -80,6 +80,7 @@ def test_larger_networks_get_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_measured_bytes_are_those_a_process_takes() -> None:
     code = """
 import torch

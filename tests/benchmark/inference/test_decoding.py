@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 CODE = """
 import os, time
 from benchmark.inference.decoding import decoders
@@ -18,6 +20,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(CODE)

@@ -7,14 +7,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from command_line import environment, nucbench, wait_until
+from command_line import nucbench, start, wait_until
 from filelock import FileLock
 
 from benchmark.commands.cli import main
@@ -216,13 +214,9 @@ class TestKilled:
         out = tmp_path / "out"
         for number in range(3, 8):
             write_rgb(images / f"img{number}.png", generate((400, 400), np.random.default_rng(number))[0])
-        code = (
-            "import benchmark.results.prediction_folder as f, benchmark.commands.cli as c\nf.SAVE_SECONDS = 0\n"
-            f"c.main(['predict', {MODEL!r}, {str(images)!r}, '--out', {str(out)!r}, '--no-progress'])"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment(), text=True, stdout=subprocess.PIPE
-        )  # its workers end with it
+        words = ("predict", MODEL, images, "--out", out, "--no-progress")
+        before = "import benchmark.results.prediction_folder as f; f.SAVE_SECONDS = 0"
+        process = start(*words, folder=tmp_path, before=before)  # its workers end with it
         wait_until(lambda: (out / "summary.csv").exists(), process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
@@ -233,7 +227,7 @@ class TestKilled:
         (out / ".img7.geojson.abcd1234.part").write_bytes(b"half")
         (out / ".img7-abcd1234.mat").write_bytes(b"half")
         (out / ".mine.abcd1234.part").write_bytes(b"whole")
-        again = nucbench("predict", MODEL, images, "--out", out, "--no-progress", folder=tmp_path)
+        again = nucbench(*words, folder=tmp_path)
         assert f"{done} of 8 images are done already" in again.stdout
         assert rows(out) == [f"img{number}.png" for number in range(8)]
         hidden = {path.name for path in out.iterdir() if path.name.startswith(".")}

@@ -78,6 +78,7 @@ class Noting(NucleiMethod):
         return outputs
 
 
+@pytest.mark.slow
 def test_the_network_goes_on_while_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "waiting_codec.py").write_text(WAITING_CODEC)
     monkeypatch.syspath_prepend(tmp_path)
@@ -102,6 +103,7 @@ def test_the_network_goes_on_while_images_are_decoded(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(shutil.which("g++") is None or sys.platform != "linux", reason="torch.compile needs a compiler")
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same_maps(tmp_path: Path) -> None:
     image, _ = generate((96, 64), np.random.default_rng(0))
     method = Noting(DistanceCodec(), tmp_path).eval()

@@ -199,6 +199,7 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_workers_decode_as_this_process_does(slide: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     method = UNet(Task(), features=4).eval()

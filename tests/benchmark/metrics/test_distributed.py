@@ -75,6 +75,7 @@ def test_one_process_equals_the_summary_of_stored_scores(in_one_process):
     assert 0 < points["distance_mean"] < 12
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, in_one_process):
     mp.spawn(worker, args=(f"file://{tmp_path}/rendezvous", str(tmp_path)), nprocs=2)
     for rank in range(2):

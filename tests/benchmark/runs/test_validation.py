@@ -134,6 +134,7 @@ def test_a_training_shorter_than_an_epoch_is_validated(data: Synthetic, tmp_path
     assert logged(store, f"val/{monitor}") == pytest.approx([result[f"val_{monitor}"]], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_scoring_changes_nothing_in_training(data: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
     for rounds in (ROUNDS, 1):

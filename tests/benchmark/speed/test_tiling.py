@@ -65,6 +65,7 @@ def test_channels_first_changes_the_layout_and_nothing_else(narrow: HoVerNet) ->
     assert np.mean(maps[0] == maps[1]) > 0.99
 
 
+@pytest.mark.slow
 def test_published_tiles_are_compared_with_large_ones() -> None:
     large, small, first = tiling_timings({"mode": "fast", "features": 8}, 172, "32-true", tiles=1, steps=1)
     assert [timing.by for timing in (large, small, first)] == ["nucbench", "published tile size", "published tiling"]

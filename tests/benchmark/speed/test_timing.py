@@ -68,6 +68,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 def test_large_tensors_lie_in_huge_pages() -> None:
     modes = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not modes.is_file() or "[never]" in modes.read_text():

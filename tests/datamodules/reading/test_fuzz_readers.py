@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import scipy.io
@@ -136,38 +137,116 @@ def manifest(path: Path) -> None:
 
 LABELS = TRUTH.labels
 OUTLINES = Instances(SHAPE, labels=LABELS)
-READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any]]] = {
-    "png": ("x.png", lambda p: write_rgb(p, IMAGE), read_rgb),
-    "bmp": ("x.bmp", lambda p: write_rgb(p, IMAGE), read_rgb),
-    "jpeg": ("x.jpg", lambda p: Image.fromarray(IMAGE).save(p), read_rgb),
-    "tiff": ("x.tif", lambda p: write_rgb(p, IMAGE), read_rgb),
-    "tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, IMAGE, tile=(16, 16)), whole(image_regions)),
-    "svs": ("x.svs", write_svs, slide),
-    "label png": ("x.png", lambda p: write_label_png(p, LABELS), read_instances),
-    "label npy": ("x.npy", lambda p: write_npy(p, LABELS), read_instances),
-    "label tiff": ("x.tif", lambda p: tifffile.imwrite(p, LABELS.astype(np.uint16)), read_instances),
-    "label npy by region": ("x.npy", lambda p: write_npy(p, LABELS), whole(label_regions)),
-    "label tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, LABELS), whole(label_regions)),
-    "mat": ("x.mat", lambda p: write_mat(p, TRUTH), read_instances),
+
+
+def same_image(found: Any) -> None:
+    np.testing.assert_array_equal(found, IMAGE)
+
+
+def nearly_same_image(found: Any) -> None:
+    assert found.shape == IMAGE.shape
+    assert np.abs(found.astype(int) - IMAGE).mean() < 6  # JPEG of quality 75
+
+
+def corner_at_half_size(found: Any) -> None:
+    np.testing.assert_allclose(
+        found, cv2.resize(np.tile(IMAGE, (2, 2, 1))[:64, :64], (32, 32), interpolation=cv2.INTER_AREA), atol=1
+    )
+
+
+def same_labels(found: Any) -> None:
+    np.testing.assert_array_equal(found, LABELS)
+
+
+def nuclei(found: Any) -> Instances:
+    """Return the nuclei of what a reader gives: of a sample its annotation, of several things the first."""
+    found = found[0] if isinstance(found, tuple) else found
+    truth: Instances = getattr(found, "truth", found)
+    return truth
+
+
+def same_nuclei(found: Any) -> None:
+    same_labels(nuclei(found).labels)
+    assert nuclei(found).types is None
+
+
+def same_typed_nuclei(found: Any) -> None:
+    same_labels(nuclei(found).labels)
+    np.testing.assert_array_equal(nuclei(found).types, TRUTH.types)
+
+
+def same_foreground(found: Any) -> None:
+    np.testing.assert_array_equal(nuclei(found).labels > 0, LABELS > 0)
+
+
+def same_places(found: Any, times: int = 1, most: float = 0.01) -> None:
+    """Coordinates are stored with two decimals, in label images as whole px."""
+    points = nuclei(found).points
+    np.testing.assert_allclose(points, np.tile(TRUTH.centroids(), (times, 1)), atol=most)
+
+
+def whole_places(found: Any) -> None:
+    same_places(found, most=0.5)
+
+
+def same_typed_places(found: Any) -> None:
+    points, types = found if isinstance(found, tuple) else (found.truth.points, found.truth.types)
+    np.testing.assert_allclose(points, TRUTH.centroids(), atol=0.01)
+    np.testing.assert_array_equal(types, TRUTH.types)
+
+
+def places_of_each_class(found: Any) -> None:
+    same_places(found, 4)
+    np.testing.assert_array_equal(nuclei(found).types, np.repeat([1, 2, 3, 4], TRUTH.count))
+
+
+def described(found: Any) -> None:
+    assert (found.types, found.radius, found.mpp) == (("a", "b"), 6.0, 0.3)
+    assert found.cases == {"a": "b", "c": "d"}
+
+
+def three_tiles(found: Any) -> None:
+    assert [(row.slide, row.x, row.y) for row in found] == [("s", 0, 0), ("s", 56, 0), ("s", 112, 0)]
+
+
+def same_text(found: Any) -> None:
+    assert found == {"a": [1, 2.5], "b": {"c": "text"}}
+
+
+READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], Callable[[Any], None]]] = {
+    "png": ("x.png", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
+    "bmp": ("x.bmp", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
+    "jpeg": ("x.jpg", lambda p: Image.fromarray(IMAGE).save(p), read_rgb, nearly_same_image),
+    "tiff": ("x.tif", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
+    "tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, IMAGE, tile=(16, 16)), whole(image_regions), same_image),
+    "svs": ("x.svs", write_svs, slide, corner_at_half_size),
+    "label png": ("x.png", lambda p: write_label_png(p, LABELS), read_instances, same_nuclei),
+    "label npy": ("x.npy", lambda p: write_npy(p, LABELS), read_instances, same_nuclei),
+    "label tiff": ("x.tif", lambda p: tifffile.imwrite(p, LABELS.astype(np.uint16)), read_instances, same_nuclei),
+    "label npy by region": ("x.npy", lambda p: write_npy(p, LABELS), whole(label_regions), same_labels),
+    "label tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, LABELS), whole(label_regions), same_labels),
+    "mat": ("x.mat", lambda p: write_mat(p, TRUTH), read_instances, same_typed_nuclei),
     "mat, plain": ("x.mat", lambda p: scipy.io.savemat(p, {"inst_map": LABELS, "inst_type": TRUTH.types}),
-                   read_instances),
-    "mat of points": ("x.mat", lambda p: write_mat(p, Instances(SHAPE, points=TRUTH.centroids())), read_instances),
-    "kumar": ("x.mat", lambda p: write_mat(p, OUTLINES), dataset(Kumar)),
-    "kumar, first release": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), dataset(Kumar)),
-    "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP)),
-    "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC)),
-    "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4)))),
-    "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67),
-    "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE)),
-    "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels),
+                   read_instances, same_typed_nuclei),
+    "mat of points": ("x.mat", lambda p: write_mat(p, Instances(SHAPE, points=TRUTH.centroids())),
+                      read_instances, same_places),
+    "kumar": ("x.mat", lambda p: write_mat(p, OUTLINES), dataset(Kumar), same_nuclei),
+    "kumar, first release": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), dataset(Kumar), same_nuclei),
+    "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP), same_typed_nuclei),
+    "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC), same_foreground),
+    "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
+    "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
+    "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
+    "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
-               lambda p: read_points(p, SHAPE, TYPES)),
-    "points-csv": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES), points_csv),
+               lambda p: read_points(p, SHAPE, TYPES), same_typed_places),
+    "points-csv": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES), points_csv,
+                   same_typed_places),
     "dataset.yaml": ("x.yaml", lambda p: p.write_text("types: [a, b]\nradius: 6\nmpp: 0.3\ncases: {a: b, c: d}\n"),
-                     read_description),
-    "manifest": ("manifest.csv", manifest, lambda p: read_manifest(p.parent)),
-    "prediction": ("x.npz", lambda p: write_instances(p, TRUTH), read_prediction),
-    "json": ("x.json", lambda p: write_json(p, {"a": [1, 2.5], "b": {"c": "text"}}), read_json),
+                     read_description, described),
+    "manifest": ("manifest.csv", manifest, lambda p: read_manifest(p.parent), three_tiles),
+    "prediction": ("x.npz", lambda p: write_instances(p, TRUTH), read_prediction, same_typed_nuclei),
+    "json": ("x.json", lambda p: write_json(p, {"a": [1, 2.5], "b": {"c": "text"}}), read_json, same_text),
 }  # fmt: skip
 
 CHANGES = st.lists(
@@ -228,11 +307,11 @@ def bounded(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.filterwarnings("ignore")
 def test_reader(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, write, read = READERS[name]
+    file, write, read, check_whole = READERS[name]
     path = tmp_path / file
     write(path)
     content = path.read_bytes()
-    assert read(path) is not None
+    check_whole(read(path))
     monkeypatch.setattr(files, "MAX_PIXELS", 2_000_000)  # claims above it are refused, those below take little memory
 
     @settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -185,9 +185,13 @@ def _logs(run: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory, made: Any) -> Made:
-    """Folders of runs, collected scores and datasets."""
-    root = tmp_path_factory.mktemp("material")
+def material(once: Callable[..., Path], made: Any) -> Made:
+    """Folders of runs, collected scores and datasets, which tests only read."""
+    root = once("report-material", lambda folder: _fill(folder, made))
+    return Made(root / "runs", root / "published", root / "data")
+
+
+def _fill(root: Path, made: Any) -> None:
     runs, published, data = (root / name for name in ("runs", "published", "data"))
     runs.mkdir()
     published.mkdir()
@@ -231,13 +235,18 @@ def material(tmp_path_factory: pytest.TempPathFactory, made: Any) -> Made:
     unfinished = runs / "unet" / "kumar.train" / "paper-s9-ffffffff"
     unfinished.mkdir()
     (unfinished / "spec.json").write_text('{"format": 1}')
-    return Made(runs, published, data)
 
 
 @pytest.fixture(scope="session")
-def report(material: Made, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(material: Made, once: Callable[..., Path]) -> Report:
     """The report of `material`, which tests only read."""
-    return material.build(tmp_path_factory.mktemp("site") / "report")
+
+    def build(folder: Path) -> None:
+        built = material.build(folder / "report")
+        (folder / "built.json").write_text(json.dumps([str(built.index), built.left_out]))
+
+    index, left_out = json.loads((once("report", build) / "built.json").read_text())
+    return Report(Path(index), tuple(left_out))
 
 
 @pytest.fixture(scope="session")

@@ -166,6 +166,7 @@ def test_what_is_missing_is_said(report: Any, pages: Any) -> None:
     assert str(report.index.parent.parent) not in pages["index.html"].root.text
 
 
+@pytest.mark.slow
 def test_equal_results_give_equal_bytes(report: Any, material: Any, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     again = type(material)(material.runs, material.published, material.data).build(tmp_path / "again")

@@ -28,8 +28,11 @@ LEARN = sorted(
     for name in METHODS
     if method_class(name).card.trained and method_class(name).card.needs != "none" and name not in OTHERWISE
 )
-# Each takes 30 s or more on a busy core.
-SLOW = {"cianet", "cnn2", "cnn3", "deconvnet", "dran", "frcn", "hovernet", "ki67-unet", "mask-rcnn", "unet"}
+# Each takes 4 s or more on one core.
+SLOW = {
+    "cianet", "cnn2", "cnn3", "deconvnet", "dist", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn",
+    "micronet", "sc-cnn", "stardist", "unet", "unet-dist",
+}  # fmt: skip
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
 
