@@ -53,7 +53,7 @@ class Instances:
                 raise ValueError(f"{name} has {len(value)} rows for {count} nuclei")
 
     def to(self, *_: Any, **__: Any) -> Instances:
-        """Return the same nuclei: Lightning moves what a step returns between devices, and arrays stay where they are."""
+        """Return the same nuclei: Lightning moves results between devices, and arrays stay where they are."""
         return self
 
     @property
