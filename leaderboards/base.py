@@ -35,11 +35,13 @@ class Table(ABC):
         name: Registry name, also of the files written.
         title: Heading.
         caption: What is compared, one paragraph of Markdown.
+        problems: Takes a line for every broken file that `build` leaves out; None = the first one is an error.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     caption: ClassVar[str]
+    problems: list[str] | None = None
 
     def look_in(self, roots: Sequence[Path]) -> None:  # noqa: B027  # most tables have nothing to look for
         """Take note of the folders of stored results, for what a table shows beside scores.

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from datamodules.reading.plain_files import read_json_object
+from leaderboards.broken import kept_going
 from leaderboards.changes import changes
 from leaderboards.literature import Names, load_names
 from leaderboards.options import describe, split_options
-from leaderboards.score_files import ScoreFile, kept_going, read_scores
+from leaderboards.score_files import Columns, ScoreFile, read_scores
 from leaderboards.stored import AGAIN, StoredEvaluation, Training, stored_evaluation, stored_run
 from postproc.errors import DataError
 
@@ -33,9 +34,7 @@ RENAMED = {"precision": "precision_d"}
 """Score -> its name here, where a column that describes the run has the same: the precision of the detection."""
 
 
-def load_scores(
-    roots: Iterable[Path], names: Names | None = None, problems: list[str] | None = None
-) -> pd.DataFrame:
+def load_scores(roots: Iterable[Path], names: Names | None = None, problems: list[str] | None = None) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
 
     A root holds ``<method>/<train>/<run>/record.json`` with the run's
@@ -79,7 +78,7 @@ def load_scores(
                         abouts[key] = {**facts, **_about(content, facts, known)}
                         files[key] = ScoreFile(folder / "scores.csv", content.images)
     keys = sorted(abouts)
-    frames = read_scores([files[key] for key in keys], COLUMNS, RENAMED, problems)
+    frames = read_scores([files[key] for key in keys], Columns(COLUMNS, RENAMED), problems)
     parts = [(abouts[key], frame) for key, frame in zip(keys, frames, strict=True) if frame is not None]
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))

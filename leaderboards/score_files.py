@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from leaderboards.broken import kept_going
 from leaderboards.literature import read_table
 from postproc.errors import DataError, short
 
 LARGEST = 100_000_000
 """Bytes of a score file beyond which it is not read."""
+
+AGAIN = "Evaluate the run again."
 
 TOGETHER = 1000
 """Files that are parsed as one: more of them would only need more memory."""
@@ -33,33 +35,27 @@ class ScoreFile:
     images: int
 
 
-@contextmanager
-def kept_going(problems: list[str] | None) -> Iterator[None]:
-    """Note a file that cannot be read, and go on without it.
+@dataclass(frozen=True)
+class Columns:
+    """What columns of score files may be called.
 
-    Args:
-        problems: Takes the message; None = the error is raised.
+    Attributes:
+        reserved: Names that no column may have, but for ``image``.
+        renamed: Column -> its name in what is returned.
     """
-    try:
-        yield
-    except DataError as error:
-        if problems is None:
-            raise
-        problems.append(str(error))
+
+    reserved: Collection[str]
+    renamed: Mapping[str, str]
 
 
 def read_scores(
-    files: Sequence[ScoreFile],
-    reserved: Collection[str],
-    renamed: Mapping[str, str],
-    problems: list[str] | None = None,
+    files: Sequence[ScoreFile], columns: Columns, problems: list[str] | None = None
 ) -> list[pd.DataFrame | None]:
     """Read score files.
 
     Args:
         files: The files.
-        reserved: Names that no column may have, but for ``image``.
-        renamed: Column -> its name in what is returned.
+        columns: What their columns may be called.
         problems: As for `kept_going`.
 
     Returns:
@@ -68,54 +64,47 @@ def read_scores(
     Raises:
         DataError: If a file is broken and there are no `problems`; the message names it.
     """
-    found: list[pd.DataFrame | None] = [None] * len(files)
-    alike: dict[str, list[tuple[int, str]]] = {}
-    for i, file in enumerate(files):
+    found: dict[ScoreFile, pd.DataFrame] = {}
+    alike: dict[str, list[tuple[ScoreFile, str]]] = {}
+    for file in files:
         plain = _plain(file)
         if plain is not None:
-            alike.setdefault(plain[0], []).append((i, plain[1]))
-        else:
-            with kept_going(problems):
-                found[i] = _checked(_read(file.path), file, reserved, renamed)
+            alike.setdefault(plain[0], []).append((file, plain[1]))
+            continue
+        with kept_going(problems):
+            found[file] = _read(file, columns)
     for header, members in alike.items():
         for start in range(0, len(members), TOGETHER):
-            _read_together(header, members[start : start + TOGETHER], files, reserved, renamed, problems, found)
-    return found
+            found |= _read_together(header, members[start : start + TOGETHER], columns, problems)
+    return [found.get(file) for file in files]
 
 
 def _read_together(
-    header: str,
-    members: Sequence[tuple[int, str]],
-    files: Sequence[ScoreFile],
-    reserved: Collection[str],
-    renamed: Mapping[str, str],
-    problems: list[str] | None,
-    found: list[pd.DataFrame | None],
-) -> None:
-    """Read files of the same header, by halves where one of them is broken."""
-    if len(members) > 1:
-        text = "".join([header, *(lines for _, lines in members)])
-        try:
-            whole = pd.read_csv(io.StringIO(text), dtype={"image": str})
-            numbers = all(pd.api.types.is_numeric_dtype(whole[name]) for name in whole.columns.drop("image"))
-        except (ValueError, KeyError):
-            numbers = False
-        if numbers:
-            start = 0
-            for i, _ in members:
-                end = start + files[i].images
-                part = whole.iloc[start:end].reset_index(drop=True)
-                start = end
-                with kept_going(problems):
-                    found[i] = _checked(part, files[i], reserved, renamed)
-            return
+    header: str, members: Sequence[tuple[ScoreFile, str]], columns: Columns, problems: list[str] | None
+) -> dict[ScoreFile, pd.DataFrame]:
+    """Read files of the same header as one; by halves where one of them is broken."""
+    found: dict[ScoreFile, pd.DataFrame] = {}
+    if len(members) == 1:
+        ((file, _),) = members
+        with kept_going(problems):
+            found[file] = _read(file, columns)
+        return found
+    try:
+        text = io.StringIO("".join([header, *(lines for _, lines in members)]))
+        whole = _accepted(pd.read_csv(text, dtype={"image": str}), members[0][0].path, columns)
+    except (ValueError, KeyError, DataError):
         middle = len(members) // 2
         for half in (members[:middle], members[middle:]):
-            _read_together(header, half, files, reserved, renamed, problems, found)
-        return
-    for i, _ in members:
+            found |= _read_together(header, half, columns, problems)
+        return found
+    images, start = whole["image"].tolist(), 0
+    for file, _ in members:
+        end = start + file.images
         with kept_going(problems):
-            found[i] = _checked(_read(files[i].path), files[i], reserved, renamed)
+            _check_images(images[start:end], file)
+            found[file] = whole.iloc[start:end]
+        start = end
+    return found
 
 
 def _plain(file: ScoreFile) -> tuple[str, str] | None:
@@ -135,25 +124,29 @@ def _plain(file: ScoreFile) -> tuple[str, str] | None:
     return f"{header}\n", lines
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.stat().st_size > LARGEST:
-        raise DataError(f"{path} is larger than {LARGEST:,} bytes; no file of scores is. Evaluate the run again.")
-    return read_table(path, ("image",), text="image")  # an image named 01 must not become 1
+def _read(file: ScoreFile, columns: Columns) -> pd.DataFrame:
+    if file.path.stat().st_size > LARGEST:
+        raise DataError(f"{file.path} is larger than {LARGEST:,} bytes; no file of scores is. {AGAIN}")
+    frame = read_table(file.path, ("image",), text="image")  # an image named 01 must not become 1
+    _check_images(frame["image"].tolist(), file)
+    return _accepted(frame, file.path, columns)
 
 
-def _checked(
-    frame: pd.DataFrame, file: ScoreFile, reserved: Collection[str], renamed: Mapping[str, str]
-) -> pd.DataFrame:
-    path, again = file.path, "Evaluate the run again."
-    if len(frame) != file.images or frame["image"].duplicated().any() or frame["image"].isna().any():
-        raise DataError(f"{path} must hold {file.images} different images, not {len(frame)} lines. {again}")
-    frame = frame.rename(columns=renamed)
+def _check_images(images: list[object], file: ScoreFile) -> None:
+    names = {name for name in images if isinstance(name, str)}
+    if len(images) != file.images or len(names) != file.images:
+        raise DataError(f"{file.path} must hold {file.images} different images, not {len(images)} lines. {AGAIN}")
+
+
+def _accepted(frame: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame:
+    """Return a frame with its columns renamed and ``image`` first, after checking them."""
+    frame = frame.rename(columns=columns.renamed)
     for column in frame.columns.drop("image"):
-        if column in reserved:
+        if column in columns.reserved:
             raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")
         if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(f"{path}: column {short(column)} holds something that is no number. {again}")
+            raise DataError(f"{path}: column {short(column)} holds something that is no number. {AGAIN}")
     return frame[["image", *frame.columns.drop("image")]]
 
 
-__all__ = ["ScoreFile", "kept_going", "read_scores"]
+__all__ = ["Columns", "ScoreFile", "read_scores"]

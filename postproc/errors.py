@@ -60,6 +60,12 @@ def short(value: object, *, quoted: bool = True) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
+def one_line(text: str, longest: int = 200) -> str:
+    """Return the message of a library on one line, printable, and of bounded length."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return flat if len(flat) <= longest else f"{flat[:longest]}…"
+
+
 def nearest(name: str, choices: Iterable[str]) -> list[str]:
     """Return the choice that is most like a name, alone in a list; none if all are too different."""
     return difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)

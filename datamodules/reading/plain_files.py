@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from postproc.errors import NucbenchError, short
+from postproc.errors import NucbenchError, one_line, short
 
 LARGEST = 1_000_000
 """Bytes of a YAML file beyond which it is not read; those of this project have at most 10,000."""
@@ -45,9 +45,9 @@ def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise error(f"{path}{line}: no readable YAML: {_line(wrong.problem or wrong.context or '')}") from None
+        raise error(f"{path}{line}: no readable YAML: {one_line(wrong.problem or wrong.context or '')}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, OverflowError) as wrong:
-        raise error(f"{path}: no readable YAML: {_line(str(wrong))}") from None
+        raise error(f"{path}: no readable YAML: {one_line(str(wrong))}") from None
 
 
 def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -> dict[str, Any]:
@@ -70,7 +70,7 @@ def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -
     except RecursionError:
         raise error(f"cannot read {path}: it is nested too deeply. {remedy}".rstrip()) from None
     except ValueError as wrong:
-        raise error(f"cannot read {path}: no readable JSON ({_line(str(wrong))}). {remedy}".rstrip()) from None
+        raise error(f"cannot read {path}: no readable JSON ({one_line(str(wrong))}). {remedy}".rstrip()) from None
     if not isinstance(content, dict):
         raise error(f"{path} holds {short(content)}, expected an object. {remedy}".rstrip())
     return content
@@ -79,7 +79,7 @@ def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -
 class _Loader(yaml.SafeLoader):
     """Safe loader with the scalars of YAML 1.2's core schema, without double keys, within bounds."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # as PyYAML declares it
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # as PyYAML declares it
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -88,19 +88,19 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node, within the bounds."""
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         if self._depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark)
-        if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
-            if id(self.anchors[event.anchor]) not in self._sizes:
-                raise yaml.MarkedYAMLError(problem="a value refers to itself", problem_mark=event.start_mark)
+        known = self.anchors.get(event.anchor) if isinstance(event, yaml.AliasEvent) else None
+        if known is not None and id(known) not in self._sizes:
+            raise yaml.MarkedYAMLError(problem="a value refers to itself", problem_mark=event.start_mark)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if node is not None and id(node) not in self._sizes:
             size = 1 + sum(self._sizes[id(child)] for child in _children(node))
             if size > MOST_NODES:
-                raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES:,} values", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"more than {MOST_NODES:,} values", problem_mark=_mark(node))
             self._sizes[id(node)] = size
         return node
 
@@ -110,13 +110,17 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.MarkedYAMLError(problem="a key must be a name or number", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key must be a name or number", problem_mark=_mark(key_node))
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {short(key)} stands there twice", problem_mark=key_node.start_mark
+                    problem=f"the key {short(key)} stands there twice", problem_mark=_mark(key_node)
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+def _mark(node: yaml.Node) -> Any:
+    return node.start_mark
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
@@ -142,13 +146,6 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
-
-
-def _line(text: str) -> str:
-    """Return a message on one line of bounded length."""
-    flat = "".join(c if c.isprintable() else " " for c in text)
-    flat = " ".join(flat.split())
-    return flat if len(flat) <= 200 else f"{flat[:200]}…"
 
 
 __all__ = ["DEEPEST", "LARGEST", "LARGEST_JSON", "MOST_NODES", "read_json_object", "read_yaml"]

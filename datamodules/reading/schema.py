@@ -27,9 +27,12 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_COUNT = 10**9
 """Steps, epochs, images, trials: what nobody has more of."""
 
-Text = Annotated[str, StringConstraints(strict=True, max_length=10_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f\x85-\x9f]*$")]
+_PRINTED = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=10_000, pattern=_PRINTED)]
 """Text without control characters but for tabs and line breaks."""
-Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000, pattern=_ONE_LINE)]
 """Text of one line."""
 Flag = Annotated[bool, Field(strict=True)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
@@ -75,11 +78,12 @@ def check(kind: type[T], content: object, place: str, error: type[NucbenchError]
         if key not in content:
             raise error(f"{place} names no {key}")
     try:
-        return _adapter(kind).validate_python(dict(content))
+        checked: T = _adapter(kind).validate_python(dict(content))
     except ValidationError as wrong:
         raise error(_message(wrong, place)) from None
     except NucbenchError as wrong:  # of a schema's own checks
         raise error(f"{place}: {wrong}") from None
+    return checked
 
 
 def _message(wrong: ValidationError, place: str) -> str:
@@ -107,11 +111,11 @@ def _needed(kind: type) -> list[str]:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 __all__ = [
-    "LARGEST_COUNT", "LARGEST_SEED", "OPEN", "STRICT", "Count", "CountOrNone", "Flag", "Name", "Number", "Positive", "Seed",
-    "Text", "check",
+    "LARGEST_COUNT", "LARGEST_SEED", "OPEN", "STRICT", "Count", "CountOrNone", "Flag", "Name", "Number", "Positive",
+    "Seed", "Text", "check",
 ]  # fmt: skip

@@ -68,10 +68,10 @@ class LeaveOnePatientOut(Comparison):
 
     def summaries(self, scores: pd.DataFrame, repetitions: NDArray[np.int64], count: int) -> list[dict[str, float]]:
         """Return the figures averaged over the images of a patient first."""
-        of_each = pd.MultiIndex.from_arrays([repetitions, scores["split"]])
-        codes, folds = of_each.factorize(sort=True)
-        means = pd.DataFrame(super().summaries(scores, codes.astype(np.int64), len(folds)))
-        averaged = means.groupby(folds.get_level_values(0)).mean()
+        patient, names = pd.factorize(scores["split"], sort=True)
+        folds, each = np.unique(repetitions * len(names) + patient, return_inverse=True)
+        means = pd.DataFrame(super().summaries(scores, each.astype(np.int64), len(folds)))
+        averaged = means.groupby(folds // len(names)).mean()
         return [{str(name): float(value) for name, value in line.items()} for line in averaged.to_dict("records")]
 
 
