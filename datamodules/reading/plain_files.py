@@ -44,8 +44,8 @@ def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
         raise error(f"cannot read {path}: {wrong.strerror}") from None
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise error(f"{path}{line}: no readable YAML: {one_line(wrong.problem or wrong.context or '')}") from None
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise error(f"{path}: no readable YAML{line}: {one_line(wrong.problem or wrong.context or '')}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, OverflowError) as wrong:
         raise error(f"{path}: no readable YAML: {one_line(str(wrong))}") from None
 

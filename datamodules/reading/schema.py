@@ -35,6 +35,7 @@ Text = Annotated[str, StringConstraints(strict=True, max_length=10_000, pattern=
 Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000, pattern=_ONE_LINE)]
 """Text of one line."""
 Flag = Annotated[bool, Field(strict=True)]
+Integer = Annotated[int, Field(strict=True, ge=-LARGEST_COUNT, le=LARGEST_COUNT)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST_COUNT)]
 CountOrNone = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
@@ -73,7 +74,7 @@ def check(kind: type[T], content: object, place: str, error: type[NucbenchError]
     keys = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every schema is a dataclass
     for key in content:
         if key not in keys and _config(kind).get("extra") == "forbid":
-            raise error(str(unknown_name(f"key of {place}", str(key), keys)))
+            raise error(f"{place}: {unknown_name('key', str(key), keys)}")
     for key in _needed(kind):
         if key not in content:
             raise error(f"{place} names no {key}")
@@ -116,6 +117,6 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 __all__ = [
-    "LARGEST_COUNT", "LARGEST_SEED", "OPEN", "STRICT", "Count", "CountOrNone", "Flag", "Name", "Number", "Positive",
-    "Seed", "Text", "check",
+    "LARGEST_COUNT", "LARGEST_SEED", "OPEN", "STRICT", "Count", "CountOrNone", "Flag", "Integer", "Name", "Number",
+    "Positive", "Seed", "Text", "check",
 ]  # fmt: skip

@@ -125,7 +125,7 @@ class DistSearch(Table):
         found = []
         for name in sorted(paths):
             with kept_going(self.problems):
-                found.append(_read(paths[name]))
+                found.append(read_search(paths[name]))
         lines: list[dict[str, Any]] = []
         for title, (method, variant) in SEARCHED.items():
             for search in [each for each in found if each["method"] == method] or [{}]:
@@ -172,7 +172,15 @@ def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float |
     return search.get("params", {}).get(variant, {}).get(FITTED.get(parameter, parameter))  # type: ignore[no-any-return]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_search(path: Path) -> dict[str, Any]:
+    """Read what a search selected.
+
+    Raises:
+        DataError: If the file is unreadable or something else.
+    """
     content = read_json_object(path, DataError, AGAIN)
     check(StoredSearch, content, str(path), DataError)
     return content
+
+
+__all__ = ["DistSearch", "read_search", "selected"]
