@@ -13,6 +13,7 @@ from benchmark.registry import TABLES, table_class
 from leaderboards.broken import kept_going
 from leaderboards.literature import load_facts, load_names
 from leaderboards.records import load_scores
+from postproc.cells import shown_frame
 
 _HERE = Path(str(files("leaderboards")))
 
@@ -63,8 +64,8 @@ def build_tables(
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return a table as CSV text, figures rounded to 6 decimals."""
-    return str(frame.round(6).to_csv(index=False, lineterminator="\n"))
+    """Return a table as CSV text, figures rounded to 6 decimals; no text of it is a formula."""
+    return str(shown_frame(frame.round(6)).to_csv(index=False, lineterminator="\n"))
 
 
 def write_atomic(path: Path, text: str) -> Path:

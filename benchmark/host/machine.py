@@ -8,7 +8,6 @@ from pathlib import Path
 
 from postproc.errors import ConfigError
 
-
 PER_CORE = 4
 """Worker processes for each core beyond which they only wait for each other."""
 

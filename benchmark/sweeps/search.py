@@ -148,7 +148,7 @@ class SearchSpec:
     def combination(self, number: int) -> dict[str, Any]:
         """Return one combination, counted from 0 in the order of the file: the last setting changes first."""
         chosen = {}
-        for name, values in reversed(self.space.items()):
+        for name, values in reversed(list(self.space.items())):
             number, place = divmod(number, len(values))
             chosen[name] = values[place]
         return {name: chosen[name] for name in self.space}
@@ -299,7 +299,7 @@ def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
     from benchmark.runs.run import execute
 
     trial = study.ask()
-    queued = "fixed_params" in trial.system_attrs
+    queued = "fixed_params" in study.trials[trial.number].system_attrs
     chosen = {name: trial.suggest_categorical(name, list(values)) for name, values in plan.space.items()}
     closed = {TrialState.COMPLETE} if queued else {TrialState.COMPLETE, TrialState.FAIL}
     tried = {_key(t.params) for t in study.trials if t.state in closed}

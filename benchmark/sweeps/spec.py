@@ -134,7 +134,9 @@ class SweepSpec:
 
     def _changed(self, case: Mapping[str, Any]) -> SweepSpec:
         """Return the sweep of one case."""
-        changes = {key: tuple(value) if isinstance(value, list) else value for key, value in case.items()}
+        changes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in case.items()
+        }
         methods = changes.get("methods", self.methods)
         own_settings = {key: value for key, value in changes.items() if key in PER_METHOD}
         SweepSpec(methods, self.datasets, **own_settings)._check_methods(methods)

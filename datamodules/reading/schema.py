@@ -79,7 +79,8 @@ def check(kind: type[T], content: object, place: str, error: type[NucbenchError]
         if key not in content:
             raise error(f"{place} names no {key}")
     try:
-        checked: T = _adapter(kind).validate_python(dict(content))
+        schema: Any = kind  # mypy takes no type variable for a key of the cache
+        checked: T = _adapter(schema).validate_python(dict(content))
     except ValidationError as wrong:
         raise error(_message(wrong, place)) from None
     except NucbenchError as wrong:  # of a schema's own checks
