@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmark.metrics.pooling import summarise
+from benchmark.metrics.pooling import summarise_each
 from leaderboards.images import expected_images
 from leaderboards.records import COLUMNS
 from leaderboards.render import comparison_markdown
@@ -34,11 +35,13 @@ class Table(ABC):
         name: Registry name, also of the files written.
         title: Heading.
         caption: What is compared, one paragraph of Markdown.
+        problems: Takes a line for every broken file that `build` leaves out; None = the first one is an error.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     caption: ClassVar[str]
+    problems: list[str] | None = None
 
     def look_in(self, roots: Sequence[Path]) -> None:  # noqa: B027  # most tables have nothing to look for
         """Take note of the folders of stored results, for what a table shows beside scores.
@@ -67,7 +70,7 @@ class Metric:
 
     Attributes:
         title: Header.
-        column: Key in the summary of a run (`Comparison.summary`).
+        column: Key in the summary of a run (`Comparison.summaries`).
         published: Name in the published figures; empty = the title.
         higher: True if more is better.
         pooled: True if it comes from counts summed over images, so that no image can lack a value.
@@ -120,7 +123,7 @@ class Comparison(Table):
     and no figure of them is published; what differs further it overrides: `select` (which
     scores belong to a block: single images, folds), `label` (the row's name: training sets, ablations),
     `repetition` (what is averaged: one value per run, or per seed where the folds of a seed belong together),
-    `summary` (further figures).
+    `summaries` (further figures).
 
     Args:
         expected: Number of images of (dataset, split); None = the committed split files.
@@ -146,12 +149,20 @@ class Comparison(Table):
         """Return the name of the row that each line of the scores counts for."""
         return scores["title"]
 
+    def summaries(self, scores: pd.DataFrame, repetitions: NDArray[np.int64], count: int) -> list[dict[str, float]]:
+        """Return the figures of each repetition.
+
+        Args:
+            scores: Per-image scores, at least one line of each repetition.
+            repetitions: (N,), the repetition of each line, 0 to `count` - 1.
+            count: Number of repetitions.
+        """
+        own = scores.drop(columns=[column for column in COLUMNS if column != "image"])
+        return summarise_each(own, repetitions, count)
+
     def summary(self, scores: pd.DataFrame) -> dict[str, float]:
         """Return the figures of one repetition from its per-image scores (at least one line)."""
-        own = scores.drop(columns=[column for column in COLUMNS if column != "image"])
-        # The long frame has the columns of every run: a count that this one lacks must be absent, not 0.
-        figures: dict[str, float] = summarise(own.dropna(axis="columns", how="all"))
-        return figures
+        return self.summaries(scores, np.zeros(len(scores), dtype=np.int64), 1)[0]
 
     def expected(self, block: Block) -> int:
         """Return the number of images that a whole repetition of a block has."""
@@ -204,7 +215,7 @@ class Comparison(Table):
     def _rows(self, scores: pd.DataFrame) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
         """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""
         chosen = {block: self.select(scores, block) for block in self.blocks}
-        used = scores.loc[sorted(set().union(*(part.index for part in chosen.values())))]
+        used = scores.loc[np.unique(np.concatenate([part.index.to_numpy() for part in chosen.values()]))]
         used = separate_repeats(used.assign(title=self.label(used)))
         rows = []
         for key, lines in used.groupby(list(ROW), sort=True):
@@ -220,18 +231,20 @@ class Comparison(Table):
 
     def _cells(self, block: Block, scores: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (metric, cell) of one row in one block for each metric that the scores give."""
-        parts = [part for _, part in scores.groupby(self.repetition, sort=True)]
-        images = max(len(part) for part in parts)
-        parts = [part for part in parts if len(part) == images]
-        summaries = [self.summary(_distinct(part)) for part in parts]
-        training = describe_training(pd.concat(parts))
+        sizes = scores.groupby(self.repetition)["image"].transform("size")
+        images = int(sizes.max())
+        scores = scores[sizes == images]
+        codes, names = pd.factorize(scores[self.repetition], sort=True)
+        repetitions = codes.astype(np.int64)
+        summaries = self.summaries(scores, repetitions, len(names))
+        training = describe_training(scores)
         for metric in block.metrics:
             values = np.array([summary.get(metric.column, np.nan) for summary in summaries], dtype=float)
             values = values[np.isfinite(values)]
             if not len(values):
                 continue
-            counted = [] if metric.pooled or metric.column not in scores else parts
-            holes = [int(part[metric.column].isna().sum()) for part in counted]
+            counted = not metric.pooled and metric.column in scores
+            holes = np.bincount(repetitions[scores[metric.column].isna()] if counted else repetitions[:0])
             yield (
                 metric.name,
                 {
@@ -240,7 +253,7 @@ class Comparison(Table):
                     "seeds": len(values),
                     "images": images,
                     "expected": self.expected(block),
-                    "undefined": max(holes, default=0),
+                    "undefined": int(holes.max(initial=0)),
                     **training,
                 },
             )
@@ -260,6 +273,8 @@ def separate_repeats(scores: pd.DataFrame) -> pd.DataFrame:
         if not len(scores):
             break
         same = scores.groupby([*ROW, "trained_on", "seed", "dataset", "split"])["run_id"].transform("nunique") > 1
+        if not same.any():
+            continue
         mixed = same.groupby([scores[name] for name in ROW]).transform("any")
         difference = [f"{column}={int(v) if isinstance(v, float) and v == v else v}" for v in scores[column]]
         extended = [f"{old}, {new}" if old else new for old, new in zip(scores["options"], difference, strict=True)]
@@ -281,11 +296,6 @@ def describe_training(scores: pd.DataFrame) -> dict[str, Any]:
 
 def _joined(values: pd.Series) -> str:
     return "; ".join(sorted({str(value) for value in values if value != ""}))
-
-
-def _distinct(scores: pd.DataFrame) -> pd.DataFrame:
-    """Give images of several datasets names that cannot collide."""
-    return scores.assign(image=scores["dataset"] + "/" + scores["split"] + "/" + scores["image"])
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,10 @@ import pandas as pd
 
 from benchmark.host.files import atomic
 from benchmark.registry import TABLES, table_class
+from leaderboards.broken import kept_going
 from leaderboards.literature import load_facts, load_names
 from leaderboards.records import load_scores
+from postproc.cells import shown_frame
 
 _HERE = Path(str(files("leaderboards")))
 
@@ -22,7 +24,12 @@ OUT = _HERE / "tables"
 """Folder of the tables, committed with the suite."""
 
 
-def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None, out: Path = OUT) -> list[Path]:
+def build_tables(
+    names: Iterable[str] = (),
+    roots: Iterable[Path] | None = None,
+    out: Path = OUT,
+    problems: list[str] | None = None,
+) -> list[Path]:
     """Write tables as CSV and Markdown.
 
     Equal results give equal bytes, in whatever order they were stored.
@@ -31,6 +38,8 @@ def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None,
         names: Tables to build; none = all.
         roots: Folders of stored results; None = the collected ones, where there are any.
         out: Folder to write to, created where missing.
+        problems: Takes a line for every stored file that is broken and left out, and for every table that could not be
+            built; None = the first one is an error.
 
     Returns:
         The files written: ``<name>.csv`` and ``<name>.md`` of each table.
@@ -42,19 +51,21 @@ def build_tables(names: Iterable[str] = (), roots: Iterable[Path] | None = None,
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
     known = load_names()
     folders = ([SCORES] if SCORES.is_dir() else []) if roots is None else list(roots)
-    scores = load_scores(folders, known)
+    scores = load_scores(folders, known, problems)
     published = load_facts(known)
     texts: dict[str, str] = {}
     for table in tables:  # all of them before the first is written, so that an error leaves the old set as it was
         table.look_in(folders)
-        frame = table.build(scores, published)
-        texts |= {f"{table.name}.csv": to_csv(frame), f"{table.name}.md": table.markdown(frame)}
+        table.problems = problems
+        with kept_going(problems):
+            frame = table.build(scores, published)
+            texts |= {f"{table.name}.csv": to_csv(frame), f"{table.name}.md": table.markdown(frame)}
     return [write_atomic(Path(out) / name, text) for name, text in texts.items()]
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return a table as CSV text, figures rounded to 6 decimals."""
-    return str(frame.round(6).to_csv(index=False, lineterminator="\n"))
+    """Return a table as CSV text, figures rounded to 6 decimals; no text of it is a formula."""
+    return str(shown_frame(frame.round(6)).to_csv(index=False, lineterminator="\n"))
 
 
 def write_atomic(path: Path, text: str) -> Path:

@@ -15,6 +15,7 @@ from postproc.errors import DataError
 COLUMNS = ("image_id", "group", "split", "validation")
 
 
+@cache
 def expected_images(dataset: str, split: str) -> int:
     """Return the number of images of a split.
 

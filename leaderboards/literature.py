@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from postproc.errors import DataError
+from postproc.errors import DataError, one_line
 
 PUBLISHED = Path(str(files("leaderboards"))) / "published"
 """Folder of the published figures."""
@@ -177,10 +177,12 @@ def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Restore it from the repository or store the result again.") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable CSV ({error}). Restore it or store the result again.") from error
+        raise DataError(
+            f"{path} is no readable CSV ({one_line(str(error))}). Restore it or store the result again."
+        ) from error
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise DataError(f"{path} has no column {missing[0]!r}, only {', '.join(map(str, frame.columns))}.")
+        raise DataError(f"{path} has no column {missing[0]!r}, only {one_line(', '.join(map(str, frame.columns)))}.")
     return frame
 
 

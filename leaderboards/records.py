@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.reading.plain_files import read_json_object
+from leaderboards.broken import kept_going
 from leaderboards.changes import changes
-from leaderboards.literature import Names, load_names, read_table
+from leaderboards.literature import Names, load_names
 from leaderboards.options import describe, split_options
+from leaderboards.score_files import Columns, ScoreFile, read_scores
+from leaderboards.stored import AGAIN, StoredEvaluation, Training, stored_evaluation, stored_run
 from postproc.errors import DataError
-
-FORMAT = 1
-"""Layout of ``record.json`` that this version reads."""
 
 RUN_COLUMNS = (
     "run_id", "method", "protocol", "seed", "trained_on", "source", "options", "weights", "steps", "minutes",
@@ -33,7 +34,7 @@ RENAMED = {"precision": "precision_d"}
 """Score -> its name here, where a column that describes the run has the same: the precision of the detection."""
 
 
-def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFrame:
+def load_scores(roots: Iterable[Path], names: Names | None = None, problems: list[str] | None = None) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
 
     A root holds ``<method>/<train>/<run>/record.json`` with the run's
@@ -44,6 +45,8 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
     Args:
         roots: Run directories and folders of collected scores.
         names: The name table; None = the committed one.
+        problems: Takes a line for every file that is broken, whose run or evaluation is then left out; None = the first
+            one is an error.
 
     Returns:
         One line per image, in a fixed order. `RUN_COLUMNS`: ``run_id``, ``method`` (registry name),
@@ -57,30 +60,33 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
         ``image``. Then each column of the score files (`RENAMED`); NaN where a file lacks it.
 
     Raises:
-        DataError: If a root is no folder or a file is broken; the message names it.
+        DataError: If a root is no folder, or a file is broken and there are no `problems`; the message names it.
     """
     known = names or load_names()
-    found: dict[tuple[str, ...], tuple[dict[str, Any], pd.DataFrame]] = {}
+    abouts: dict[tuple[str, ...], dict[str, Any]] = {}
+    files: dict[tuple[str, ...], ScoreFile] = {}
     runs: dict[str, dict[str, Any]] = {}
-    for root in roots:
-        for path in _record_paths(Path(root)):
-            record = _read_json(path)
-            facts = run_facts(record, path)
+    for path in (path for root in roots for path in _record_paths(Path(root))):
+        with kept_going(problems):
+            facts = run_facts(read_json_object(path, DataError, AGAIN), path)
             facts = runs.setdefault(facts["run_id"], facts)
             for folder in _evaluations(path.parent):
-                about = _read_evaluation(folder, facts, known)
-                if about.pop("seen"):
-                    continue
-                key = (facts["run_id"], about["dataset"], about["split"], about["variant"])
-                if key not in found:
-                    found[key] = {**facts, **about}, _read_scores(folder, about["images"])
-    if not found:
+                with kept_going(problems):
+                    content = stored_evaluation(folder / "evaluation.json")
+                    key = (facts["run_id"], content.dataset, content.split, content.variant)
+                    if not content.seen and key not in abouts:
+                        abouts[key] = {**facts, **_about(content, facts, known)}
+                        files[key] = ScoreFile(folder / "scores.csv", content.images)
+    keys = sorted(abouts)
+    frames = read_scores([files[key] for key in keys], Columns(COLUMNS, RENAMED), problems)
+    parts = [(abouts[key], frame) for key, frame in zip(keys, frames, strict=True) if frame is not None]
+    if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
-    parts = [found[key] for key in sorted(found)]
-    about_each = pd.DataFrame([about for about, _ in parts])[[key for key in COLUMNS if key != "image"]]
-    repeated = about_each.loc[np.repeat(about_each.index, [len(frame) for _, frame in parts])]
+    columns = [key for key in COLUMNS if key != "image"]
+    lines = np.repeat(np.arange(len(parts)), [len(frame) for _, frame in parts])
+    texts = {key: pd.Series([about[key] for about, _ in parts]).take(lines).reset_index(drop=True) for key in columns}
     scores = pd.concat([frame for _, frame in parts], ignore_index=True)
-    whole = pd.concat([repeated.reset_index(drop=True), scores], axis=1)
+    whole = pd.concat([pd.DataFrame(texts), scores], axis=1)
     return whole.copy()  # columns of a type side by side in memory: the tables are built five times faster
 
 
@@ -92,45 +98,25 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         path: The file, for messages.
 
     Raises:
-        DataError: If the record has another format or lacks a key.
+        DataError: If the record has another format, or lacks a key or has a wrong value.
     """
-    if record.get("format") != FORMAT:
-        raise DataError(
-            f"{path}: format is {record.get('format')!r}, this version reads {FORMAT}. Store the run again."
-        )
-    train = record.get("train")
-    training = record.get("training") or {}
-    if not isinstance(training, dict) or not isinstance(train, dict | None):
-        raise DataError(f"{path}: 'train' and 'training' must be objects or null. Store the run again.")
+    known = stored_run(record, path)
+    training = known.training or Training()
     return {
-        "run_id": _get(record, "run_id", str, path),
-        "method": _get(record, "method", str, path),
-        "protocol": _get(record, "protocol", str, path),
-        "seed": _get(record, "seed", int, path),
-        "trained_on": _trained_on(train, path) if train else "",
-        "source": str(record.get("source", "run")),
-        "options": describe(_differences(record)),
-        "weights": str(training.get("weights") or "none"),
-        "steps": _number(training, "steps", path),
-        "minutes": _number(training, "minutes", path),
-        "hardware": str(training.get("hardware") or ""),
-        "precision": str(training.get("precision") or ""),
-        "note": str(record.get("note") or ""),
+        "run_id": known.run_id,
+        "method": known.method,
+        "protocol": known.protocol,
+        "seed": known.seed,
+        "trained_on": known.train.name if known.train else "",
+        "source": known.source,
+        "options": describe(known.differences),
+        "weights": training.weights or "none",
+        "steps": math.nan if training.steps is None else float(training.steps),
+        "minutes": math.nan if training.minutes is None else training.minutes,
+        "hardware": training.hardware or "",
+        "precision": training.precision or "",
+        "note": known.note,
     }
-
-
-def _trained_on(train: Mapping[str, Any], path: Path) -> str:
-    also = train.get("also") or []
-    if not isinstance(also, list) or not all(isinstance(name, str) for name in also):
-        raise DataError(f"{path}: 'also' is {also!r}, expected a list of training sets. Store the run again.")
-    first = f"{_get(train, 'dataset', str, path)}.{_get(train, 'split', str, path)}"
-    return "+".join([first, *sorted(also)])
-
-
-def _differences(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what makes a run another one than the paper's: options, recipe settings, and stand-ins for data."""
-    synthetic = {"images": "synthetic"} if (record.get("data") or {}).get("synthetic") else {}
-    return {**(record.get("options") or {}), **(record.get("overrides") or {}), **synthetic}
 
 
 def _record_paths(root: Path) -> list[Path]:
@@ -145,62 +131,17 @@ def _evaluations(run: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def _read_evaluation(folder: Path, run: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    path = folder / "evaluation.json"
-    content = _read_json(path)
-    about = {key: _get(content, key, str, path) for key in ("dataset", "split", "variant", "title")}
-    types = content.get("types") or []
-    if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
-        raise DataError(f"{path}: 'types' is {types!r}, expected a list of names. Evaluate the run again.")
-    about["base"] = names.title(about["title"], run["method"], about["variant"])
-    options = split_options(run["options"]) | ({"images": "synthetic"} if content.get("synthetic") else {})
-    about["options"] = describe(options)
-    about["title"] = changes().title(about["base"], run["method"], about["options"])
+def _about(content: StoredEvaluation, run: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """Return the `EVALUATION_COLUMNS` of an evaluation, but for the image, and its options."""
+    base = names.title(content.title, run["method"], content.variant)
+    options = describe(split_options(run["options"]) | ({"images": "synthetic"} if content.synthetic else {}))
     return {
-        **about,
-        "types": "|".join(types),
-        "images": _get(content, "images", int, path),
-        "seen": content.get("seen"),
+        **{key: getattr(content, key) for key in ("dataset", "split", "variant")},
+        "title": changes().title(base, run["method"], options),
+        "base": base,
+        "options": options,
+        "types": "|".join(content.types or ()),
     }
-
-
-def _read_scores(folder: Path, images: int) -> pd.DataFrame:
-    path = folder / "scores.csv"
-    frame = read_table(path, ("image",), text="image").rename(columns=RENAMED)  # an image named 01 must not become 1
-    if len(frame) != images or frame["image"].duplicated().any() or frame["image"].isna().any():
-        raise DataError(f"{path} must hold {images} different images, not {len(frame)} lines. Evaluate the run again.")
-    for column in frame.columns.drop("image"):
-        if column in COLUMNS:
-            raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(f"{path}: column {column!r} holds something that is no number. Evaluate the run again.")
-    return frame[["image", *frame.columns.drop("image")]]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}). Delete it and store the run again.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, expected an object. Store the run again.")
-    return content
-
-
-def _get(content: Mapping[str, Any], key: str, kind: type, path: Path) -> Any:
-    value = content.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{path}: {key!r} is {value!r}, expected {kind.__name__}. Store the run again.")
-    return value
-
-
-def _number(content: Mapping[str, Any], key: str, path: Path) -> float:
-    value = content.get(key)
-    if value is None:
-        return float(np.nan)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{path}: {key!r} is {value!r}, expected a number. Store the run again.")
-    return float(value)
 
 
 __all__ = [

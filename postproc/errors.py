@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import reprlib
 from collections.abc import Iterable
+
+LONGEST = 60
+"""Characters of a value in a message."""
+
+
+MOST_CHOICES = 60
+"""Choices that a message lists."""
 
 
 class NucbenchError(Exception):
@@ -22,6 +31,41 @@ class DataError(NucbenchError):
     """A file or folder that is missing, unreadable or inconsistent."""
 
 
+class _Short(reprlib.Repr):
+    """`repr` that looks at a few values only, however many a file claims."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple, self.maxset = 2, 3, 4, 4, 4
+        self.maxstring = LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a whole number; Python refuses to write those of thousands of digits."""
+        return repr(x) if abs(x) < 10**20 else "a number of more than 20 digits"
+
+
+_SHORT = _Short()
+
+
+def short(value: object, *, quoted: bool = True) -> str:
+    """Return a value for a message: on one line, printable, and of bounded length whatever it is.
+
+    Args:
+        value: What a file or a user gave.
+        quoted: Keep the quotes of text.
+    """
+    text = _SHORT.repr(value)
+    if isinstance(value, str) and not quoted:
+        text = text[1:-1]
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """Return the message of a library on one line, printable, and of bounded length."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return flat if len(flat) <= longest else f"{flat[:longest]}…"
+
+
 def nearest(name: str, choices: Iterable[str]) -> list[str]:
     """Return the choice that is most like a name, alone in a list; none if all are too different."""
     return difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
@@ -36,6 +80,9 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
         choices: The names that exist.
     """
     known = sorted(choices)
-    near = nearest(name.lower(), known)
+    near = nearest(name[:LONGEST].lower(), known)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"unknown {kind} {name!r}.{hint} Choices: {', '.join(known)}.")
+    more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
+    return ConfigError(
+        f"unknown {kind} {short(name)}.{hint} Choices: {', '.join(itertools.islice(known, MOST_CHOICES))}{more}."
+    )

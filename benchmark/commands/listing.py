@@ -17,8 +17,11 @@ from datamodules.reading.card import DatasetCard, Download
 from postproc.errors import ConfigError, unknown_name
 
 
-def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: Path) -> None:
+def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: Path) -> int:
     """Print methods, datasets, tables or runs: all of them, or the cards of those that are named.
+
+    Returns:
+        Exit status: 1 where a stored file is broken, 0 otherwise.
 
     Raises:
         ConfigError: If there is none of such a name, or runs are named.
@@ -27,8 +30,7 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
     if what == "runs":
         if names:
             raise ConfigError(f"runs are listed all together, not by names such as {names[0]!r}; --runs names a folder")
-        _runs(console, verbose, runs)
-        return
+        return _runs(console, verbose, runs)
     registry = {"methods": METHODS, "datasets": DATASETS, "tables": TABLES}[what]
     for name in names:
         if name not in registry:
@@ -40,6 +42,7 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
         _datasets(console, chosen, whole, data)
     else:
         _tables(console, chosen)
+    return 0
 
 
 def print_models() -> None:
@@ -131,25 +134,34 @@ def _tables(console: Console, names: list[str]) -> None:
     console.print(table)
 
 
-def _runs(console: Console, verbose: bool, runs: Path) -> None:
+def _runs(console: Console, verbose: bool, runs: Path) -> int:
+    from leaderboards.broken import kept_going, name_problems
+    from leaderboards.stored import Training, stored_run
+
     found = sorted(runs.glob("*/*/*/spec.json"))
     if not found:
         console.print(f"no runs in {runs.resolve()}; --runs or NUCBENCH_RUNS names another folder", soft_wrap=True)
-        return
+        return 0
+    problems: list[str] = []
     table = Table("run", "state", "steps", "minutes", "evaluated on")
     for file in found:
         folder = file.parent
         record = folder / "record.json"
-        training = read_json(record).get("training", {}) if record.exists() else {}
-        state = "trained" if record.exists() else "failed" if (folder / "failure.txt").exists() else "unfinished"
+        training, state = Training(), "failed" if (folder / "failure.txt").exists() else "unfinished"
+        if record.exists():
+            state = "unreadable"
+            with kept_going(problems):
+                training, state = stored_run(read_json(record), record).training or training, "trained"
         targets = sorted({p.parent.parent.name for p in folder.glob("evaluations/*/*/evaluation.json")})
         table.add_row(
             str(folder.relative_to(runs)),
             state,
-            str(training.get("steps", "")),
-            str(training.get("minutes", "")),
+            "" if training.steps is None else str(training.steps),
+            "" if training.minutes is None else str(training.minutes),
             ", ".join(targets),
         )
         if verbose:
-            table.add_row(json.dumps(read_json(file), indent=1), "", "", "", "")
+            with kept_going(problems):
+                table.add_row(json.dumps(read_json(file), indent=1), "", "", "", "")
     console.print(table)
+    return name_problems(problems)

@@ -15,10 +15,11 @@ def leaderboard(
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("leaderboards/tables"),
     wandb: Mirror = "off",
-) -> None:
+) -> int:
     """Rebuild the tables from stored scores, our figures beside the published ones, as CSV and Markdown.
 
-    Nothing is trained and torch is not needed. Cells nobody has run stay empty.
+    Nothing is trained and torch is not needed. Cells nobody has run stay empty. Stored files that are broken are named
+    and left out; the exit status is then 1.
 
     Args:
         tables: Tables to build; default: all.
@@ -29,13 +30,16 @@ def leaderboard(
             in the folder leaderboard of the runs folder.
     """
     from benchmark.mirrors.tables import show_tables
+    from leaderboards.broken import name_problems
     from leaderboards.build import build_tables
 
     roots = _stored(store, filled(runs))
-    files = build_tables(tables or (), roots, out)
+    problems: list[str] = []
+    files = build_tables(tables or (), roots, out, problems)
     for path in files:
         print(path)
     show_tables(files, wandb, filled(runs) / "leaderboard")
+    return name_problems(problems)
 
 
 def plot(
@@ -49,7 +53,7 @@ def plot(
     runs: Path | None = None,
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("plots"),
-) -> None:
+) -> int:
     """Draw pictures of stored scores as PNG and SVG: box plots, bars of each image, sizes of nuclei, overlays.
 
     Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
@@ -78,12 +82,14 @@ def plot(
     if "maps" not in chosen and (run or images or variant):
         raise ConfigError("--run, --images and --variant belong to the plot maps: nucbench plot maps --run RUN")
     others = [name for name in chosen if name != "maps"]
+    status = 0
     if others or not chosen:
-        print_plots(others, _stored(store, filled(runs)), filled(runs), filled(data), out)
+        status = print_plots(others, _stored(store, filled(runs)), filled(runs), filled(data), out)
     if run and "maps" in chosen:
         from benchmark.commands.maps import print_maps
 
         print_maps(run, images or [], filled(data), out, variant=variant, side=side)
+    return status
 
 
 def report(
@@ -92,11 +98,12 @@ def report(
     runs: Path | None = None,
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("report"),
-) -> None:
+) -> int:
     """Make a folder of HTML pages from stored results: tables, runs, scores of each image, plots, overlays.
 
     Nothing is trained. The folder needs nothing outside itself and can be sent to others. Overlays show nuclei: they
-    need the predictions of the runs and the datasets; what is missing is said.
+    need the predictions of the runs and the datasets; what is missing is said. Stored files that are broken are named
+    and left out; the exit status is then 1.
 
     Args:
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
@@ -107,7 +114,7 @@ def report(
     from leaderboards.report.build import print_report
 
     roots = _stored(store, filled(runs))
-    print_report(roots, filled(runs), filled(data), out)
+    return print_report(roots, filled(runs), filled(data), out)
 
 
 def publish(
@@ -134,7 +141,7 @@ def list_(
     verbose: bool = False,
     data: Path | None = None,
     runs: Path | None = None,
-) -> None:
+) -> int:
     """List methods, datasets, tables or runs; `nucbench list methods dist` shows all that is known of one.
 
     Args:
@@ -146,7 +153,7 @@ def list_(
     """
     from benchmark.commands.listing import print_list
 
-    print_list(what, names or [], verbose=verbose, data=filled(data), runs=filled(runs))
+    return print_list(what, names or [], verbose=verbose, data=filled(data), runs=filled(runs))
 
 
 def _stored(*folders: Path) -> list[Path]:

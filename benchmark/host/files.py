@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from datamodules.reading.plain_files import read_json_object
 from datamodules.reading.temporary import new_file
 from postproc.errors import BusyError, DataError
 
@@ -70,15 +71,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file.
 
     Raises:
-        DataError: If it is missing or no JSON object.
+        DataError: If it is missing, far too large or nested, or no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object")
-    return content
+    return read_json_object(path, DataError)
 
 
 def _plain(value: Any) -> Any:

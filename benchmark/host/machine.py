@@ -8,6 +8,12 @@ from pathlib import Path
 
 from postproc.errors import ConfigError
 
+PER_CORE = 4
+"""Worker processes for each core beyond which they only wait for each other."""
+
+LEAST_BOUND = 32
+"""Worker processes that any machine may have, since containers may show fewer cores than they have."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -43,6 +49,11 @@ class Machine:
             raise ConfigError(f"devices must be 1 or more, not {self.devices}")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers must be 0 or more, not {self.workers}")
+        most = max(LEAST_BOUND, PER_CORE * _cores())
+        if self.workers is not None and self.workers > most:
+            raise ConfigError(
+                f"workers must be {most} or fewer on this machine of {_cores()} cores, not {self.workers}"
+            )
 
     def loaders(self) -> int:
         """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from benchmark.metrics.classification import GATED, classification_scores
 from benchmark.metrics.detection import class_scores, curve_scores, detection_scores
@@ -31,22 +33,53 @@ def summarise(scores: pd.DataFrame) -> dict[str, float]:
         ``images``; ``nan_images``, those without a nucleus on either side, which no mean includes; then the
         scores in the order of the columns; then the pooled ones.
     """
+    return summarise_each(scores, np.zeros(len(scores), dtype=np.int64), 1)[0]
+
+
+def summarise_each(scores: pd.DataFrame, sets: NDArray[np.int64], count: int) -> list[dict[str, float]]:
+    """Summarise several sets, as `summarise` does one: pandas is asked once, however many there are.
+
+    Args:
+        scores: As for `summarise`, the images of all sets. A count that no image of a set has is absent there, not 0.
+        sets: (N,), the set of each row, 0 to `count` - 1.
+        count: Number of sets.
+
+    Returns:
+        The summary of each set.
+    """
     numbers = scores.select_dtypes("number")
-    is_count = numbers.columns.str.startswith("n_")
-    counts = {str(name): float(total) for name, total in numbers.loc[:, is_count].sum().items()}
-    means = {str(name): float(mean) for name, mean in numbers.loc[:, ~is_count].mean().items()}
-    summary: dict[str, float] = {"images": float(len(scores)), "nan_images": float(_empty_images(numbers))}
-    summary |= means | _classification(counts)
+    names = [str(name) for name in numbers.columns]
+    order = np.argsort(sets, kind="stable")
+    values = numbers.to_numpy(dtype=np.float64)[order]
+    ends = np.cumsum(np.bincount(sets, minlength=count)).tolist()
+    return [_summary(names, values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _summary(names: list[str], values: NDArray[np.float64]) -> dict[str, float]:
+    present = ~np.isnan(values)
+    known = present.sum(axis=0)
+    sums = np.where(present, values, 0.0).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means = sums / known
+    counts: dict[str, float] = {}
+    scores: dict[str, float] = {}
+    for name, total, mean, images in zip(names, sums.tolist(), means.tolist(), known.tolist(), strict=True):
+        if not name.startswith("n_"):
+            scores[name] = mean
+        elif images:
+            counts[name] = total
+    summary = {"images": float(len(values)), "nan_images": _empty_images(names, values)}
+    summary |= scores | _classification(counts)
     for score, needed in _POOLED:
         if needed in counts:
             summary |= {name + POOLED: value for name, value in score(counts).items()}
     return summary
 
 
-def _empty_images(numbers: pd.DataFrame) -> int:
-    if "n_true" not in numbers or "n_pred" not in numbers:
-        return 0
-    return int(((numbers["n_true"] == 0) & (numbers["n_pred"] == 0)).sum())
+def _empty_images(names: list[str], values: NDArray[np.float64]) -> float:
+    if "n_true" not in names or "n_pred" not in names:
+        return 0.0
+    return float((values[:, [names.index("n_true"), names.index("n_pred")]] == 0).all(axis=1).sum())
 
 
 def _classification(counts: Mapping[str, float]) -> dict[str, float]:

@@ -10,11 +10,14 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
+from pydantic import ConfigDict
 
 from benchmark.registry import METHODS
+from datamodules.reading.plain_files import read_yaml
+from datamodules.reading.schema import STRICT, Name, Positive, check
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ FORMAT = 1
 """Version of the files in a model folder."""
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "published"
 """Folder of the models that come with nucbench, one folder each."""
-LARGEST = 1_000_000
-"""Bytes of a description beyond which it is not read."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,18 @@ class Description:
         licence: Of the weights.
     """
 
-    name: str
-    method: str
-    options: dict[str, Any]
-    types: tuple[str, ...]
-    mpp: float | None
-    magnification: float | None
-    parameters: dict[str, dict[str, Any]]
-    sha256: str
-    trained_on: tuple[str, ...]
-    licence: str
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Name
+    method: Name
+    options: dict[Name, Any]
+    types: tuple[Name, ...]
+    mpp: Positive | None
+    magnification: Positive | None
+    parameters: dict[Name, dict[Name, Any]]
+    sha256: Name
+    trained_on: tuple[Name, ...]
+    licence: Name
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -65,26 +68,15 @@ class Description:
             DataError: If it is unreadable, of another version, or a key is missing, unknown or of a wrong type.
         """
         path = folder / DESCRIPTION
-        try:
-            if path.stat().st_size > LARGEST:
-                raise DataError(f"{path} is larger than {LARGEST:,} bytes, which no description of a model is")
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-            raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        content = read_yaml(path, DataError)
         if not isinstance(content, dict):
             raise DataError(f"{path} holds no mapping; `nucbench export` writes it")
         if content.pop("format", None) != FORMAT:
             raise DataError(f"{path} was written by another version of nucbench; export the run again")
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if content.keys() != expected:
-            wrong = sorted(map(str, content.keys() ^ expected))
-            raise DataError(f"{path}: missing or unknown keys: {', '.join(wrong)[:200]}")
-        for key, kinds in _KINDS.items():
-            if not isinstance(content[key], kinds):
-                raise DataError(f"{path}: {key} is {type(content[key]).__name__}; `nucbench export` writes it")
-        if content["method"] not in METHODS:
-            raise unknown_name(f"method in {path}", content["method"], METHODS)
-        return cls(**{**content, "types": tuple(content["types"]), "trained_on": tuple(content["trained_on"])})
+        found = check(cls, content, str(path), DataError)
+        if found.method not in METHODS:
+            raise unknown_name(f"method in {path}", found.method, METHODS)
+        return found
 
     def write(self, folder: Path) -> None:
         """Write the description into a model folder."""
@@ -92,15 +84,6 @@ class Description:
         content |= {"types": list(self.types), "trained_on": list(self.trained_on)}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
-
-
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("name", "method", "sha256", "licence"), str),
-    **dict.fromkeys(("options", "parameters"), dict),
-    **dict.fromkeys(("types", "trained_on"), list),
-    **dict.fromkeys(("mpp", "magnification"), (int, float, type(None))),
-}
-"""Types of the values in a description."""
 
 
 def is_model_folder(path: Path) -> bool:

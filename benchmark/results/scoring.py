@@ -16,6 +16,7 @@ from benchmark.results.store import CANDIDATES
 from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
 from datamodules.reading.regions import label_regions
+from postproc.cells import check_name
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
@@ -153,6 +154,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
             continue
         if _is_companion(path):
             continue
+        check_name(path.stem, repr(str(folder)))
         if path.stem in files:
             raise DataError(f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one")
         files[path.stem] = path

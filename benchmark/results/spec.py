@@ -8,17 +8,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
+from datamodules.drawing.augment import POLICIES
+from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, check
+from datamodules.reading.splits import belongs
 from models.base.recipe import Recipe
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
-LARGEST_SEED = 2**32 - 1
-"""NumPy's generators take no larger one."""
+SCHEDULES = ("constant", "cosine")
 LOSS = "loss"
 MONITORS = (LOSS, "dice", "aji", "pq", "f1")
 """What may choose the checkpoint. The loss is the default: DIST and KiNet stop early by their validation error, it is
@@ -48,34 +52,36 @@ class Overrides:
         monitor: What chooses the checkpoint under protocol ``strict``, one of `MONITORS`; None = ``loss``.
     """
 
-    crop: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    schedule: str | None = None
-    augment: str | None = None
-    crops_per_image: int | None = None
-    max_minutes: float | None = None
-    label_share: float | None = None
-    balance: str | None = None
-    ema: float | None = None
-    monitor: str | None = None
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    crop: Integer | None = None
+    batch_size: Integer | None = None
+    lr: Number | None = None
+    epochs: Integer | None = None
+    steps: Integer | None = None
+    schedule: Name | None = None
+    augment: Name | None = None
+    crops_per_image: Integer | None = None
+    max_minutes: Number | None = None
+    label_share: Number | None = None
+    balance: Name | None = None
+    ema: Number | None = None
+    monitor: Name | None = None
 
     def __post_init__(self) -> None:
         """Check that every number is positive, and the share of labels at most 1.
 
         Raises:
-            ConfigError: If one is not, or `balance` is none of its choices.
+            ConfigError: If one is not, or a name is none of its choices.
         """
+        choices = (("schedule", SCHEDULES), ("augment", POLICIES), ("balance", BALANCES), ("monitor", MONITORS))
+        for name, known in choices:
+            if getattr(self, name) is not None and getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
         if self.label_share is not None and self.label_share > 1:
             raise ConfigError(f"label_share is {self.label_share}; give a share of the images, 0.05 for 5 %")
         if self.label_share == 1:
             object.__setattr__(self, "label_share", None)  # all labels, as in a run that says nothing of them
-        if self.balance is not None and self.balance not in BALANCES:
-            raise unknown_name("balance", self.balance, BALANCES)
-        if self.monitor is not None and self.monitor not in MONITORS:
-            raise unknown_name("monitor", self.monitor, MONITORS)
         if self.monitor == LOSS:
             object.__setattr__(self, "monitor", None)  # as in a run that says nothing of it
         if self.ema is not None and not 0 <= self.ema < 1:
@@ -91,13 +97,9 @@ class Overrides:
         """Read overrides by name.
 
         Raises:
-            ConfigError: If a name is unknown or a number not positive.
+            ConfigError: If a name is unknown, or a value of another kind or not positive.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in content:
-            if name not in known:
-                raise unknown_name("override", name, known)
-        return cls(**content)
+        return check(cls, content, "overrides", ConfigError)
 
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set, but for those that are no part of one."""
@@ -246,6 +248,24 @@ class Target:
             known = dataset_class(dataset).card.images
             split = default if not known or any(name.partition("_")[0] == default for name in known) else "all"
         return cls(dataset, split)
+
+    def check(self) -> None:
+        """Refuse a split that the dataset does not have; one of a user's own set is known when it is read.
+
+        Raises:
+            ConfigError: If no image of the committed splits belongs to it.
+        """
+        kind = dataset_class(self.dataset)
+        rows = list(kind.splits().values()) if kind.card.images else []
+        named, _, groups = self.split.partition(":")
+        if named in ("group", "except-group"):
+            known = {row.group for row in rows}
+            for group in groups.split(","):
+                if rows and group not in known:
+                    raise unknown_name(f"group of {self.dataset}", group, known)
+        elif rows and not any(belongs(row, self.split) for row in rows):
+            known = {row.split for row in rows} | {row.split.partition("_")[0] for row in rows}
+            raise unknown_name(f"split of {self.dataset}", self.split, known | {"all", "fit", "validation"})
 
     def __str__(self) -> str:
         return f"{self.dataset}.{self.split}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.host.files import atomic
 from datamodules.ki67 import TYPES as KI67_TYPES
+from postproc.cells import shown
 
 SUMMARY = "summary.csv"
 """Name of the file beside the results."""
@@ -87,11 +88,11 @@ def write_summary(path: Path, images: Sequence[ImageSummary]) -> None:
     graded = any(tumour_nuclei(each.types) is not None for each in images)
     with atomic(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "nuclei", *names, *["ki67_index"] * graded])
+        writer.writerow(["image", "nuclei", *map(shown, names), *["ki67_index"] * graded])
         for each in images:
             # an image decoded by region in which nothing was found does not know the types
             unknown = "" if each.types or each.nuclei else 0
-            row: list[object] = [each.image, each.nuclei, *(each.types.get(name, unknown) for name in names)]
+            row: list[object] = [shown(each.image), each.nuclei, *(each.types.get(name, unknown) for name in names)]
             positive, every = tumour_nuclei(each.types) or (0, 0)
             if graded:
                 row.append(f"{100 * positive / every:.2f}" if every else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -96,11 +97,12 @@ def estimated_minutes(spec: RunSpec, runs: Path, data: Path | None = None) -> fl
         return 0.0
     limit = spec.overrides.max_minutes
     steps = plan(spec, data).steps
-    rates: list[float] = [
-        record["training"]["minutes"] / record["training"]["steps"]
-        for record in map(read_json, sorted((runs / spec.method).glob("*/*/record.json")))
-        if _alike(record, spec)
-    ]
+    rates: list[float] = []
+    for path in sorted((runs / spec.method).glob("*/*/record.json")):
+        with suppress(DataError, TypeError, KeyError, ZeroDivisionError, OverflowError):  # a broken record says nothing
+            record = read_json(path)
+            if _alike(record, spec):
+                rates.append(float(record["training"]["minutes"] / record["training"]["steps"]))
     if not rates or steps is None:
         return limit
     minutes = steps * median(rates)

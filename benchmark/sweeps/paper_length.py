@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from postproc.errors import ConfigError, unknown_name
+from pydantic import ConfigDict
+
+from datamodules.reading.schema import STRICT, Count, Name, Text, check
+from postproc.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,12 @@ class PaperLength:
         differs: Why the runs of the sweep are trained otherwise; empty where they are trained as long.
     """
 
-    source: str
-    steps: int | None = None
-    epochs: int | None = None
-    differs: str = ""
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    source: Name
+    steps: Count | None = None
+    epochs: Count | None = None
+    differs: Text = ""
 
     @classmethod
     def read(cls, content: object, place: str) -> PaperLength:
@@ -37,22 +41,12 @@ class PaperLength:
         Raises:
             ConfigError: If it is no such mapping, lacks its source, or states no length or two.
         """
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{place} is {content!r}, expected a mapping: {{epochs: 80, source: Naylor 2018, VI-D}}")
-        known = {f.name for f in dataclasses.fields(cls)}
-        for key in content:
-            if key not in known:
-                raise unknown_name(f"key of {place}", str(key), known)
-        given: dict[str, Any] = dict(content)
-        lengths = [given[key] for key in ("steps", "epochs") if given.get(key) is not None]
-        if len(lengths) != 1 or not isinstance(lengths[0], int) or lengths[0] < 1:
-            raise ConfigError(f"{place} must state either steps or epochs, a whole number above 0")
-        for key in ("source", "differs"):
-            if not isinstance(given.get(key, ""), str):
-                raise ConfigError(f"{place}: {key} is {given[key]!r}, expected text")
-        if not given.get("source"):
+        if isinstance(content, Mapping) and not content.get("source"):
             raise ConfigError(f"{place} needs its source: paper and section")
-        return cls(**given)
+        length = check(cls, content, place, ConfigError)
+        if (length.steps is None) == (length.epochs is None):
+            raise ConfigError(f"{place} must state either steps or epochs, a whole number above 0")
+        return length
 
     def agrees(self, steps: int | None, epochs: int | None) -> bool:
         """Tell whether a run of so many steps and epochs (None = unknown) is as long as the paper says."""

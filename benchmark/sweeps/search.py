@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Mapping
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmark.host.files import read_json, write_json
+from pydantic import ConfigDict
+
+from benchmark.host.files import held, read_json, write_json
 from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.results.spec import FORMAT, Overrides, RunSpec
 from benchmark.results.store import RunStore
-from benchmark.sweeps.spec import read_mapping
-from postproc.errors import ConfigError, unknown_name
+from benchmark.sweeps.spec import named, read_mapping
+from datamodules.reading.schema import (
+    LARGEST_SEED,
+    STRICT,
+    Count,
+    Flag,
+    Integer,
+    Name,
+    Number,
+    Seed,
+    Text,
+    check,
+)
+from postproc.errors import BusyError, ConfigError, DataError, short, unknown_name
 
 if TYPE_CHECKING:
     import optuna
-
-
-RETRIES = 3
-"""How often a trial that was cut off is taken up again before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +59,18 @@ class SearchSpec:
         variant: Variant of the method that the trials are judged by; empty = its default.
     """
 
-    method: str
-    dataset: str
-    space: Mapping[str, tuple[Any, ...]]
-    trials: int = 20
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "auto"
-    validate: str = ""
-    variant: str = ""
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    method: Name
+    dataset: Name
+    space: Mapping[Name, tuple[Flag | Integer | Number | Name | None, ...]]
+    trials: Count = 20
+    seed: Seed = 0
+    options: Mapping[Name, Any] = field(default_factory=dict)
+    overrides: Mapping[Name, Any] = field(default_factory=dict)
+    precision: Name = "auto"
+    validate: Text = ""
+    variant: Text = ""
 
     def __post_init__(self) -> None:
         """Check the space.
@@ -71,7 +85,9 @@ class SearchSpec:
             if not name.startswith("options.") and name not in known:
                 raise unknown_name("setting in space", name, [*known, "options.NAME"])
             if not isinstance(values, list | tuple) or not values:
-                raise ConfigError(f"space: {name} is {values!r}, expected a list of values")
+                raise ConfigError(f"space: {name} is {short(values)}, expected a list of values")
+            if len({json.dumps(value) for value in values}) < len(values):
+                raise ConfigError(f"space: {name} has a value twice: {short(values)}")
 
     @classmethod
     def load(cls, file: Path) -> SearchSpec:
@@ -81,11 +97,28 @@ class SearchSpec:
             ConfigError: If the file is missing, no YAML mapping, or has an unknown or missing key.
         """
         path, content = read_mapping(file, ("method", "dataset", "space"))
-        fields = {f.name for f in dataclasses.fields(cls)}
-        for key in content:
-            if key not in fields:
-                raise unknown_name(f"key of {path.name}", str(key), fields)
-        return cls(**content)
+        plan = check(cls, content, str(path), ConfigError)
+        with named(path):
+            plan.check()
+        return plan
+
+    def check(self) -> None:
+        """Refuse what no run can have, before the first training: each value once, beside the first of the others.
+
+        Raises:
+            ConfigError: If a name, split or value is unknown or of another kind.
+        """
+        Overrides.read(self.overrides)
+        first = self.combination(0)
+        for name, values in self.space.items():
+            for value in values:
+                spec = self.run({**first, name: value})
+                check_options(method_class(spec.method), spec.options)
+        for target in (*spec.training_sets, *filter(None, [spec.validation_set])):
+            target.check()
+        variants = {variant.key for variant in method_class(self.method).card.variants}
+        if self.variant and self.variant not in variants:
+            raise unknown_name(f"variant of {self.method}", self.variant, variants)
 
     def run(self, chosen: Mapping[str, Any]) -> RunSpec:
         """Return the run of one combination of settings."""
@@ -107,9 +140,22 @@ class SearchSpec:
             validate=self.validate,
         )
 
-    def combinations(self) -> list[dict[str, Any]]:
-        """Return every combination of the space, in the order of the file."""
-        return [dict(zip(self.space, values, strict=True)) for values in itertools.product(*self.space.values())]
+    @property
+    def size(self) -> int:
+        """Number of combinations; they are never listed, since a small file can ask for billions."""
+        return math.prod(map(len, self.space.values()))
+
+    def combination(self, number: int) -> dict[str, Any]:
+        """Return one combination, counted from 0 in the order of the file: the last setting changes first."""
+        chosen = {}
+        for name, values in reversed(list(self.space.items())):
+            number, place = divmod(number, len(values))
+            chosen[name] = values[place]
+        return {name: chosen[name] for name in self.space}
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yield every combination of the space, in the order of the file."""
+        return map(self.combination, range(self.size))
 
     @property
     def name(self) -> str:
@@ -125,44 +171,68 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
     """Search until the file's number of trials is done; what was done before is kept.
 
     The study lies in ``search/<name>.journal`` below the runs folder. Every step is appended to that file, so that
-    it survives a kill; the trial that was cut off is taken up again, and its run resumes. Nothing is tried twice.
+    it survives a kill; the trial that was cut off is taken up again, and its run resumes. Nothing is tried twice. One
+    process at a time works on a study.
 
     Returns:
         0 if every trial gave a score, 1 otherwise.
     """
     plan = SearchSpec.load(file)
-    combinations = plan.combinations()
-    wanted = min(plan.trials, len(combinations))
-    variants = {variant.key for variant in method_class(plan.method).card.variants}
-    if plan.variant and plan.variant not in variants:
-        raise unknown_name(f"variant of {plan.method}", plan.variant, variants)
-    for chosen in combinations:  # every name and value is checked before the first training
-        check_options(method_class(plan.method), plan.run(chosen).options)
+    wanted = min(plan.trials, plan.size)
     if dry_run:
-        print(f"{wanted} of {len(combinations)} combinations of {', '.join(plan.space)} on the validation images of")
+        print(f"{wanted} of {plan.size} combinations of {', '.join(plan.space)} on the validation images of")
         judges, tried = plan.validate or plan.dataset, _stored_trials(plan, machine.runs)
         print(f"{judges}; the study {plan.name} has {tried} trials so far")
         return 0
-    study = open_study(plan, machine.runs)
-    _take_up_again(study)
-    while _settled(study) < wanted:
-        _one_trial(study, plan, machine)
-    _write_result(study, plan, machine.runs)
-    return _print(study, plan, _journal(plan, machine.runs))
+    journal = _journal(plan, machine.runs)
+    with held(journal.with_name(f".{plan.name}"), "working on the search of"):
+        drop_torn_line(journal)
+        study = open_study(plan, journal)
+        _take_up_again(study)
+        while _settled(study) < wanted:
+            _one_trial(study, plan, machine)
+        _write_result(study, plan, machine.runs)
+        return _print(study, plan, journal)
 
 
-def open_study(plan: SearchSpec, runs: Path) -> optuna.Study:
-    """Open or create the study of a search."""
+class _NoLock:
+    """The study is held as a whole; Optuna's own lock would stay behind where a process is killed."""
+
+    def acquire(self) -> bool:
+        """Do nothing."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+def drop_torn_line(journal: Path) -> None:
+    """Cut off the last line of a journal where it has no end: its writer was killed, and it says nothing whole."""
+    if not journal.is_file():
+        return
+    with journal.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def open_study(plan: SearchSpec, journal: Path) -> optuna.Study:
+    """Open or create the study of a search, which the caller holds.
+
+    Args:
+        plan: The search.
+        journal: Its file.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = _journal(plan, runs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))  # type: ignore[arg-type]
     # a killed process must not repeat the choices of the first trials: their number moves the seed
     done = len(study.trials) if (study := _existing(storage, plan)) else 0
-    sampler = optuna.samplers.TPESampler(seed=plan.seed + done, n_startup_trials=10)
+    sampler = optuna.samplers.TPESampler(seed=(plan.seed + done) % (LARGEST_SEED + 1), n_startup_trials=10)
     return optuna.create_study(
         study_name=plan.name, storage=storage, sampler=sampler, direction="maximize", load_if_exists=True
     )
@@ -180,55 +250,78 @@ def _journal(plan: SearchSpec, runs: Path) -> Path:
 
 
 def _stored_trials(plan: SearchSpec, runs: Path) -> int:
-    return len(open_study(plan, runs).trials) if _journal(plan, runs).exists() else 0
+    """Count the trials of a study, which another process may be working on: a copy of its journal is read."""
+    journal = _journal(plan, runs)
+    if not journal.exists():
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copy(journal, folder))
+        drop_torn_line(copy)
+        return len(open_study(plan, copy).trials)
 
 
 def _take_up_again(study: optuna.Study) -> None:
-    """Queue the trials that a killed process left running; their runs resume from the last checkpoint."""
+    """Queue the trials that a killed process left running; their runs resume from the last checkpoint.
+
+    However often that happens, it is no failure. They are queued before they are closed, so that a kill between the
+    two loses none.
+    """
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        cut_off = [t for t in study.trials if t.params == trial.params and t.state == TrialState.FAIL]
-        if len(cut_off) <= RETRIES:
+        if trial.params:
             study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=TrialState.PRUNED)
 
 
 def _settled(study: optuna.Study) -> int:
-    """Count the different combinations that have a score or have failed for good."""
+    """Count the different combinations that have a score or have failed."""
     from optuna.trial import TrialState
 
-    waiting = {json.dumps(t.system_attrs.get("fixed_params", {}), sort_keys=True) for t in study.trials
-               if t.state == TrialState.WAITING}  # fmt: skip
-    tried = {json.dumps(t.params, sort_keys=True) for t in study.trials if t.state.is_finished()}
-    return len(tried - waiting)
+    settled = {_key(t.params) for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.FAIL)}
+    waiting = {_key(t.system_attrs.get("fixed_params", {})) for t in study.trials if t.state == TrialState.WAITING}
+    return len(settled - waiting)
+
+
+def _key(chosen: Mapping[str, Any]) -> str:
+    return json.dumps(chosen, sort_keys=True)
 
 
 def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
-    """Train and judge one combination; a combination that was drawn before gives way to an untried one."""
+    """Train and judge one combination; a combination that was drawn before gives way to an untried one.
+
+    Raises:
+        BusyError: If another process is working on the run of the combination, which is then taken up again by the
+            next command.
+    """
     from optuna.trial import TrialState
 
     from benchmark.runs.run import execute
 
     trial = study.ask()
+    queued = "fixed_params" in study.trials[trial.number].system_attrs
     chosen = {name: trial.suggest_categorical(name, list(values)) for name, values in plan.space.items()}
-    others = [t for t in study.trials if t.state == TrialState.COMPLETE]
-    if any(t.params == chosen for t in others):
-        tried = [t.params for t in study.trials if t.state.is_finished()]
+    closed = {TrialState.COMPLETE} if queued else {TrialState.COMPLETE, TrialState.FAIL}
+    tried = {_key(t.params) for t in study.trials if t.state in closed}
+    if _key(chosen) in tried:
         study.tell(trial, state=TrialState.PRUNED)
-        untried = next((c for c in plan.combinations() if c not in tried), None)
+        untried = next((c for c in plan.combinations() if _key(c) not in tried), None)
         if untried is not None:
             study.enqueue_trial(untried)
         return
     spec = plan.run(chosen)
     print(f"trial {_settled(study) + 1}: {_text(chosen)} -> {spec.run_id}", flush=True)
     try:
-        store = execute(spec, [], machine, plan.name).store
+        score = validation_score(execute(spec, [], machine, plan.name).store, plan.variant)
+        if not math.isfinite(score):
+            raise DataError(f"the score on the validation images is {score}")
+    except BusyError:
+        raise
     except Exception as error:  # one failing trial never stops the search
         study.tell(trial, state=TrialState.FAIL)
         print(f"failed: {error}", flush=True)
         return
-    study.tell(trial, validation_score(store, plan.variant))
+    study.tell(trial, score)
 
 
 def validation_score(store: RunStore, variant: str = "") -> float:
@@ -254,7 +347,7 @@ def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
         "method": plan.method,
         "dataset": plan.dataset,
         "trials": len({json.dumps(trial.params, sort_keys=True) for trial in complete}),
-        "combinations": len(plan.combinations()),
+        "combinations": plan.size,
         "score": best.value,
         "settings": best.params,
         "params": {variant: entry["params"] for variant, entry in fitted.items()},

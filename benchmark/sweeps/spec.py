@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import yaml
+from pydantic import ConfigDict
 
+from benchmark.options import check_options
 from benchmark.registry import METHODS, dataset_class, method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.sweeps.paper_length import PaperLength
-from postproc.errors import ConfigError, unknown_name
+from datamodules.reading.plain_files import read_yaml
+from datamodules.reading.schema import STRICT, Flag, Name, Seed, Text, check
+from postproc.errors import ConfigError, short, unknown_name
 
 PER_METHOD = ("options", "method_overrides", "paper")
 """Keys of a sweep file that hold settings by method."""
@@ -50,16 +54,18 @@ class SweepSpec:
             `overrides`, `method_overrides` and `paper` are added to those above, everything else replaces them.
     """
 
-    methods: tuple[str, ...]
-    datasets: tuple[str, ...]
-    seeds: tuple[int, ...] = (0,)
-    protocol: str = "paper"
-    train_split: str = "train"
-    also: tuple[str, ...] = ()
-    validate: str = ""
-    folds: bool = False
-    evaluate: tuple[str, ...] = ()
-    precision: str = "auto"
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    methods: tuple[Name, ...]
+    datasets: tuple[Name, ...]
+    seeds: tuple[Seed, ...] = (0,)
+    protocol: Name = "paper"
+    train_split: Name = "train"
+    also: tuple[Name, ...] = ()
+    validate: Text = ""
+    folds: Flag = False
+    evaluate: tuple[Name, ...] = ()
+    precision: Name = "auto"
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     method_overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -74,11 +80,27 @@ class SweepSpec:
             ConfigError: If the file is missing, no YAML mapping, or has an unknown key or a value of another kind.
         """
         path, content = read_mapping(file, ("methods", "datasets"))
-        for case in content.get("cases") or ():
-            if not isinstance(case, dict):
-                raise ConfigError(f"{path}: the case {case!r} must be a mapping, for example {{seeds: [1]}}")
-            _checked(case, f"case of {path.name}")
-        return cls(**_checked(content, path.name))
+        sweep = check(cls, content, str(path), ConfigError)
+        for number, case in enumerate(sweep.cases, start=1):
+            place = f"case {number} of {path}"
+            if "cases" in case:
+                raise ConfigError(f"{place} has cases of its own; write them as further cases")
+            check(cls, {**content, **case, "cases": []}, place, ConfigError)
+        with named(path):
+            sweep.check()
+        return sweep
+
+    def check(self) -> None:
+        """Refuse what no run can have, before the first training.
+
+        Raises:
+            ConfigError: If a name, split, option or override is unknown, or a value of another kind.
+        """
+        for spec, targets in self.runs():
+            check_options(method_class(spec.method), spec.options)
+            for target in (*spec.training_sets, *targets, *filter(None, [spec.validation_set])):
+                target.check()
+        self.paper_lengths()
 
     def runs(self) -> list[Run]:
         """Return every run with the sets to evaluate it on, each run once.
@@ -112,7 +134,9 @@ class SweepSpec:
 
     def _changed(self, case: Mapping[str, Any]) -> SweepSpec:
         """Return the sweep of one case."""
-        changes = _checked(dict(case), "case")
+        changes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in case.items()
+        }
         methods = changes.get("methods", self.methods)
         own_settings = {key: value for key, value in changes.items() if key in PER_METHOD}
         SweepSpec(methods, self.datasets, **own_settings)._check_methods(methods)
@@ -212,38 +236,22 @@ def read_mapping(file: Path, needed: tuple[str, ...]) -> tuple[Path, dict[str, A
         ConfigError: If the file is missing, no YAML mapping, or lacks a key.
     """
     path = find_sweep(file)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from error
+    content = read_yaml(path, ConfigError)
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping with {', '.join(needed)}")
+        raise ConfigError(f"{path} must hold a mapping with {', '.join(needed)}, not {short(content)}")
     for key in needed:
         if not content.get(key):
             raise ConfigError(f"{path} names no {key}")
     return path, content
 
 
-def _checked(content: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return a mapping with lists as tuples, after checking its keys and the kinds of its values.
-
-    Raises:
-        ConfigError: If a key is unknown or a value of another kind.
-    """
-    fields = {f.name: f for f in dataclasses.fields(SweepSpec)}
-    checked: dict[str, Any] = {}
-    for key, value in content.items():
-        if key not in fields:
-            raise unknown_name(f"key of {place}", str(key), fields)
-        wants = str(fields[key].type).partition("[")[0]
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "tuple": (list, tuple), "Mapping": Mapping, "str": str, "bool": bool,
-        }  # fmt: skip
-        if not isinstance(value, kinds[wants]):
-            names = {"tuple": "a list", "Mapping": "a mapping", "str": "text", "bool": "true or false"}
-            raise ConfigError(f"{place}: {key} is {value!r}, expected {names[wants]}")
-        checked[key] = tuple(value) if isinstance(value, list) else value
-    return checked
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the file before what is wrong in it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
-__all__ = ["Run", "SweepSpec", "find_sweep", "read_mapping"]
+__all__ = ["Run", "SweepSpec", "find_sweep", "named", "read_mapping"]

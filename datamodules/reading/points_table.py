@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from datamodules.reading.files import replacing
-from postproc.errors import DataError, unknown_name
+from datamodules.reading.plain_files import read_yaml
+from datamodules.reading.schema import STRICT, Name, Positive, check
+from postproc.errors import DataError, short, unknown_name
 
 HEADERS = {
     "x": ("x", "x_px", "centroid_x", "center_x", "centre_x"),
@@ -36,11 +38,26 @@ class Description:
         cases: Image -> case, where it does not follow from the name.
     """
 
-    types: tuple[str, ...]
-    radius: float
-    magnification: float | None = None
-    mpp: float | None = None
-    cases: Mapping[str, str] = field(default_factory=dict)
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    types: tuple[Name, ...]
+    radius: Positive
+    magnification: Positive | None = None
+    mpp: Positive | None = None
+    cases: Mapping[Name, Name] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Strip the names of types, and check that they differ.
+
+        Raises:
+            DataError: If two are alike but for capitals, or one is empty.
+        """
+        stripped = tuple(name.strip() for name in self.types)
+        if len({name.casefold() for name in stripped}) != len(stripped) or "" in stripped:
+            raise DataError(
+                f"types names one type twice or has an empty name: {short(stripped)}; capitals do not tell types apart"
+            )
+        object.__setattr__(self, "types", stripped)
 
 
 def read_description(path: Path) -> Description:
@@ -50,43 +67,19 @@ def read_description(path: Path) -> Description:
         DataError: If it is no YAML mapping, lacks `types` or `radius`, or has an unknown key or a value that cannot
             be; the message names the key.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: no readable YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(path, DataError)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold a mapping with types and radius, for example {{types: [], radius: 16}}")
-    keys = ("types", "radius", "magnification", "mpp", "cases")
-    for key in content:
-        if key not in keys:
-            raise DataError(f"{path}: {unknown_name('key', str(key), keys)}")
     for key, example in (("types", "[tumour, other] or [] for none"), ("radius", "16")):
         if content.get(key) is None:
             raise DataError(f"{path}: no {key}; add a line, for example {key}: {example}")
-    radius = _positive(path, "radius", content["radius"])
-    optional = {
-        key: _positive(path, key, content[key]) for key in ("magnification", "mpp") if content.get(key) is not None
-    }
     cases = content.get("cases") or {}
-    if not isinstance(cases, dict):
-        raise DataError(f"{path}: cases is {cases!r}; expected a mapping of image names to cases, {{a: patient1}}")
-    cases = {str(image): str(case) for image, case in cases.items()}
-    return Description(_names(path, content["types"]), radius, cases=cases, **optional)
-
-
-def _names(path: Path, names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise DataError(f"{path}: types is {names!r}; expected a list of names, [tumour, other], or [] for none")
-    stripped = tuple(name.strip() for name in names)
-    if len({name.casefold() for name in stripped}) != len(stripped):
-        raise DataError(f"{path}: types names one type twice: {', '.join(stripped)}; capitals do not tell them apart")
-    return stripped
-
-
-def _positive(path: Path, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise DataError(f"{path}: {key} is {value!r}; expected a number above 0")
-    return float(value)
+    if isinstance(cases, dict):  # images and cases may be called 1, 2
+        plain = (str, int)
+        content["cases"] = {
+            str(k) if isinstance(k, plain) else k: str(v) if isinstance(v, plain) else v for k, v in cases.items()
+        }
+    return check(Description, content, str(path), DataError)
 
 
 def read_points(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from leaderboards.base import Block, Comparison, Metric
 from leaderboards.papers.postprocessing import ROWS as POSTPROCESSING
@@ -60,19 +62,33 @@ class Classification(Comparison):
         chosen = chosen[~chosen["variant"].isin(set(POSTPROCESSING) - {"hovernet"})]
         return chosen[learns_types(chosen)]
 
-    def summary(self, scores: pd.DataFrame) -> dict[str, float]:
+    def summaries(self, scores: pd.DataFrame, repetitions: NDArray[np.int64], count: int) -> list[dict[str, float]]:
         """Add the F_c of each type under its name."""
-        summary = super().summary(scores)
-        types = str(scores["types"].iloc[0]).lower().split("|")
-        for name, spellings in SPELLINGS.items():
-            numbers = [number for number, known in enumerate(types, start=1) if known in spellings]
-            if len(numbers) != 1:
-                raise DataError(
-                    f"run {scores['run_id'].iloc[0]} on {scores['dataset'].iloc[0]}: types are {types}, "
-                    f"where exactly one of {spellings} is needed. Name them so and evaluate the run again."
-                )
-            summary[f"F_c_{name}"] = summary[f"F_c_{numbers[0]}"]
-        return summary
+        found = super().summaries(scores, repetitions, count)
+        firsts = scores.iloc[np.unique(repetitions, return_index=True)[1]]
+        for summary, (_, first) in zip(found, firsts.iterrows(), strict=True):
+            for name, number in _numbers(first).items():
+                summary[f"F_c_{name}"] = summary[f"F_c_{number}"]
+        return found
+
+
+def _numbers(line: pd.Series) -> dict[str, int]:
+    """Return the number of each type in an evaluation, of which a line is given.
+
+    Raises:
+        DataError: If a type has no name that is known, or several.
+    """
+    types = str(line["types"]).lower().split("|")
+    numbers = {}
+    for name, spellings in SPELLINGS.items():
+        found = [number for number, known in enumerate(types, start=1) if known in spellings]
+        if len(found) != 1:
+            raise DataError(
+                f"run {line['run_id']} on {line['dataset']}: types are {types}, "
+                f"where exactly one of {spellings} is needed. Name them so and evaluate the run again."
+            )
+        numbers[name] = found[0]
+    return numbers
 
 
 __all__ = ["DETECTION", "SPELLINGS", "Classification"]

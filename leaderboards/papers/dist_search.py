@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import ConfigDict
 
+from datamodules.reading.plain_files import read_json_object
+from datamodules.reading.schema import OPEN, Count, Name, Number, check
 from leaderboards.base import Table
+from leaderboards.broken import kept_going
 from leaderboards.render import escape, table
 from postproc.errors import DataError
 
@@ -56,6 +60,25 @@ COLUMNS = (
 )  # fmt: skip
 
 
+AGAIN = "Publish the search again."
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """What a search selected, ``search/<study>.json``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = OPEN
+
+    method: Name
+    settings: Mapping[str, Number | Name | None]
+    params: Mapping[str, Mapping[str, Number | None]]
+    dataset: Name | None = None
+    trials: Count | None = None
+    combinations: Count | None = None
+    score: Number | None = None
+    run: Name | None = None
+
+
 class DistSearch(Table):
     """Hyper-parameters selected on validation images of Kumar (Naylor 2018, table III).
 
@@ -99,7 +122,10 @@ class DistSearch(Table):
             (m, k): (v, s) for m, k, v, s in facts[["method", "metric", "value", "source"]].itertuples(index=False)
         }
         paths = {path.name: path for folder in self._searches for path in folder.glob("*.json")}
-        found = [_read(paths[name]) for name in sorted(paths)]
+        found = []
+        for name in sorted(paths):
+            with kept_going(self.problems):
+                found.append(read_search(paths[name]))
         lines: list[dict[str, Any]] = []
         for title, (method, variant) in SEARCHED.items():
             for search in [each for each in found if each["method"] == method] or [{}]:
@@ -146,11 +172,15 @@ def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float |
     return search.get("params", {}).get(variant, {}).get(FITTED.get(parameter, parameter))  # type: ignore[no-any-return]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}). Publish the search again.") from error
-    if not isinstance(content, dict) or not {"method", "settings", "params"} <= content.keys():
-        raise DataError(f"{path} is not what a search selected. Publish the search again.")
+def read_search(path: Path) -> dict[str, Any]:
+    """Read what a search selected.
+
+    Raises:
+        DataError: If the file is unreadable or something else.
+    """
+    content = read_json_object(path, DataError, AGAIN)
+    check(StoredSearch, content, str(path), DataError)
     return content
+
+
+__all__ = ["DistSearch", "read_search", "selected"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from leaderboards.base import Block, Comparison, Metric
 from leaderboards.images import image_facts
@@ -20,6 +23,7 @@ METRICS = (
 """Columns of table 1; all of them count px."""
 
 
+@cache
 def patients(*, first_release: bool) -> tuple[str, ...]:
     """Return the patients of TNBC: the 7 of its first release (33 images), or all 11 (50 images)."""
     facts = image_facts("tnbc")
@@ -53,18 +57,22 @@ class LeaveOnePatientOut(Comparison):
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
         """Return the lines of runs that saw every patient of the block but the one they are scored on."""
-        chosen = [split.removeprefix("group:") for _, split in block.evaluations]
-        tested = scores["split"].str.removeprefix("group:")
-        here = (scores["dataset"] == "tnbc") & scores["split"].isin([split for _, split in block.evaluations])
-        trained = [_patients(text) for text in scores["trained_on"]]
-        wanted = [set(chosen) - {patient} for patient in tested]
-        fair = [not text or ids == rest for text, ids, rest in zip(scores["trained_on"], trained, wanted, strict=True)]
-        return scores[here & pd.Series(fair, index=scores.index, dtype=bool)]
+        chosen = {split.removeprefix("group:") for _, split in block.evaluations}
+        here = scores[(scores["dataset"] == "tnbc") & scores["split"].isin([split for _, split in block.evaluations])]
+        pairs = list(zip(here["trained_on"], here["split"], strict=True))
+        fair = {
+            (trained, split): not trained or _patients(trained) == chosen - {split.removeprefix("group:")}
+            for trained, split in set(pairs)
+        }
+        return here[np.array([fair[pair] for pair in pairs], dtype=bool)]
 
-    def summary(self, scores: pd.DataFrame) -> dict[str, float]:
+    def summaries(self, scores: pd.DataFrame, repetitions: NDArray[np.int64], count: int) -> list[dict[str, float]]:
         """Return the figures averaged over the images of a patient first."""
-        means = [super(LeaveOnePatientOut, self).summary(part) for _, part in scores.groupby("split", sort=True)]
-        return {str(name): float(value) for name, value in pd.DataFrame(means).mean().items()}
+        patient, names = pd.factorize(scores["split"], sort=True)
+        folds, each = np.unique(repetitions * len(names) + patient, return_inverse=True)
+        means = pd.DataFrame(super().summaries(scores, each.astype(np.int64), len(folds)))
+        averaged = means.groupby(folds // len(names)).mean()
+        return [{str(name): float(value) for name, value in line.items()} for line in averaged.to_dict("records")]
 
 
 def _patients(trained_on: str) -> set[str]:

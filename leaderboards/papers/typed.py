@@ -31,7 +31,8 @@ def without_classify(scores: pd.DataFrame) -> pd.DataFrame:
     def rewrite(text: str) -> str:
         return describe({key: value for key, value in split_options(text).items() if key != "classify"})
 
-    return scores.assign(options=[rewrite(text) for text in scores["options"]])
+    rewritten = {text: rewrite(text) for text in scores["options"].unique()}
+    return scores.assign(options=[rewritten[text] for text in scores["options"]])
 
 
 __all__ = ["learns_types", "without_classify"]

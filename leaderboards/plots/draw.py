@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from leaderboards.broken import name_problems
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
@@ -31,7 +32,12 @@ PLOTS: dict[str, Callable[[Stored], Iterator[Drawn]]] = {
 
 
 def draw_plots(
-    names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path
+    names: Iterable[str],
+    roots: Iterable[Path],
+    runs: Path,
+    data: Path,
+    out: Path,
+    problems: list[str] | None = None,
 ) -> Iterator[tuple[list[Path], str]]:
     """Write pictures as PNG and SVG; equal results give equal bytes.
 
@@ -41,6 +47,7 @@ def draw_plots(
         runs: Folder of all runs; pictures of nuclei need the predictions in it.
         data: Folder with one folder per dataset; pictures of nuclei need images and annotations.
         out: Folder to write.
+        problems: As for `leaderboards.records.load_scores`.
 
     Yields:
         The files of each picture, and a line about what is left out of it (empty where nothing is); no files where
@@ -56,7 +63,7 @@ def draw_plots(
             raise unknown_name("plot", name, (*PLOTS, "maps"))
     known = load_names()
     published = load_facts(known)
-    scores = load_scores(roots, known)
+    scores = load_scores(roots, known, problems)
     found = (*fields(scores), *published_field(published))
     typed = tuple(fields(without_classify(scores), (Classification,)))
     stored = Stored(found, published, Path(runs), Path(data), typed, scores)
@@ -66,13 +73,19 @@ def draw_plots(
                 yield save(drawn, Path(out)), f"{drawn.name}: {drawn.note}" if drawn.note else ""
 
 
-def print_plots(names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path) -> None:
-    """Draw pictures as `draw_plots` does and print each file, and what is left out, as it comes."""
-    for paths, note in draw_plots(names, roots, runs, data, out):
+def print_plots(names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path) -> int:
+    """Draw pictures as `draw_plots` does and print each file, and what is left out, as it comes.
+
+    Returns:
+        1 where a stored file is broken, and therefore left out; 0 otherwise.
+    """
+    problems: list[str] = []
+    for paths, note in draw_plots(names, roots, runs, data, out, problems):
         for path in paths:
             print(path)
         if note:
             print(f"{'left out of' if paths else 'not drawn:'} {note}", flush=True)
+    return name_problems(problems)
 
 
 __all__ = ["PLOTS", "draw_plots", "print_plots"]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark.registry import TABLES, table_class
 from leaderboards.base import Table
+from leaderboards.broken import kept_going, name_problems
 from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
@@ -31,10 +32,12 @@ class Report:
     Attributes:
         index: The first page.
         left_out: A line for everything that is missing, with the reason.
+        problems: A line for every stored file that is broken and therefore left out.
     """
 
     index: Path
     left_out: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def build_report(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> Report:
@@ -48,47 +51,53 @@ def build_report(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> Re
 
     Raises:
         ConfigError: If `out` holds anything but a report.
-        DataError: If a stored or published file is missing or broken; the message names it.
+        DataError: If a published file is missing or broken; the message names it.
     """
+    problems: list[str] = []
     with replacing(out) as fresh:
-        left_out = _write(roots, runs, data, fresh)
-    return Report(out / "index.html", tuple(left_out))
+        left_out = _write(roots, runs, data, fresh, problems)
+    return Report(out / "index.html", tuple(left_out), tuple(dict.fromkeys(problems)))
 
 
-def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> list[str]:
+def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path, problems: list[str]) -> list[str]:
     known = load_names()
     published = load_facts(known)
-    scores = load_scores(roots, known)
-    found, unfinished = read_runs(roots, known)
-    tables = {name: _table(name, roots, scores, published) for name in TABLES}
+    scores = load_scores(roots, known, problems)
+    found, unfinished = read_runs(roots, known, problems)
+    tables = {}
+    for name in TABLES:
+        with kept_going(problems):
+            tables[name] = _table(name, roots, scores, published, problems)
     evaluations = read_evaluations(scores, found)
     overlays, no_overlays = draw_overlays(evaluations, Path(data), out)
     typed = tuple(fields(without_classify(scores), (Classification,)))
     stored = Stored((*fields(scores), *published_field(published)), published, Path(runs), Path(data), typed, scores)
     plots, no_plots = draw_plots(stored, out)
     left_out = {
-        "runs": tuple(f"{run}: it is not finished" for run in unfinished),
+        "runs": (*(f"{run}: it is not finished" for run in unfinished), *dict.fromkeys(problems)),
         "overlays": tuple(no_overlays),
         "plots": (*no_plots, *(f"{plot.name}: {plot.note}" for plot in plots if plot.note)),
     }
     write_pages(Content(found, tables, evaluations, overlays, plots, left_out), out)
-    return [f"{kind}: {line}" for kind, lines in left_out.items() for line in lines]
+    return [f"{kind}: {line}" for kind, lines in left_out.items() for line in lines if line not in problems]
 
 
 def _table(
-    name: str, roots: Sequence[Path], scores: pd.DataFrame, published: pd.DataFrame
+    name: str, roots: Sequence[Path], scores: pd.DataFrame, published: pd.DataFrame, problems: list[str]
 ) -> tuple[Table, pd.DataFrame]:
     table: Table = table_class(name)()
     table.look_in(roots)
+    table.problems = problems
     return table, table.build(scores, published)
 
 
-def print_report(roots: Iterable[Path], runs: Path, data: Path, out: Path) -> None:
-    """Build a report and print its first page and what is left out of it."""
+def print_report(roots: Iterable[Path], runs: Path, data: Path, out: Path) -> int:
+    """Build a report and print its first page and what is left out of it; return 1 where a stored file is broken."""
     report = build_report(list(roots), runs, data, out)
     for line in report.left_out:
         print(f"left out of {line}")
     print(report.index, flush=True)
+    return name_problems(report.problems)
 
 
 __all__ = ["Report", "build_report", "print_report"]

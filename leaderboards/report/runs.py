@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.host.files import read_json
+from leaderboards.broken import kept_going
 from leaderboards.changes import changes
 from leaderboards.literature import Names
 from leaderboards.records import run_facts
@@ -64,12 +65,15 @@ class Run:
         return {}
 
 
-def read_runs(roots: Iterable[Path], names: Names) -> tuple[dict[str, Run], list[str]]:
+def read_runs(
+    roots: Iterable[Path], names: Names, problems: list[str] | None = None
+) -> tuple[dict[str, Run], list[str]]:
     """Read every finished run below some folders, as `leaderboards.records.load_scores` finds them.
 
     Args:
         roots: Run directories and folders of collected scores; the first one with a run gives its record.
         names: The name table.
+        problems: As for `leaderboards.records.load_scores`.
 
     Returns:
         The runs by id, in the order of their ids; ids (folders) of runs that are not finished.
@@ -82,27 +86,31 @@ def read_runs(roots: Iterable[Path], names: Names) -> tuple[dict[str, Run], list
     begun: set[str] = set()
     for root in roots:
         for path in sorted(Path(root).glob("*/*/*/record.json")):
-            record = read_json(path)
-            facts = run_facts(record, path)
-            records.setdefault(facts["run_id"], (record, facts))
-            folders.setdefault(facts["run_id"], []).append(path.parent)
+            with kept_going(problems):
+                record = read_json(path)
+                facts = run_facts(record, path)
+                records.setdefault(facts["run_id"], (record, facts))
+                folders.setdefault(facts["run_id"], []).append(path.parent)
         for path in sorted(Path(root).glob("*/*/*/spec.json")):
             if not path.with_name("record.json").is_file():
                 begun.add(path.parent.relative_to(root).as_posix())
     runs = {}
     for run_id in sorted(records):
         record, facts = records[run_id]
-        variants = record.get("variants")
-        variants = variants if isinstance(variants, dict) else {}
+        variants = record.get("variants") or {}
         named = [names.title(str(title), facts["method"], key) for key, title in variants.items()]
         titles = dict.fromkeys(changes().title(title, facts["method"], facts["options"]) for title in named)
-        spec, params = (_first(folders[run_id], name) for name in ("spec.json", "params.json"))
+        spec, params = (_first(folders[run_id], name, problems) for name in ("spec.json", "params.json"))
         runs[run_id] = Run(run_id, record, facts, spec, params, tuple(titles), tuple(folders[run_id]))
     return runs, sorted(begun - set(records))
 
 
-def _first(folders: Iterable[Path], name: str) -> dict[str, Any] | None:
-    return next((read_json(folder / name) for folder in folders if (folder / name).is_file()), None)
+def _first(folders: Iterable[Path], name: str, problems: list[str] | None) -> dict[str, Any] | None:
+    for folder in folders:
+        if (folder / name).is_file():
+            with kept_going(problems):
+                return read_json(folder / name)
+    return None
 
 
 __all__ = ["Run", "read_runs"]

@@ -127,10 +127,10 @@ class TestDescription:
         [
             ("types: []\n", "no radius; add a line"),
             ("radius: 3\n", "no types; add a line"),
-            ("types: []\nradius: 0\n", "radius is 0; expected a number above 0"),
+            ("types: []\nradius: 0\n", "radius is 0, expected greater than 0"),
             ("types: []\nradius: 6\nmpp: fine\n", "mpp is 'fine'"),
             ("types: []\nradius: 6\nmagnification: true\n", "magnification is True"),
-            ("types: [yes, no]\nradius: 6\n", "types is .True, False.; expected a list of names"),
+            ("types: [true, 5]\nradius: 6\n", "types.0 is True, expected text"),
             ("types: [a, A]\nradius: 6\n", "names one type twice"),
             ("types: []\nradius: 6\nmagnifcation: 20\n", "'magnifcation'.*Did you mean 'magnification'"),
             ("types: []\nradius: 6\ncases: [a]\n", "cases is"),

@@ -93,14 +93,14 @@ def test_missing_root_is_named(tmp_path: Path) -> None:
     ("file", "change", "message"),
     [
         ("record.json", {"format": 2}, "format is 2"),
-        ("record.json", {"seed": "zero"}, "'seed' is 'zero', expected int"),
-        ("record.json", {"seed": True}, "'seed' is True"),
-        ("record.json", {"run_id": None}, "'run_id' is None"),
-        ("record.json", {"train": "kumar"}, "'train' and 'training'"),
-        ("record.json", {"train": {"dataset": "kumar"}}, "'split' is None"),
-        ("record.json", {"training": {"steps": "many"}}, "'steps' is 'many'"),
-        ("evaluation.json", {"title": 5}, "'title' is 5"),
-        ("evaluation.json", {"types": "abc"}, "'types' is 'abc'"),
+        ("record.json", {"seed": "zero"}, "seed is 'zero', expected a whole number"),
+        ("record.json", {"seed": True}, "seed is True"),
+        ("record.json", {"run_id": None}, "run_id is None"),
+        ("record.json", {"train": "kumar"}, "train is 'kumar', expected a mapping"),
+        ("record.json", {"train": {"dataset": "kumar"}}, "split is missing"),
+        ("record.json", {"training": {"steps": "many"}}, "steps is 'many'"),
+        ("evaluation.json", {"title": 5}, "title is 5"),
+        ("evaluation.json", {"types": "abc"}, "types is 'abc'"),
         ("evaluation.json", {"images": 3}, r"scores\.csv must hold 3 different images, not 2"),
     ],
 )
@@ -167,7 +167,7 @@ def test_further_training_sets_of_another_form_are_an_error(store: Path, made: A
     path = made.run(store, "paper-s0-aaaaaaaa") / "record.json"
     train = {"dataset": "kumar", "split": "train", "also": "tnbc.all"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"train": train}))
-    with pytest.raises(DataError, match=r"record\.json: 'also' is 'tnbc\.all', expected a list"):
+    with pytest.raises(DataError, match=r"record\.json: train\.also is 'tnbc\.all', expected a list"):
         load_scores([store])
 
 

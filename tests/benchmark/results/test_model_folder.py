@@ -93,8 +93,8 @@ def test_unknown_and_foreign_folders_are_named(tmp_path: Path) -> None:
     [
         ({"method": "hover-light"}, "Did you mean 'hover-lite'"),
         ({"format": 99}, "another version"),
-        ({"more": 1}, "unknown keys: more"),
-        ({"options": [1]}, "options is list"),
+        ({"more": 1}, "unknown key 'more'"),
+        ({"options": [1]}, "options is"),
         ({"parameters": {"hover-lite": {"z": 1}}}, "parameters do not fit"),
         ({"sha256": "0"}, "sha256 differs"),
     ],

@@ -88,9 +88,9 @@ def test_a_search_checks_the_values_of_its_space() -> None:
         ("methods: dist\ndatasets: [kumar]\n", "methods is 'dist', expected a list"),
         ("methods: [dist]\ndatasets: [kumar]\nfold: true\n", "Did you mean 'folds'"),
         ("methods: [dist]\ndatasets: [kumar]\ncases: [{seed: 1}]\n", "Did you mean 'seeds'"),
-        ("methods: [dist]\ndatasets: [kumar]\ncases: [3]\n", "the case 3 must be a mapping"),
+        ("methods: [dist]\ndatasets: [kumar]\ncases: [3]\n", "cases.0 is 3, expected a mapping"),
         ("- dist\n", "must hold a mapping"),
-        ("a: b: c\n", "is no YAML"),
+        ("a: b: c\n", "no readable YAML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -177,15 +177,14 @@ def test_a_plan_counts_the_images_that_are_there(tmp_path: Path) -> None:
         ("{steps: 5}", "needs its source"),
         ("{source: x}", "either steps or epochs"),
         ("{steps: 5, epochs: 5, source: x}", "either steps or epochs"),
-        ("{steps: many, source: x}", "either steps or epochs"),
+        ("{steps: many, source: x}", "steps is 'many', expected a whole number"),
         ("{step: 5, source: x}", "Did you mean 'steps'"),
-        ("5", "expected a mapping"),
+        ("5", "dist is 5, expected a mapping"),
     ],
 )
 def test_mistakes_in_the_papers_length_are_named(tmp_path: Path, paper: str, message: str) -> None:
-    sweep = load(tmp_path, f"methods: [dist]\ndatasets: [kumar]\npaper: {{dist: {paper}}}\n")
     with pytest.raises(ConfigError, match=message):
-        sweep.paper_lengths()
+        load(tmp_path, f"methods: [dist]\ndatasets: [kumar]\npaper: {{dist: {paper}}}\n")
 
 
 def test_settings_of_the_training_leave_classical_methods_alone(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ def test_settings_of_the_training_leave_classical_methods_alone(tmp_path: Path) 
     assert changed[1] != plain[1]
     with pytest.raises(ConfigError, match="fiji trains nothing, so that steps would do nothing"):
         load(tmp_path, head + "method_overrides: {fiji: {steps: 5}}\n").runs()
-    with pytest.raises(ConfigError, match="unknown override 'stepz'"):
+    with pytest.raises(ConfigError, match="unknown key 'stepz'"):
         load(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\noverrides: {stepz: 5}\n").runs()
 
 

@@ -64,7 +64,7 @@ def test_what_is_searched_exists(method: str, variant: str) -> None:
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DataError, match=r"a\.json is not what a search selected"):
+    with pytest.raises(DataError, match=r"a\.json names no method"):
         DistSearch(tmp_path).build(pd.DataFrame(), load_facts())
 
 
