@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.host.files import read_json
 from leaderboards.changes import changes
 from leaderboards.literature import Names, load_names, read_table
 from leaderboards.options import describe, split_options
@@ -64,7 +64,7 @@ def load_scores(roots: Iterable[Path], names: Names | None = None) -> pd.DataFra
     runs: dict[str, dict[str, Any]] = {}
     for root in roots:
         for path in _record_paths(Path(root)):
-            record = _read_json(path)
+            record = read_json(path, "Delete it and store the run again.")
             facts = run_facts(record, path)
             facts = runs.setdefault(facts["run_id"], facts)
             for folder in _evaluations(path.parent):
@@ -147,7 +147,7 @@ def _evaluations(run: Path) -> Iterator[Path]:
 
 def _read_evaluation(folder: Path, run: Mapping[str, Any], names: Names) -> dict[str, Any]:
     path = folder / "evaluation.json"
-    content = _read_json(path)
+    content = read_json(path, "Delete it and store the run again.")
     about = {key: _get(content, key, str, path) for key in ("dataset", "split", "variant", "title")}
     types = content.get("types") or []
     if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
@@ -175,16 +175,6 @@ def _read_scores(folder: Path, images: int) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise DataError(f"{path}: column {column!r} holds something that is no number. Evaluate the run again.")
     return frame[["image", *frame.columns.drop("image")]]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}). Delete it and store the run again.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, expected an object. Store the run again.")
-    return content
 
 
 def _get(content: Mapping[str, Any], key: str, kind: type, path: Path) -> Any:

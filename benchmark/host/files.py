@@ -66,18 +66,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write("\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        remedy: What to do where it cannot be read, for the message.
 
     Raises:
         DataError: If it is missing or no JSON object.
     """
+    more = f". {remedy}" if remedy else ""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {error}{more}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds no JSON object")
+        raise DataError(f"{path} holds no JSON object{more}")
     return content
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.host.files import read_json
 from leaderboards.base import Table
 from leaderboards.render import escape, table
 from postproc.errors import DataError
@@ -147,10 +147,7 @@ def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float |
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}). Publish the search again.") from error
-    if not isinstance(content, dict) or not {"method", "settings", "params"} <= content.keys():
+    content = read_json(path, "Publish the search again.")
+    if not {"method", "settings", "params"} <= content.keys():
         raise DataError(f"{path} is not what a search selected. Publish the search again.")
     return content
