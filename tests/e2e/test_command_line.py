@@ -260,7 +260,6 @@ def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
     small = ["--repeats", "1", "--out", "speed"]
     done = nucbench("speed", "--sizes", "128", "--workers", "1", *small, folder=tmp_path)
     assert "HoVer targets" in done.stdout
-    assert "scikit-image" in done.stdout
     nucbench("speed", "dist", "--options.features", "4", "--sizes", "96", "--train", *small, folder=tmp_path)
     frames = {path.name.split("_")[0]: pd.read_csv(path) for path in (tmp_path / "speed").glob("*torch-*.csv")}
     assert set(frames) == {"components", "dist"}
@@ -271,8 +270,6 @@ def test_speed_writes_a_file_named_by_the_machine(tmp_path: Path) -> None:
     assert [job.split(": ")[1] for job in frames["dist"]["job"]] == ["network", "post-processing", "training step"]
     components = frames["components"]
     assert {"training sample, dist", "training sample, dist: 1 workers"} <= set(components["job"])
-    same = components[components["by"].str.startswith("torchmetrics")]
-    assert (same["agreement"] < 1e-6).all()
 
 
 def test_foreign_predictions_of_another_size_are_refused(place: Path, tmp_path: Path) -> None:

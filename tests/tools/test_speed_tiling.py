@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from speed_tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
 
 from benchmark.inference.maps import InferenceSettings
-from benchmark.speed.tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
 from models.base.method import Task
 from models.hovernet import HoVerNet
 
