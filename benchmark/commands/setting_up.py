@@ -62,18 +62,13 @@ def speed(
     repeats: int = 5,
     precision: Precision = "auto",
     train: bool = False,
-    tiling: bool = False,
-    tiles: int | None = None,
-    peers: bool = True,
     workers: int | None = None,
     out: Path = Path("leaderboards/speed"),
 ) -> None:
     """Time metrics, targets, post-processing and loading in one thread, or methods, on synthetic images.
 
-    Components are timed beside what other packages take for the same jobs; those that are not installed are left out
-    (pip install 'nucbench[peers]'). Of a method, the network on a whole image, its post-processing and (with --train)
-    a training step are timed apart. `nucbench speed hovernet --tiling` compares HoVer-Net's published tiling of an
-    image with large tiles. The CSV is named by hardware, precision and versions.
+    Of a method, the network on a whole image, its post-processing and (with --train) a training step are timed apart.
+    The CSV is named by hardware, precision and versions.
 
     Args:
         methods: Methods to time; none = the components.
@@ -82,27 +77,12 @@ def speed(
         repeats: Counted runs of each job, after one that is not counted; fewer of jobs that take seconds.
         precision: Floating-point precision of networks.
         train: Time training steps too, at the recipe's batch and crop size.
-        tiling: Compare tilings of hovernet, with the weights of --options.weights or weights trained for minutes.
-        tiles: With --tiling, small tiles to time, at most a row of them; the rest is reckoned from these. Default: all.
-        peers: Leave out other packages.
         workers: Processes that draw training samples, beside a measurement in one; 0 = none. Default: one per core.
         out: Folder to write.
     """
     from benchmark.speed.report import run_speed
 
-    run_speed(
-        methods or [],
-        options or {},
-        sizes or [1000],
-        repeats,
-        precision,
-        out,
-        train=train,
-        tiling=tiling,
-        tiles=tiles,
-        compare=peers,
-        workers=workers,
-    )
+    run_speed(methods or [], options or {}, sizes or [1000], repeats, precision, out, train=train, workers=workers)
 
 
 def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:

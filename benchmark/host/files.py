@@ -67,13 +67,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write("\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        remedy: What to do where it cannot be read, for the message.
 
     Raises:
         DataError: If it is missing, far too large or nested, or no JSON object.
     """
-    return read_json_object(path, DataError)
+    return read_json_object(path, DataError, remedy)
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.compiled import compiled
+from postproc.pixels.compiled import compiled
 
 _CHUNK = 16384  # px treated at once; their flags stay in the first-level cache
 _BYTE_INDEX = np.uint64(0x0001020304050607)  # times 2^(8 b), it has b in its highest byte

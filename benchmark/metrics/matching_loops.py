@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.compiled import compiled
+from postproc.pixels.compiled import compiled
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]

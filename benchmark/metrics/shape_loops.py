@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.compiled import compiled
+from postproc.pixels.compiled import compiled
 
 _Map = NDArray[np.int32]
 _Ints = NDArray[np.int64]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from benchmark.host.environment import environment
@@ -16,41 +17,22 @@ if TYPE_CHECKING:
 
 
 def configuration(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:
-    """Return the spec with everything that follows from it: recipe, facts of both cards, environment; JSON types."""
-    card, source = method.card, data.card
-    return {
+    """Return the spec with everything that follows from it: recipe, both cards, environment; JSON types."""
+    content = {
         **spec.to_dict(),
         "run_id": spec.run_id,
-        "recipe": _recipe(spec.overrides.applied_to(method.recipe)) if card.trained else None,
-        "card": {
-            "title": card.title,
-            "variants": [variant.title for variant in card.variants],
-            "paper": card.paper,
-            "url": card.url,
-            "tasks": list(card.tasks),
-            "needs": card.needs,
-            "trained": card.trained,
-        },
-        "data": {
-            "title": source.title,
-            "images": dict(source.images),
-            "nuclei": source.nuclei,
-            "types": list(source.types),
-            "magnification": source.magnification,
-            "mpp": source.mpp,
-            "annotation": source.annotation,
-            "licence": source.licence,
-        },
+        "recipe": _recipe(spec.overrides.applied_to(method.recipe)) if method.card.trained else None,
+        "card": {"title": method.card.title, **asdict(method.card)},
+        "data": asdict(data.card),
         "environment": environment(),
     }
+    return json.loads(json.dumps(content, default=str))  # type: ignore[no-any-return]  # an object
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    content = dataclasses.asdict(recipe)
+    content = asdict(recipe)
     for phase, stored in zip(recipe.phases, content["phases"], strict=True):
         stored["schedule"] = repr(phase.schedule)  # as a mapping it would lose its name
-        stored["frozen"] = list(phase.frozen)
-    content["phases"] = list(content["phases"])
     return content
 
 
@@ -76,9 +58,5 @@ def fitted(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]
         stored: Content of ``params.json``.
     """
     chosen = {variant: dict(entry["params"]) for variant, entry in stored.items()}
-    best = {
-        f"validation/{variant}/score": max(float(trial["score"]) for trial in entry["trials"])
-        for variant, entry in stored.items()
-        if entry["trials"]
-    }
-    return chosen, best
+    scores = {name: [float(trial["score"]) for trial in entry["trials"]] for name, entry in stored.items()}
+    return chosen, {f"validation/{name}/score": max(values) for name, values in scores.items() if values}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.forward.scaling import decode, rescale
-from benchmark.results.pictures import color, overlay
+from benchmark.results.pictures import color, densest_window, overlay
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore, read_instances
 from datamodules.base import NucleiDataModule
 from datamodules.drawing.crops import cut_window
 from datamodules.drawing.labelled import has_nuclei
+from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from postproc.codec import Codec, Params
 from postproc.instances import Instances
@@ -35,8 +37,7 @@ HEADER = 24
 """Height of the line of text above, px."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture with its caption.
 
     Attributes:
@@ -48,28 +49,14 @@ class Picture:
     caption: str
 
 
-def densest(truth: Instances, side: int = SIDE) -> tuple[float, float]:
-    """Return the centre (x, y) px of a square window with many nuclei: the nucleus with the most others near it."""
-    centres = truth.centroids()
-    if not len(centres):
-        return truth.shape[1] / 2, truth.shape[0] / 2
-    chosen = centres[:: max(1, len(centres) // 200)]  # enough of them to find a full window
-    near = (np.abs(chosen[:, None] - centres[None]) < side / 2).all(axis=2).sum(axis=1)
-    x, y = chosen[int(np.argmax(near))].tolist()
-    return x, y
-
-
 def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, variant: str) -> list[Picture]:
     """Show the stored predictions of the first images of a target that have nuclei."""
     found = []
-    for record in data.select(target.split):
+    for record, sample in _annotated(data, target.split):
         path = store.prediction_file(data.card.name, variant, record.image_id)
-        sample = data.read(record)
-        if not has_nuclei(sample.truth) or not path.exists():
-            continue
-        centre = densest(sample.truth)
-        seen = cut_window(replace(sample, truth=read_instances(path)), centre, SIDE)
-        found.append(panel(cut_window(sample, centre, SIDE), seen.truth, data.card.types))
+        if path.exists():
+            seen = _fullest(sample, replace(sample, truth=read_instances(path)))
+            found.append(panel(_fullest(sample, sample), seen.truth, data.card.types))
         if len(found) == COUNT:
             break
     return found
@@ -77,14 +64,20 @@ def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, varia
 
 def validation_tiles(data: NucleiDataModule, split: str) -> list[Sample]:
     """Return the fullest part of each of the first validation images that have nuclei."""
-    tiles: list[Sample] = []
+    return [_fullest(sample, sample) for _, sample in islice(_annotated(data, split), COUNT)]
+
+
+def _annotated(data: NucleiDataModule, split: str) -> Iterator[tuple[Record, Sample]]:
     for record in data.select(split):
         sample = data.read(record)
         if has_nuclei(sample.truth):
-            tiles.append(cut_window(sample, densest(sample.truth), SIDE))
-        if len(tiles) == COUNT:
-            break
-    return tiles
+            yield record, sample
+
+
+def _fullest(annotated: Sample, shown: Sample) -> Sample:
+    """Cut the part of an image with the most annotated nuclei out of it."""
+    rows, columns = densest_window(annotated.truth, SIDE)
+    return cut_window(shown, ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2), SIDE)
 
 
 def of_network(

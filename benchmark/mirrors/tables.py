@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.mirrors.connection import About, Connection
+from benchmark.mirrors.connection import WandbRun
 
 
 def show_tables(files: Sequence[Path], mode: str, folder: Path) -> bool:
@@ -26,26 +26,24 @@ def show_tables(files: Sequence[Path], mode: str, folder: Path) -> bool:
     if mode == "off":
         return True
     names = [path.stem for path in files if path.suffix == ".csv"]
-    about = About(uuid.uuid4().hex[:16], "leaderboard", "leaderboard", "leaderboard", names, {"tables": names})
-    connection = Connection(mode, folder, lambda: about)
+    about: dict[str, Any] = dict.fromkeys(("name", "group", "job_type"), "leaderboard")
+    about |= {"id": uuid.uuid4().hex[:16], "tags": names, "config": {"tables": names}}
+    board = WandbRun(mode, folder, lambda: about)
 
-    def tell(run: Any) -> None:
+    def tell() -> None:
         import wandb
 
         artifact = wandb.Artifact("leaderboard", type="leaderboard", description="Tables as CSV and Markdown.")
         for path in files:
             artifact.add_file(str(path), name=path.name)
-        run.log_artifact(artifact)
-
-    def tables() -> dict[str, Any]:
-        import wandb
-
-        frames = {path.stem: pd.read_csv(path) for path in files if path.suffix == ".csv"}
+        board.experiment.log_artifact(artifact)
         # columns of words with gaps have numbers (NaN) in them, which W&B refuses beside words
-        return {f"leaderboard/{name}": wandb.Table(dataframe=_plain(frame)) for name, frame in frames.items()}
+        frames = {path.stem: _plain(pd.read_csv(path)) for path in files if path.suffix == ".csv"}
+        board.experiment.log({f"leaderboard/{k}": wandb.Table(dataframe=v) for k, v in frames.items()}, step=0)
 
-    taken = connection.tell(tell) and connection.log_made(tables, 0)
-    connection.close(failed=not taken)
+    board.tell(tell)
+    taken = not board.gone
+    board.close(failed=not taken)
     return taken
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import csv
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from benchmark.host.files import atomic
-from benchmark.mirrors.sinks import Sink
 from models.base.method import NucleiMethod
 
 EVERY_STEP = 2000
@@ -34,8 +31,15 @@ def metrics_file(folder: Path, phase: int) -> Path:
     return folder / "logs" / f"phase{phase}" / "metrics.csv"
 
 
+class _Writer(ExperimentWriter):
+    """Lightning's own writer deletes the file of a run that goes on; this one keeps it."""
+
+    def _check_log_dir_exists(self) -> None:
+        pass
+
+
 class ContinuedCSVLogger(CSVLogger):
-    """Lightning's CSV logger, which deletes the file of a run that goes on; this one keeps it.
+    """Lightning's CSV logger for a run that goes on.
 
     Args:
         folder: Run directory.
@@ -51,8 +55,7 @@ class ContinuedCSVLogger(CSVLogger):
     def experiment(self) -> Any:
         """What writes the file."""
         if self._experiment is None:
-            with _aside(self._file), warnings.catch_warnings(action="ignore"):  # it says that it deletes the file
-                return super().experiment
+            self._experiment = _Writer(self.log_dir)
         return self._experiment
 
     def go_on_from(self, step: int) -> None:
@@ -73,19 +76,6 @@ class ContinuedCSVLogger(CSVLogger):
             experiment.metrics_keys = names
 
 
-@contextmanager
-def _aside(file: Path) -> Iterator[None]:
-    """Put a file aside; it is back when the block ends, or when the next block does if this process is killed."""
-    aside = file.with_suffix(".aside")
-    if file.exists():
-        file.replace(aside)
-    try:
-        yield
-    finally:
-        if aside.exists():
-            aside.replace(file)
-
-
 def read_metrics(file: Path) -> list[dict[str, float]]:
     """Read a CSV of logged metrics, without empty cells; no rows where it is missing or a line is cut off."""
     rows = []
@@ -98,39 +88,6 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
     except (OSError, ValueError, csv.Error):
         return rows
     return rows
-
-
-class SinkLogger(Logger):
-    """Passes what Lightning logs in one phase on to where the run is shown.
-
-    Args:
-        sink: Where it is shown.
-        first: Steps that earlier phases took; steps are counted over all phases.
-    """
-
-    def __init__(self, sink: Sink, first: int) -> None:
-        super().__init__()
-        self._sink = sink
-        self._first = first
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return self._sink.name
-
-    @property
-    def version(self) -> str:
-        """Nothing: what is shown is one over all phases."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the configuration is told when something is first shown."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Show values of a step."""
-        self._sink.row(metrics, self._first + (step or 0))
 
 
 class Watch(pl.Callback):

@@ -76,6 +76,27 @@ def overlay(image: NDArray[np.uint8], instances: Instances, thickness: int = 1) 
     return canvas
 
 
+def densest_window(truth: Instances, side: int) -> tuple[slice, slice]:
+    """Return the part of an image with the most nuclei, of windows 25 px apart; slices of rows and columns.
+
+    Args:
+        truth: Nuclei of the whole image.
+        side: Of the part, px; where the image is smaller, the part is as large as the image.
+    """
+    height, width = truth.shape
+    rows, columns = min(side, height), min(side, width)
+    x, y = np.floor(truth.centroids()).astype(np.int64).T
+    known = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    count: Ints = np.zeros((height + 1, width + 1), np.int64)
+    np.add.at(count, (y[known] + 1, x[known] + 1), 1)
+    count = count.cumsum(axis=0).cumsum(axis=1)  # nuclei above and left of each corner
+    top, left = np.arange(0, height - rows + 1, 25)[:, None], np.arange(0, width - columns + 1, 25)
+    bottom, right = top + rows, left + columns
+    inside = count[bottom, right] - count[top, right] - count[bottom, left] + count[top, left]
+    i, j = np.unravel_index(int(inside.argmax()), inside.shape)
+    return slice(25 * int(i), 25 * int(i) + rows), slice(25 * int(j), 25 * int(j) + columns)
+
+
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write an RGB image as PNG, atomically."""
     done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

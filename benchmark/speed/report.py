@@ -16,16 +16,12 @@ from benchmark.host.console import print_frame
 from benchmark.host.environment import hardware
 from benchmark.host.precision import resolve
 from benchmark.results.store import write_scores
-from benchmark.speed import peers
 from benchmark.speed.components import component_timings, make_scene, patch_timing
 from benchmark.speed.loader import loader_timings
 from benchmark.speed.methods import method_timings
-from benchmark.speed.tiling import tiling_timings
 from benchmark.speed.timing import Timing, single_thread
 from postproc.errors import ConfigError
 
-SMALL = 250
-"""Side in px of the scene on which peers warm up."""
 VERSIONS = ("nucbench", "torch", "numba", "numpy")
 """Packages whose versions are in the name of the file."""
 
@@ -39,9 +35,6 @@ def run_speed(
     out: Path,
     *,
     train: bool = False,
-    tiling: bool = False,
-    tiles: int | None = None,
-    compare: bool = True,
     workers: int | None = None,
 ) -> Path:
     """Time components (or methods, where some are named), print a table and write it as CSV.
@@ -54,27 +47,18 @@ def run_speed(
         precision: Lightning precision of networks.
         out: Folder to write.
         train: Time training steps too.
-        tiling: Compare HoVer-Net's published tiling with large tiles instead.
-        tiles: Published tiles to time; None = all.
-        compare: Time peers too.
         workers: Processes of the loader; None = one per core.
 
     Returns:
         The file written.
 
     Raises:
-        ConfigError: If sizes or repeats are not positive, or `tiling` is asked of another method than HoVer-Net.
+        ConfigError: If sizes or repeats are not positive.
     """
-    _check(sides, repeats, tiles)
-    kind = "-".join(methods) or "components"
-    if tiling:
-        if methods != ["hovernet"]:
-            raise ConfigError(
-                f"--tiling compares the tilings of hovernet, not of {kind}: nucbench speed hovernet --tiling"
-            )
-        timings = [timing for side in sides for timing in tiling_timings(options, side, precision, tiles)]
-        kind += "-tiling"
-    elif methods:
+    for flag, value in (("--repeats", repeats), *(("--sizes", side) for side in sides)):
+        if value < 1:
+            raise ConfigError(f"{flag} is {value}; expected 1 or more")
+    if methods:
         timings = [
             timing
             for name in methods
@@ -84,38 +68,34 @@ def run_speed(
     else:
         precision = "32-true"  # no network runs
         cores = len(os.sched_getaffinity(0))
-        timings = _components(sides, repeats, compare=compare, workers=cores if workers is None else workers)
+        timings = _components(sides, repeats, cores if workers is None else workers)
+    return write_report(timings, "-".join(methods) or "components", precision, out)
+
+
+def _components(sides: list[int], repeats: int, workers: int) -> list[Timing]:
+    with single_thread():
+        timings = [timing for side in sides for timing in component_timings(make_scene(side), repeats).values()]
+        return [*timings, patch_timing(repeats), *loader_timings(repeats, workers)]
+
+
+def write_report(timings: Iterable[Timing], kind: str, precision: str, out: Path) -> Path:
+    """Print timings as tables and write them as CSV.
+
+    Args:
+        timings: What was timed.
+        kind: What that is called in the name of the file.
+        precision: Lightning precision of networks.
+        out: Folder to write.
+
+    Returns:
+        The file written.
+    """
     frame = to_frame(timings)
     path = out / file_name(kind, precision)
     write_scores(path, frame)
     print_report(frame)
     print(f"written to {path}")
     return path
-
-
-def _check(sides: list[int], repeats: int, tiles: int | None) -> None:
-    for name, value in (("--repeats", repeats), ("--tiles", tiles), *(("--sizes", side) for side in sides)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}; expected 1 or more")
-
-
-def _components(sides: list[int], repeats: int, *, compare: bool, workers: int) -> list[Timing]:
-    with single_thread():
-        timings: list[Timing] = []
-        small = make_scene(SMALL)
-        for side in sides:
-            scene = make_scene(side)
-            ours = component_timings(scene, repeats)
-            timings += ours.values()
-            if compare:
-                timings += peers.peer_timings(scene, small, ours, repeats)
-                for what in peers.left_out(side):
-                    print(f"not timed at {side} px, since it would take minutes: {what}")
-        timings.append(patch_timing(repeats))
-        timings += loader_timings(repeats, workers)
-    if compare and peers.missing():
-        print(f"not timed, since not installed: {', '.join(peers.missing())}. To compare with them: {peers.EXTRA}")
-    return timings
 
 
 def to_frame(timings: Iterable[Timing]) -> pd.DataFrame:

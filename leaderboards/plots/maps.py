@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboards.plots.overlays import centres_inside, densest_window, draw_outlines
+from benchmark.results.pictures import densest_window
+from leaderboards.plots.overlays import centres_inside, draw_outlines
 from leaderboards.plots.style import WIDTH, Drawn, new_figure, wrap
 from postproc.instances import Instances
 

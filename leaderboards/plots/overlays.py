@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.results.pictures import contours, densest_window
 from leaderboards.plots.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from leaderboards.plots.style import WIDTH, Drawn, Stored, by_mean, heading, new_figure, picture_name, wrap
 from leaderboards.statistics.entries import Entry, Field
@@ -53,21 +54,6 @@ def typical_image(entry: Entry) -> str:
     """Return the image on which a method does neither well nor badly: the one of median PQ (the lower of two)."""
     values = entry.values["pq"].dropna().sort_values(kind="stable")
     return str(values.index[(len(values) - 1) // 2])
-
-
-def densest_window(truth: Instances, side: int) -> tuple[slice, slice]:
-    """Return the part of an image with the most annotated nuclei, as slices of rows and columns."""
-    height, width = truth.shape
-    rows, columns = min(side, height), min(side, width)
-    centers = truth.centroids()
-    best, at = -1, (0, 0)
-    for top in range(0, height - rows + 1, 25):
-        for left in range(0, width - columns + 1, 25):
-            x, y = centers[:, 0] - left, centers[:, 1] - top
-            count = int(((x >= 0) & (x < columns) & (y >= 0) & (y < rows)).sum())
-            if count > best:
-                best, at = count, (top, left)
-    return slice(at[0], at[0] + rows), slice(at[1], at[1] + columns)
 
 
 def distinct_colors(centers: NDArray[np.float32]) -> list[int]:
@@ -127,8 +113,6 @@ def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]
         instances: Nuclei of the whole image.
         window: The part, as slices of rows and columns.
     """
-    from benchmark.results.pictures import contours
-
     if instances.labels is None:
         x, y = instances.centroids().T
         inside = centres_inside(instances, window)

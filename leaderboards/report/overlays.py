@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from leaderboards.plots.overlays import densest_window
+from benchmark.results.pictures import densest_window
 from leaderboards.plots.predictions import Annotated, missing_predictions, read_annotated, read_prediction
 from leaderboards.report.outlines import Layer, layer_of
 from leaderboards.report.scores import LABELS, Evaluation

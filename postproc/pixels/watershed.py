@@ -9,7 +9,7 @@ Most time of a watershed goes into a priority queue that holds the whole image. 
 
 Pixels are flooded in the order (value, time of entry). Seeds of equal value entered at the same time, and
 scikit-image (to 0.26) takes them in the accidental order of its heap. Where that decides anything,
-`watershed` can repeat it (``ties="skimage"``, at scikit-image's price) or take the seeds in raster order
+`watershed` can leave the image to scikit-image (``ties="skimage"``) or take the seeds in raster order
 (``ties="raster"``).
 """
 
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from postproc.pixels.floods import flood_components
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.runs import find_runs, join_runs
-from postproc.pixels.skimage_flood import flood_like_skimage
 
 Ties = Literal["skimage", "raster"]
 
@@ -62,7 +61,9 @@ def watershed(
     runs = find_runs(area)
     exact = ties == "skimage"
     if flood_components(_priorities(image), ids, output, runs, *join_runs(runs, 4), exact):
-        return flood_like_skimage(np.ascontiguousarray(image, np.float64), area, np.where(area, ids, np.int32(0)))
+        from skimage.segmentation import watershed as flood_whole  # rarely needed, and not quick to import
+
+        return np.asarray(flood_whole(image, np.where(area, ids, np.int32(0)), mask=area), np.int32)
     return output
 
 

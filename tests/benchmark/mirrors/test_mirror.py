@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from benchmark.commands.common import mirrored
-from benchmark.mirrors.connection import About, Connection
 from benchmark.mirrors.describe import configuration, figures, fitted, tags
+from benchmark.mirrors.loggers import WandbMirror
 from benchmark.mirrors.notebook import Notebook
-from benchmark.mirrors.pictures import densest, panel, validation_tiles
+from benchmark.mirrors.pictures import panel, validation_tiles
 from benchmark.mirrors.training import ContinuedCSVLogger, log_interval, metrics_file, read_metrics
 from benchmark.results.pictures import color
 from benchmark.results.spec import Overrides, RunSpec, Target
@@ -98,14 +98,6 @@ def test_fitted_parameters_come_with_their_score() -> None:
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
 
-def test_the_densest_part_is_shown() -> None:
-    few, many = np.array([[10, 10]]), np.random.default_rng(0).uniform(700, 800, (30, 2))
-    x, y = densest(Instances((1000, 1000), points=np.concatenate([few, many]).astype(np.float32)))
-    assert 700 <= x <= 800
-    assert 700 <= y <= 800
-    assert densest(Instances((40, 60), labels=np.zeros((40, 60), np.int32))) == (30, 20)
-
-
 def test_a_panel_shows_annotation_left_and_prediction_right_in_the_colours_of_types() -> None:
     labels = np.zeros((64, 64), np.int32)
     labels[10:30, 10:30] = 1
@@ -171,48 +163,51 @@ def test_a_cut_off_csv_file_gives_the_rows_before(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Connection]:
-    """Makes connections to offline W&B runs."""
+def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], WandbMirror]:
+    """Makes loggers of offline W&B runs."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return lambda name: Connection("offline", tmp_path / name, lambda: About(name, name, "group", "train", ["x" * 99]))
+    return lambda name: WandbMirror("offline", tmp_path / name, lambda: {"id": name, "name": name, "tags": ["x" * 99]})
 
 
-def test_a_connection_that_is_told_nothing_leaves_nothing(connect: Callable[[str], Connection], tmp_path: Path) -> None:
+def test_a_logger_that_is_told_nothing_leaves_nothing(connect: Callable[[str], WandbMirror], tmp_path: Path) -> None:
     connect("silent").close()
     assert not (tmp_path / "silent").exists()
 
 
 def test_a_value_that_wandb_refuses_is_one_warning(
-    connect: Callable[[str], Connection], capfd: pytest.CaptureFixture[str]
+    connect: Callable[[str], WandbMirror], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    connection = connect("refused")
-    assert connection.log({"loss": 1.0}, 0)
-    assert not connection.tell(lambda run: run.log("no mapping"))
-    assert not connection.log({"loss": 1.0}, 1)
-    connection.close()
+    logger = connect("refused")
+    logger.log_metrics({"loss": 1.0}, 0)
+    assert not logger.gone
+    logger.tell(lambda: logger.experiment.log("no mapping"))
+    assert logger.gone
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.close()
     (warning,) = capfd.readouterr().err.splitlines()
     assert "wandb sync" in warning
 
 
 def test_the_death_of_wandbs_process_is_one_warning_and_the_next_run_has_a_new_one(
-    connect: Callable[[str], Connection],
+    connect: Callable[[str], WandbMirror],
     tmp_path: Path,
     read_wandb: Callable[[Path], dict[str, Any]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    connection = connect("killed")
-    assert connection.log({"loss": 1.0}, 0)
+    logger = connect("killed")
+    logger.log_metrics({"loss": 1.0}, 0)
     for pid in _children("wandb-core"):
         os.kill(pid, signal.SIGKILL)
     for step in range(1, 50):
-        connection.log({"loss": 1.0}, step)
-    connection.close()
+        logger.log_metrics({"loss": 1.0}, step)
+    logger.close()
     assert len(capfd.readouterr().err.splitlines()) == 1
 
     after = connect("after")
-    assert after.log({"loss": 2.0}, 0)
+    after.log_metrics({"loss": 2.0}, 0)
+    assert not after.gone
     after.close()
     (part,) = (tmp_path / "after/wandb").glob("offline-run-*")
     assert read_wandb(part)["history"][0]["loss"] == 2.0

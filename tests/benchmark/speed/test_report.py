@@ -42,21 +42,12 @@ def test_each_table_prints_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert "other" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("methods", "sides", "repeats", "tiles", "message"),
-    [
-        (["dist"], [100], 1, None, "not of (dist|components)"),
-        ([], [100], 1, None, "not of (dist|components)"),
-        (["hovernet"], [0], 1, None, "--sizes is 0"),
-        (["hovernet"], [100], 0, None, "--repeats is 0"),
-        (["hovernet"], [100], 1, 0, "--tiles is 0"),
-    ],
-)
+@pytest.mark.parametrize(("sides", "repeats", "message"), [([0], 1, "--sizes is 0"), ([100], 0, "--repeats is 0")])
 def test_wrong_use_is_refused_before_anything_runs(
-    methods: list[str], sides: list[int], repeats: int, tiles: int | None, message: str, tmp_path: Path
+    sides: list[int], repeats: int, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        run_speed(methods, {}, sides, repeats, "auto", tmp_path, tiling=True, tiles=tiles)
+        run_speed(["hovernet"], {}, sides, repeats, "auto", tmp_path)
     assert not list(tmp_path.iterdir())
 
 

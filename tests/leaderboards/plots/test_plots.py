@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from scipy.stats import gaussian_kde
 
+from benchmark.results.pictures import densest_window
 from benchmark.results.store import write_instances
 from leaderboards.images import image_facts
 from leaderboards.literature import load_facts
 from leaderboards.plots.draw import PLOTS, draw_plots
 from leaderboards.plots.images import ordered
-from leaderboards.plots.overlays import COLORS, densest_window, distinct_colors, typical_image
+from leaderboards.plots.overlays import COLORS, distinct_colors, typical_image
 from leaderboards.plots.predictions import missing_predictions
 from leaderboards.plots.sizes import areas, density
 from leaderboards.plots.style import Stored, style

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from speed_tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
 
 from benchmark.forward.maps import InferenceSettings
-from benchmark.speed.tiling import MAPS, Way, count_operations, label_map, tiling_timings, train, widen
 from models.base.method import Task
 from models.hovernet import HoVerNet
 
@@ -65,7 +65,6 @@ def test_channels_first_changes_the_layout_and_nothing_else(narrow: HoVerNet) ->
     assert np.mean(maps[0] == maps[1]) > 0.99
 
 
-@pytest.mark.slow
 def test_published_tiles_are_compared_with_large_ones() -> None:
     large, small, first = tiling_timings({"mode": "fast", "features": 8}, 172, "32-true", tiles=1, steps=1)
     assert [timing.by for timing in (large, small, first)] == ["nucbench", "published tile size", "published tiling"]

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from speed_peers import MAPS, PEERS, SCORE, Peer, left_out, missing, panoptic_quality, peer_timings
 
 from benchmark.speed import components, reach
 from benchmark.speed.components import Scene, component_timings, make_scene
-from benchmark.speed.peers import MAPS, PEERS, SCORE, Peer, left_out, missing, panoptic_quality, peer_timings
 from benchmark.speed.timing import Timing
 
+TOOLS = Path(__file__).parents[2] / "tools"
 ALLOWED = {
     SCORE: 1e-6,
     "largest difference, px": 1e-6,
@@ -80,3 +85,36 @@ def test_panoptic_quality_of_label_maps() -> None:
     labels[2:6, 2:6] = 1
     assert panoptic_quality(labels, labels) == 1
     assert panoptic_quality(labels, np.roll(labels, 1, axis=1)) == pytest.approx(12 / 20)
+
+
+def test_the_script_writes_a_table_of_ours_and_theirs(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(TOOLS / "speed_peers.py"),
+        "--sizes",
+        "128",
+        "--repeats",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "scikit-image" in done.stdout
+    (path,) = tmp_path.glob("peers_*torch-*.csv")
+    frame = pd.read_csv(path)
+    assert (frame["by"] == "nucbench").any()
+    same = frame[frame["by"].str.startswith("torchmetrics")]
+    assert len(same)
+    assert (same["agreement"] < 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["speed_peers.py", "speed_tiling.py"])
+def test_scripts_explain_and_check_their_options(name: str) -> None:
+    helped = subprocess.run([sys.executable, str(TOOLS / name), "--help"], capture_output=True, text=True, timeout=100)
+    assert helped.returncode == 0
+    assert "--sizes" in helped.stdout
+    wrong = subprocess.run(
+        [sys.executable, str(TOOLS / name), "--sizes", "0"], capture_output=True, text=True, timeout=100
+    )
+    assert wrong.returncode == 2
+    assert "must be 1 or more" in wrong.stderr

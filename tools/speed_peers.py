@@ -1,25 +1,34 @@
-"""The same jobs by other packages, in the same run, and whether the results agree."""
+"""Time the jobs of `nucbench speed` by other packages beside ours, in the same run, and see whether the results agree.
+
+    python tools/speed_peers.py --sizes 1000 4000
+
+Packages that are not installed are left out (pip install -c constraints.txt -e '.[peers]'). The CSV is named by
+hardware, precision and versions, as those of `nucbench speed` are.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import speed_peer_calls as calls
 from numpy.typing import NDArray
 
 from benchmark.metrics.centroids import label_centroids
 from benchmark.metrics.contingency import contingency
 from benchmark.metrics.instance import aji, panoptic_counts, panoptic_scores
-from benchmark.speed import peer_calls as calls
-from benchmark.speed.components import H_MAXIMA, LABELLING, WATERSHED, Scene
+from benchmark.speed.components import H_MAXIMA, LABELLING, WATERSHED, Scene, component_timings, make_scene
 from benchmark.speed.reach import CENTROIDS, CHESSBOARD, HOVER_DECODING, HOVER_EVERYTHING, HOVER_TARGETS, METRICS
-from benchmark.speed.timing import Timing, measure
+from benchmark.speed.report import write_report
+from benchmark.speed.timing import Timing, measure, single_thread
 from postproc.codecs.distance import chessboard
 from postproc.codecs.hover import HoverCodec, hover_maps
 from postproc.pixels.components import connected_components
@@ -28,6 +37,8 @@ from postproc.pixels.watershed import watershed
 
 EXTRA = "pip install 'nucbench[peers]' (from a checkout: pip install -c constraints.txt -e '.[peers]')"
 """How to install the peers that nucbench itself does not need."""
+SMALL = 250
+"""Side in px of the scene on which peers warm up."""
 PATIENCE = 3.0
 """Seconds after which a peer is not run again."""
 
@@ -293,3 +304,32 @@ def missing(peers: tuple[Peer, ...] = PEERS) -> list[str]:
 def left_out(side: int, peers: tuple[Peer, ...] = PEERS) -> list[str]:
     """Return what installed peers are not run on at a size, for their slowness."""
     return [f"{peer.package} {peer.does}" for peer in peers if peer.installed and side > (peer.largest or side)]
+
+
+def main() -> None:
+    """Time ours and theirs, print a table and write it as CSV."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000], help="sides of the synthetic images, px")
+    parser.add_argument("--repeats", type=int, default=5, help="counted runs of each job")
+    parser.add_argument("--out", type=Path, default=Path("leaderboards/speed"), help="folder to write")
+    given = parser.parse_args()
+    if min(*given.sizes, given.repeats) < 1:
+        parser.error("--sizes and --repeats must be 1 or more")
+    timings: list[Timing] = []
+    with single_thread():
+        small = make_scene(SMALL)
+        for side in given.sizes:
+            scene = make_scene(side)
+            ours = component_timings(scene, given.repeats)
+            timings += [*ours.values(), *peer_timings(scene, small, ours, given.repeats)]
+            for what in left_out(side):
+                print(f"not timed at {side} px, since it would take minutes: {what}")
+    write_report(timings, "peers", "32-true", given.out)
+    if missing():
+        print(f"not timed, since not installed: {', '.join(missing())}. To compare with them: {EXTRA}")
+
+
+if __name__ == "__main__":
+    main()
