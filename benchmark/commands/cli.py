@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, Optional, get_args, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
@@ -101,7 +101,11 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description for param in doc.params}
+    for kind in _settings_of(function).values():
+        _add_settings(parser, kind)
     for name, parameter in inspect.signature(function).parameters.items():
+        if name in _settings_of(function):
+            continue
         settings: dict[str, Any] = {"help": helps[name]}
         flag = f"--{name.rstrip('_').replace('_', '-')}"  # `from_` is the flag --from
         item = _item_type(hints[name])
@@ -129,6 +133,32 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     return parser
 
 
+def _settings_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the parameters of a command that are dataclasses: name -> class, whose fields are options of their own."""
+    return {name: hint for name, hint in get_type_hints(function).items() if dataclasses.is_dataclass(hint)}
+
+
+def _add_settings(parser: ArgumentParser, kind: Any) -> None:
+    """Add an option for each field of a dataclass; the help is that of its docstring's attributes."""
+    helps = {param.arg_name: param.description for param in parse_docstring(kind.__doc__ or "").params}
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        choices = field.metadata.get("choices")
+        hint = Optional[Literal[choices]] if choices else hints[field.name]  # noqa: UP045  # of a runtime value
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, dest=field.name, type=hint, default=field.default, help=helps[field.name])
+
+
+def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Put the fields of dataclasses together again."""
+    rest = dict(given)
+    made = {
+        name: kind(**{field.name: rest.pop(field.name) for field in dataclasses.fields(kind)})
+        for name, kind in _settings_of(function).items()
+    }
+    return {name: _with_folders(name, value) for name, value in rest.items()} | made
+
+
 def _item_type(hint: Any) -> Any:
     """Return T of ``list[T]`` or ``list[T] | None``, and None for any other hint."""
     for option in (hint, *get_args(hint)):
@@ -154,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)
     signals.listen()
     try:
-        return function(**{name: _with_folders(name, value) for name, value in given.items()}) or 0
+        return function(**_gathered(function, given)) or 0
     except NucbenchError as error:
         if parsed.debug:
             traceback.print_exc()
@@ -181,8 +211,10 @@ def _flags() -> dict[str, list[str]]:
     for command, function in COMMANDS.items():
         flags = found.setdefault(command, ["--help"])
         hints = get_type_hints(function)
+        settings = _settings_of(function)
+        flags += [f"--{f.name.replace('_', '-')}" for kind in settings.values() for f in dataclasses.fields(kind)]
         for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            if name not in settings and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 flag = f"--{'no-' * (parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
                 nested = [kind for kind in get_args(hints[name]) if dataclasses.is_dataclass(kind)]
                 flags.append(flag)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.commands.common import Mirror, Precision, Protocol, filled, mirrored
+from benchmark.results.spec import Overrides
 from benchmark.sweeps.slurm_options import Executor, SlurmOptions
 
 
@@ -21,19 +22,7 @@ def run(
     evaluate: list[str] | None = None,
     options: dict[str, Any] | None = None,
     precision: Precision = "auto",
-    max_minutes: float | None = None,
-    label_share: float | None = None,
-    balance: Literal["crops", "loss", "both"] | None = None,
-    steps: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    crop: int | None = None,
-    lr: float | None = None,
-    schedule: Literal["constant", "cosine"] | None = None,
-    augment: str | None = None,
-    crops_per_image: int | None = None,
-    ema: float | None = None,
-    monitor: Literal["loss", "dice", "aji", "pq", "f1"] | None = None,
+    overrides: Overrides,
     devices: int = 1,
     workers: int | None = None,
     compile: bool = False,
@@ -62,23 +51,7 @@ def run(
             none. Default: the training dataset.
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
         precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
-        max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.
-        label_share: Share of the training images whose nucleus labels are used, for example 0.05; the others keep
-            their regions alone. Datasets of points only.
-        balance: For data whose types are unevenly frequent. crops: each training crop lies around a nucleus of a type
-            drawn uniformly, not anywhere. loss: in the cross-entropy over types, each type weighs inversely to its
-            share of the annotated px. both: the two together.
-        steps: Optimiser steps in place of the recipe's length.
-        epochs: Epochs in place of the recipe's length.
-        batch_size: Crops per step and GPU.
-        crop: Side of the training crops, px.
-        lr: Learning rate at the start.
-        schedule: Learning-rate schedule in place of the recipe's.
-        augment: Augmentation policy in place of the recipe's.
-        crops_per_image: Crops drawn from each image in an epoch.
-        ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
-        monitor: With protocol strict, what chooses the checkpoint: the validation loss, or a score of whole validation
-            images, decoded and scored up to 40 times in a phase. Default: loss.
+        overrides: What is trained differently from the recipe.
         devices: GPUs that train together.
         workers: Processes that draw training items and decode predictions; default: from the number of cores.
         compile: Compile the network for inference with torch.compile; pays for many images of one size.
@@ -90,30 +63,33 @@ def run(
         progress: Hide progress bars.
     """
     from benchmark.host.machine import Machine
-    from benchmark.results.spec import Overrides, RunSpec, Target
+    from benchmark.results.spec import RunSpec, Target
     from benchmark.runs.result import print_result
     from benchmark.runs.run import execute
 
-    overrides = Overrides(
-        crop,
-        batch_size,
-        lr,
-        epochs,
-        steps,
-        schedule,
-        augment,
-        crops_per_image,
-        max_minutes,
-        label_share,
-        balance,
-        ema,
-        monitor,
-    )
     further = tuple(also or ())
-    spec = RunSpec(method, dataset, train_split, protocol, seed, precision, options or {}, overrides, further, validate)
+    spec = RunSpec(
+        method,
+        dataset,
+        split=train_split,
+        protocol=protocol,
+        seed=seed,
+        precision=precision,
+        options=options or {},
+        overrides=overrides,
+        also=further,
+        validate=validate,
+    )
     targets = [Target.parse(text) for text in evaluate or [dataset]]
     machine = Machine(
-        filled(data), filled(runs), devices, workers, progress, compile, mirrored(wandb), tensorboard=tensorboard
+        filled(data),
+        filled(runs),
+        devices=devices,
+        workers=workers,
+        progress=progress,
+        compile=compile,
+        wandb=mirrored(wandb),
+        tensorboard=tensorboard,
     )
     print_result(execute(spec, targets, machine))
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
-from datamodules.drawing.augment import POLICIES
 from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, check
 from datamodules.reading.splits import belongs
 from models.base.recipe import Recipe
@@ -35,21 +34,26 @@ FORMAT = 1
 class Overrides:
     """What a run trains differently from the method's recipe; None keeps the recipe's value.
 
+    The fields are the options of ``nucbench run`` and the settings of sweep files; what follows is their help.
+
     Attributes:
-        crop: Side of the training crops in px.
-        batch_size: Crops per optimiser step (per GPU).
+        crop: Side of the training crops, px.
+        batch_size: Crops per step and GPU.
         lr: Learning rate at the start of each phase.
-        epochs: Passes over the training images, over all phases.
-        steps: Optimiser steps, over all phases; instead of `epochs`.
-        schedule: Learning-rate schedule, ``constant`` or ``cosine``.
-        augment: Augmentation policy.
+        epochs: Epochs in place of the recipe's length, over all phases.
+        steps: Optimiser steps in place of the recipe's length, over all phases.
+        schedule: Learning-rate schedule in place of the recipe's.
+        augment: Augmentation policy in place of the recipe's.
         crops_per_image: Crops drawn from each image in an epoch.
-        max_minutes: Training stops after that many minutes; a cosine is stretched over them.
-        label_share: Share of the training images whose nucleus labels are used, in (0, 1]; the others keep their
-            regions alone. 1 is the same as None.
-        balance: What evens out how often types are learnt (`benchmark.runs.balance`), one of `BALANCES`.
-        ema: Decay of the moving average of the weights, in [0, 1); 0 = none.
-        monitor: What chooses the checkpoint under protocol ``strict``, one of `MONITORS`; None = ``loss``.
+        max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.
+        label_share: Share of the training images whose nucleus labels are used, for example 0.05; the others keep
+            their regions alone. Datasets of points only.
+        balance: For data whose types are unevenly frequent. crops: each training crop lies around a nucleus of a type
+            drawn uniformly, not anywhere. loss: in the cross-entropy over types, each type weighs inversely to its
+            share of the annotated px. both: the two together.
+        ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
+        monitor: With protocol strict, what chooses the checkpoint: the validation loss, or a score of whole validation
+            images, decoded and scored up to 40 times in a phase. Default: loss.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -59,14 +63,14 @@ class Overrides:
     lr: Number | None = None
     epochs: Integer | None = None
     steps: Integer | None = None
-    schedule: Name | None = None
+    schedule: Name | None = field(default=None, metadata={"choices": SCHEDULES})
     augment: Name | None = None
     crops_per_image: Integer | None = None
     max_minutes: Number | None = None
     label_share: Number | None = None
-    balance: Name | None = None
+    balance: Name | None = field(default=None, metadata={"choices": BALANCES})
     ema: Number | None = None
-    monitor: Name | None = None
+    monitor: Name | None = field(default=None, metadata={"choices": MONITORS})
 
     def __post_init__(self) -> None:
         """Check that every number is positive, and the share of labels at most 1.
@@ -74,10 +78,14 @@ class Overrides:
         Raises:
             ConfigError: If one is not, or a name is none of its choices.
         """
-        choices = (("schedule", SCHEDULES), ("augment", POLICIES), ("balance", BALANCES), ("monitor", MONITORS))
-        for name, known in choices:
-            if getattr(self, name) is not None and getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
+        for each in dataclasses.fields(self):
+            value, known = getattr(self, each.name), each.metadata.get("choices")
+            if known and value is not None and value not in known:
+                raise unknown_name(each.name, value, known)
+        if self.augment is not None:
+            from datamodules.drawing.augment import build_policy  # imports torch, which tables do without
+
+            build_policy(self.augment)
         if self.label_share is not None and self.label_share > 1:
             raise ConfigError(f"label_share is {self.label_share}; give a share of the images, 0.05 for 5 %")
         if self.label_share == 1:
