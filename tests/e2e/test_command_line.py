@@ -163,12 +163,12 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
     again = nucbench("sweep", "small.yaml", "--dry-run", "--runs", "swept", folder=place)
     assert again.stdout.count(": done") == 2
     (place / "broken.yaml").write_text(
-        "methods: [dist]\ndatasets: [tnbc, synthetic]\noverrides: {steps: 1, crop: 64}\n"
+        "methods: [dist]\ndatasets: [kumar, synthetic]\noverrides: {steps: 1, crop: 64}\n"
     )
     broken = nucbench("sweep", "broken.yaml", "--runs", "swept", "--no-progress", folder=place, status=1)
     assert "1 of 2 runs done" in broken.stdout
-    assert "failed: dist/tnbc/" in broken.stdout
-    (note,) = place.glob("swept/dist/tnbc/*/failure.txt")
+    assert "failed: dist/kumar/" in broken.stdout
+    (note,) = place.glob("swept/dist/kumar/*/failure.txt")
     assert "DataError" in note.read_text()
 
 
