@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import signal
@@ -19,7 +18,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
-from benchmark.commands.usage import explain
+from benchmark.commands.usage import explain, takes
 from benchmark.host import signals
 from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
@@ -147,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArgumentError as error:
         if "--debug" in words:
             traceback.print_exc()
-        print(f"nucbench: error: {explain(error.message, words, _flags())}", file=sys.stderr)
+        known = {name: takes(function) for name, function in COMMANDS.items()}
+        print(f"nucbench: error: {explain(error.message, words, known)}", file=sys.stderr)
         return 2
     function = COMMANDS[parsed.subcommand]
     given = parsed[parsed.subcommand]
@@ -173,21 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"nucbench: error: {text}", file=sys.stderr)
         return 1
-
-
-def _flags() -> dict[str, list[str]]:
-    """Return the options of every command, those of nested settings (``--slurm.minutes``) too."""
-    found: dict[str, list[str]] = {}
-    for command, function in COMMANDS.items():
-        flags = found.setdefault(command, ["--help"])
-        hints = get_type_hints(function)
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                flag = f"--{'no-' * (parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
-                nested = [kind for kind in get_args(hints[name]) if dataclasses.is_dataclass(kind)]
-                flags.append(flag)
-                flags += [f"{flag}.{field.name}" for kind in nested for field in dataclasses.fields(kind)]
-    return found
 
 
 def _with_folders(name: str, value: Any) -> Any:
