@@ -12,14 +12,14 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Optional, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
-from benchmark.commands.usage import explain
+from benchmark.commands.usage import explain, fields_of, settings_of, takes
 from benchmark.host import signals
 from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
@@ -101,10 +101,10 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description for param in doc.params}
-    for kind in _settings_of(function).values():
+    for kind in settings_of(function).values():
         _add_settings(parser, kind)
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in _settings_of(function):
+        if name in settings_of(function):
             continue
         settings: dict[str, Any] = {"help": helps[name]}
         flag = f"--{name.rstrip('_').replace('_', '-')}"  # `from_` is the flag --from
@@ -133,18 +133,10 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     return parser
 
 
-def _settings_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the parameters of a command that are dataclasses: name -> class, whose fields are options of their own."""
-    return {name: hint for name, hint in get_type_hints(function).items() if dataclasses.is_dataclass(hint)}
-
-
 def _add_settings(parser: ArgumentParser, kind: Any) -> None:
     """Add an option for each field of a dataclass; the help is that of its docstring's attributes."""
     helps = {param.arg_name: param.description for param in parse_docstring(kind.__doc__ or "").params}
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        choices = field.metadata.get("choices")
-        hint = Optional[Literal[choices]] if choices else hints[field.name]  # noqa: UP045  # of a runtime value
+    for field, hint in fields_of(kind):
         flag = f"--{field.name.replace('_', '-')}"
         parser.add_argument(flag, dest=field.name, type=hint, default=field.default, help=helps[field.name])
 
@@ -154,7 +146,7 @@ def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, 
     rest = dict(given)
     made = {
         name: kind(**{field.name: rest.pop(field.name) for field in dataclasses.fields(kind)})
-        for name, kind in _settings_of(function).items()
+        for name, kind in settings_of(function).items()
     }
     return {name: _with_folders(name, value) for name, value in rest.items()} | made
 
@@ -177,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArgumentError as error:
         if "--debug" in words:
             traceback.print_exc()
-        print(f"nucbench: error: {explain(error.message, words, _flags())}", file=sys.stderr)
+        known = {name: takes(function) for name, function in COMMANDS.items()}
+        print(f"nucbench: error: {explain(error.message, words, known)}", file=sys.stderr)
         return 2
     function = COMMANDS[parsed.subcommand]
     given = parsed[parsed.subcommand]
@@ -203,23 +196,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"nucbench: error: {text}", file=sys.stderr)
         return 1
-
-
-def _flags() -> dict[str, list[str]]:
-    """Return the options of every command, those of nested settings (``--slurm.minutes``) too."""
-    found: dict[str, list[str]] = {}
-    for command, function in COMMANDS.items():
-        flags = found.setdefault(command, ["--help"])
-        hints = get_type_hints(function)
-        settings = _settings_of(function)
-        flags += [f"--{f.name.replace('_', '-')}" for kind in settings.values() for f in dataclasses.fields(kind)]
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name not in settings and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                flag = f"--{'no-' * (parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
-                nested = [kind for kind in get_args(hints[name]) if dataclasses.is_dataclass(kind)]
-                flags.append(flag)
-                flags += [f"{flag}.{field.name}" for kind in nested for field in dataclasses.fields(kind)]
-    return found
 
 
 def _with_folders(name: str, value: Any) -> Any:

@@ -1,89 +1,170 @@
-"""What is wrong with a command line, in a line or two: the parser's own messages name its types, not the remedy."""
+"""What is wrong with a command line, in a line or two: the parser's own messages name its types, not the remedy.
+
+A command line that the parser has refused is read again here, word by word, beside what each command takes.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 from postproc.errors import nearest
 
-KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "dict": "NAME VALUE pairs"}
+KINDS = {float: "a number", int: "a whole number", dict: "NAME VALUE pairs"}
 """Type -> what the user is to give."""
 
+COMMON = ("--help", "-h", "--version", "--debug")
+"""What stands before the command."""
 
-def explain(message: str, words: Sequence[str], flags: Mapping[str, Iterable[str]]) -> str:
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """What a command takes.
+
+    Attributes:
+        name: ``--flag`` or ``POSITIONAL``.
+        hints: Types that a value may have, those of the items of a list.
+        switch: Takes no value.
+        several: Takes any number of words.
+        required: Must be given.
+    """
+
+    name: str
+    hints: tuple[Any, ...] = ()
+    switch: bool = False
+    several: bool = False
+    required: bool = False
+
+    @property
+    def choices(self) -> list[str]:
+        """Names that it takes; empty = any."""
+        return [str(name) for hint in self.hints if get_origin(hint) is Literal for name in get_args(hint)]
+
+    def wrong(self, value: str) -> str:
+        """Say why a value does not fit; empty if it may."""
+        if choices := self.choices:
+            text = f"{self.name} is {value!r}.{_near(value, choices)} Choices: {', '.join(choices)}."
+            return "" if value in choices else text
+        kinds = [get_origin(hint) or hint for hint in self.hints if hint is not type(None)]
+        if any(_fits(value, kind) for kind in kinds):
+            return ""
+        wanted = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
+        example = f", for example {self.name}.NAME VALUE" * (dict in kinds)
+        return f"{self.name} is {value!r}; give {wanted}{example}" if wanted else ""
+
+
+def _fits(value: str, kind: Any) -> bool:
+    if kind is dict:
+        return value.startswith("{")
+    try:
+        return kind not in KINDS or kind(value) is not None
+    except ValueError:
+        return False
+
+
+def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the parameters of a command that are dataclasses: name -> class, whose fields are options of their own."""
+    return {name: hint for name, hint in get_type_hints(function).items() if dataclasses.is_dataclass(hint)}
+
+
+def fields_of(kind: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
+    """Return the fields of such a dataclass, each with its type; of one that has choices, these."""
+    hints = get_type_hints(kind)
+    found = []
+    for field in dataclasses.fields(kind):
+        choices = field.metadata.get("choices")
+        found.append((field, Optional[Literal[choices]] if choices else hints[field.name]))  # noqa: UP045  # at run time
+    return found
+
+
+def takes(function: Callable[..., Any]) -> list[Argument]:
+    """Return what the command of a function takes, nested settings (``--slurm.minutes``) too."""
+    hints = get_type_hints(function)
+    found = [Argument("--help", switch=True)]
+    settings = settings_of(function)
+    for kind in settings.values():
+        found += [Argument(f"--{f.name.replace('_', '-')}", get_args(hint) or (hint,)) for f, hint in fields_of(kind)]
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in settings:
+            continue
+        options = (
+            get_args(hints[name]) if get_origin(hints[name]) not in (None, Literal, list, dict) else (hints[name],)
+        )
+        items = [get_args(option)[0] for option in options if get_origin(option) is list]
+        required = parameter.default is inspect.Parameter.empty
+        switch = hints[name] is bool
+        flag = f"--{'no-' * (switch and parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
+        flag = flag if parameter.kind is inspect.Parameter.KEYWORD_ONLY else name.upper()
+        found.append(Argument(flag, tuple(items or options), switch, bool(items), required))
+        for kind in filter(dataclasses.is_dataclass, options):
+            fields = get_type_hints(kind)
+            found += [Argument(f"{flag}.{name}", get_args(hint) or (hint,)) for name, hint in fields.items()]
+    return found
+
+
+def explain(message: str, words: Sequence[str], commands: Mapping[str, Sequence[Argument]]) -> str:
     """Say what is wrong with a command line: the argument, its value, the choices and the nearest name.
 
     Args:
-        message: Of the parser (argparse or jsonargparse).
+        message: Of the parser, for what is not found here.
         words: The command line.
-        flags: Command -> its options, each with its dashes.
+        commands: Command -> what it takes.
     """
-    command = next((word for word in words if word in flags), "")
-    for part in (_unknown_argument, _unknown_command, _missing, _no_value, _wrong_value):
-        if text := part(message, command, flags):
-            return text
-    return " ".join(message.split())
+    at = next((k for k, word in enumerate(words) if not word.startswith("-")), None)
+    if unknown := [word for word in words[:at] if word not in COMMON]:
+        return f"nucbench has no option {unknown[0]}.{_near(unknown[0], COMMON)} See nucbench --help."
+    if at is None:
+        return f"a command is missing. Choices: {', '.join(commands)}. See nucbench --help."
+    if words[at] not in commands:
+        return f"unknown command {words[at]!r}.{_near(words[at], commands)} Choices: {', '.join(commands)}."
+    return next(_faults(words[at], words[at + 1 :], commands[words[at]]), " ".join(message.split()))
 
 
-def _unknown_argument(message: str, command: str, flags: Mapping[str, Iterable[str]]) -> str:
-    found = re.match(r"unrecognized arguments: (\S+)", message)
-    if not found:
-        return ""
-    word = found[1].split("=")[0]
-    if not word.startswith("-"):
-        return f"nucbench {command} does not take {word!r}. See nucbench {command} --help."
-    return (
-        f"nucbench {command} has no option {word}.{_near(word, flags.get(command, ()))} See nucbench {command} --help."
-    )
+def _faults(command: str, words: Sequence[str], known: Sequence[Argument]) -> Iterator[str]:
+    """Yield what is wrong, word by word."""
+    see = f"See nucbench {command} --help."
+    flags = {each.name: each for each in known if each.name.startswith("--")}
+    places = [each for each in known if each.name not in flags]
+    rest, loose = list(words), []
+    while rest:
+        word = rest.pop(0)
+        if not _is_flag(word):
+            loose.append(word)
+            continue
+        name, given, value = word.partition("=")
+        free = flags.get(name.partition(".")[0])
+        if name not in flags and not (free and any(get_origin(hint) is dict for hint in free.hints)):
+            choices = [flag for flag in flags if "." in name and flag.startswith(f"{name.partition('.')[0]}.")]
+            end = f"Choices: {', '.join(choices)}." if choices else see
+            yield f"nucbench {command} has no option {name}.{_near(name, choices or flags)} {end}"
+            continue
+        flag = flags.get(name, Argument(name))
+        if flag.switch:
+            if given:
+                yield f"{name} is a switch and takes no value, not {value!r}"
+            continue
+        values = [value] if given else []
+        while not given and rest and not _is_flag(rest[0]) and (flag.several or not values):
+            values.append(rest.pop(0))
+        if not values:
+            yield f"{name} needs a value. {see}"
+        yield from filter(None, map(flag.wrong, values))
+    missing = [place.name for place in places[len(loose) :] if place.required]
+    for place in places:
+        values, loose = (loose, []) if place.several else (loose[:1], loose[1:])
+        yield from filter(None, map(place.wrong, values))
+    if loose:
+        yield f"nucbench {command} does not take {loose[0]!r}. {see}"
+    given_flags = {word.partition("=")[0] for word in words}
+    missing += [name for name, flag in flags.items() if flag.required and name not in given_flags]
+    if missing:
+        yield f"nucbench {command} needs {' and '.join(missing)}. {see}"
 
 
-def _unknown_command(message: str, command: str, flags: Mapping[str, Iterable[str]]) -> str:
-    found = re.search(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
-    if found:
-        return f"unknown command {found[1]!r}.{_near(found[1], flags)} Choices: {', '.join(flags)}."
-    if 'expected "subcommand"' in message:
-        return f"a command is missing. Choices: {', '.join(flags)}. See nucbench --help."
-    return ""
-
-
-def _missing(message: str, command: str, flags: Mapping[str, Iterable[str]]) -> str:
-    found = re.match(r"the following arguments are required: (.+)", message)
-    if not found:
-        return ""
-    names = [name.strip().split(".")[-1].upper() for name in found[1].split(",")]
-    return f"nucbench {command} needs {' and '.join(names)}. See nucbench {command} --help."
-
-
-def _no_value(message: str, command: str, flags: Mapping[str, Iterable[str]]) -> str:
-    found = re.match(r"argument (\S+): expected (?:one|at least one) argument", message)
-    if found:
-        return f"{found[1]} needs a value. See nucbench {command} --help."
-    found = re.match(r"argument (\S+): ignored explicit argument '(.*)'", message)
-    return f"{found[1]} is a switch and takes no value, not {found[2]!r}" if found else ""
-
-
-def _wrong_value(message: str, command: str, flags: Mapping[str, Iterable[str]]) -> str:
-    keys = re.findall(r'Parser key "([\w.]+)"', message)
-    if not keys:
-        return ""
-    name = f"--{'.'.join(keys).replace('_', '-')}"
-    if name not in flags.get(command, ()) and len(keys) == 1:
-        name = keys[0].upper()  # a positional argument
-    unknown = re.search(r"Option '(\w+)' is not accepted", message)
-    if unknown:
-        known = [flag for flag in flags.get(command, ()) if flag.startswith(f"{name}.")]
-        given = f"{name}.{unknown[1]}"
-        return f"nucbench {command} has no option {given}.{_near(given, known)} Choices: {', '.join(known)}."
-    values = re.findall(r"(?:Got|Given) value: (.*)$", message, re.MULTILINE)
-    value = values[0] if values else ""
-    literals = re.search(r"typing\.Literal\[(.*?)\]", message)
-    if literals:
-        choices = re.findall(r"'([^']*)'", literals[1])
-        return f"{name} is {value!r}.{_near(value, choices)} Choices: {', '.join(choices)}."
-    kinds = [kind for kind in re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message) if kind != "NoneType"]
-    wanted = " or ".join(dict.fromkeys(KINDS.get(kind, kind) for kind in kinds)) or "something else"
-    return f"{name} is {value!r}; give {wanted}" + (f", for example {name}.NAME VALUE" * ("dict" in kinds))
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and len(word) > 1 and not _fits(word, float)
 
 
 def _near(name: str, choices: Iterable[str]) -> str:
@@ -93,4 +174,4 @@ def _near(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-__all__ = ["explain"]
+__all__ = ["Argument", "explain", "takes"]

@@ -20,7 +20,7 @@ SIZE = "1000 px"
 """Side of the images of the paper."""
 
 NETWORK, DECODING = "network", "post-processing"
-"""Jobs of `nucbench speed METHOD`; those of `--tiling` are networks in tiles of some kind."""
+"""Jobs of `nucbench speed METHOD`; those of `tools/speed_tiling.py` are networks in tiles of some kind."""
 
 COLUMNS = (
     "method", "registry", "options", "tiles", "hardware", "precision", "threads", "published", "network",
@@ -41,7 +41,7 @@ class Speed(Table):
     caption = (
         "Seconds for an image of 1000 x 1000 px: network and post-processing apart, ours is their sum, empty where one "
         "of the two was not timed. `nucbench speed METHOD --sizes 1000` stores both for the hardware it runs on; "
-        "`nucbench speed hovernet --tiling` the network alone, in tiles of several sizes. The image is synthetic, with "
+        "`tools/speed_tiling.py` the network alone, in tiles of several sizes. The image is synthetic, with "
         "700 nuclei. Published figures: Graham 2019 (HoVer-Net), section VI, on a GPU with 12 GB, batch size 1; they "
         "say something about other hardware only in relation to each other. The padded convolution of the paper is "
         "not mode fast, whose decoders are not padded."

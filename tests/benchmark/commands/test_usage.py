@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.commands import cli
-from benchmark.commands.usage import explain
+from benchmark.commands.usage import explain, takes
 from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
 from benchmark.registry import METHODS, method_class
@@ -20,6 +20,7 @@ from postproc.errors import ConfigError
 WRONG = [
     ("", "a command is missing. Choices: run, "),
     ("rnu unet kumar", "unknown command 'rnu'. Did you mean run?"),
+    ("--debugg run unet kumar", "nucbench has no option --debugg. Did you mean --debug?"),
     ("run", "nucbench run needs METHOD and DATASET"),
     ("run unet", "nucbench run needs DATASET"),
     ("run unett synthetic", "unknown method 'unett'. Did you mean 'unet'?"),
@@ -88,11 +89,25 @@ def test_wrong_command_lines(
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_misspelt_option_is_put_right(command: str) -> None:
-    flags = cli._flags()
-    for flag in flags[command]:
+    commands = {name: takes(function) for name, function in cli.COMMANDS.items()}
+    flags = [each.name for each in commands[command] if each.name.startswith("--")]
+    assert "--help" in flags
+    for flag in flags:
         wrong = flag + flag[-1]
-        text = explain(f"unrecognized arguments: {wrong} 1", [command, wrong, "1"], flags)
-        assert text == f"nucbench {command} has no option {wrong}. Did you mean {flag}? See nucbench {command} --help."
+        text = explain("refused", [command, wrong, "1"], commands)
+        assert text.startswith(f"nucbench {command} has no option {wrong}. Did you mean {flag}? ")
+
+
+def test_what_is_right_is_not_found_wrong() -> None:
+    commands = {name: takes(function) for name, function in cli.COMMANDS.items()}
+    for line in (
+        "run unet synthetic --steps 3 --lr=1e-3 --options.features -4 --evaluate kumar tnbc.all --no-progress",
+        "--debug run unet synthetic --evaluate kumar --protocol strict --precision 32-true",
+        "sweep demo.yaml --executor slurm --slurm.minutes 5 --slurm.partition gpu",
+        "leaderboard segmentation speed --runs r",
+    ):
+        assert explain("refused", line.split(), commands) == "refused"
+        cli.build_parser().parse_args(line.split())
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
