@@ -40,6 +40,11 @@ class Instances:
         Raises:
             ValueError: If a field has another shape or dtype than documented.
         """
+        if not isinstance(self.shape, tuple) or len(self.shape) != 2:
+            raise ValueError(
+                f"shape is {type(self.shape).__name__}, expected (H, W); give a label map as "
+                "Instances(labels.shape, labels=labels)"
+            )
         for name, dtype in (("labels", np.int32), ("regions", np.uint8)):
             value = getattr(self, name)
             if value is not None and (value.shape != self.shape or value.dtype != dtype):
@@ -51,6 +56,13 @@ class Instances:
             value = getattr(self, name)
             if value is not None and len(value) != count:
                 raise ValueError(f"{name} has {len(value)} rows for {count} nuclei")
+
+    def __repr__(self) -> str:
+        """Return size, number and the fields that are known, not their arrays."""
+        names = ("labels", "points", "types", "scores", "regions")
+        known = ", ".join(name for name in names if getattr(self, name) is not None)
+        height, width = self.shape
+        return f"Instances({height} x {width} px, {self.count} nuclei: {known or 'nothing known'})"
 
     def to(self, *_: Any, **__: Any) -> Instances:
         """Return the same nuclei: Lightning moves results between devices, and arrays stay where they are."""

@@ -7,8 +7,10 @@ they come, one at a time on the CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -40,8 +42,8 @@ class ObjectMetrics(Metric):
         self.add_state("panoptic", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, pred: Tensor, true: Tensor) -> None:
-        """Add one image, or a batch.
+    def update(self, pred: Tensor | NDArray[Any], true: Tensor | NDArray[Any]) -> None:
+        """Add one image, or a batch; tensors or arrays.
 
         Args:
             pred: Integer (H, W) or (B, H, W), 0 = background.
@@ -50,6 +52,7 @@ class ObjectMetrics(Metric):
         Raises:
             ValueError: If the shapes differ.
         """
+        pred, true = torch.as_tensor(pred), torch.as_tensor(true)
         if pred.shape != true.shape:
             raise ValueError(f"the prediction is {tuple(pred.shape)}, the annotation {tuple(true.shape)}")
         height, width = pred.shape[-2:]

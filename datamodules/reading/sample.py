@@ -44,6 +44,11 @@ class Sample:
         if self.image.shape[:2] != self.truth.shape:
             raise ValueError(f"{self.image_id}: image is {self.image.shape[:2]} px, annotation {self.truth.shape}")
 
+    def __repr__(self) -> str:
+        """Return what is known, without arrays."""
+        scale = f", {self.magnification:g}x" if self.magnification else ""
+        return f"Sample({self.image_id!r} of {self.group!r}{scale}, {self.truth!r})"
+
     def to(self, *_: Any, **__: Any) -> Sample:
         """Return the same image: Lightning moves batches between devices, and images are moved tile by tile."""
         return self
