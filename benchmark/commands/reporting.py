@@ -128,7 +128,7 @@ def publish(
         run: Directories of runs; also what searches selected, search/NAME.json below the runs folder.
         store: Folder of published scores.
     """
-    from benchmark.results.publish import publish_run
+    from leaderboards.publish import publish_run
 
     for path in run:
         print(publish_run(path, store))

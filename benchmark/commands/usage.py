@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
 
@@ -59,8 +60,8 @@ def _fits(value: str, kind: Any) -> bool:
     if kind is dict:
         return value.startswith("{")
     try:
-        return kind not in KINDS or kind(value) is not None
-    except ValueError:
+        return kind not in KINDS or math.isfinite(kind(value))
+    except (ValueError, OverflowError):
         return False
 
 

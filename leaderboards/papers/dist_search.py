@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict
 
-from datamodules.reading.plain_files import read_json_object
-from datamodules.reading.schema import OPEN, Count, Name, Number, check
 from leaderboards.base import Table
 from leaderboards.broken import kept_going
 from leaderboards.render import escape, table
-from postproc.errors import DataError
+from leaderboards.searches import read_search
 
 SEARCHES = Path(str(files("leaderboards"))) / "scores" / "search"
 """Folder of what searches selected (`nucbench publish`)."""
@@ -58,25 +54,6 @@ COLUMNS = (
     "method", "registry", "parameter", "range", "published", "ours", "dataset", "trials", "combinations", "score",
     "run", "reference",
 )  # fmt: skip
-
-
-AGAIN = "Publish the search again."
-
-
-@dataclass(frozen=True)
-class StoredSearch:
-    """What a search selected, ``search/<study>.json``."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = OPEN
-
-    method: Name
-    settings: Mapping[str, Number | Name | None]
-    params: Mapping[str, Mapping[str, Number | None]]
-    dataset: Name | None = None
-    trials: Count | None = None
-    combinations: Count | None = None
-    score: Number | None = None
-    run: Name | None = None
 
 
 class DistSearch(Table):
@@ -172,15 +149,4 @@ def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float |
     return search.get("params", {}).get(variant, {}).get(FITTED.get(parameter, parameter))  # type: ignore[no-any-return]
 
 
-def read_search(path: Path) -> dict[str, Any]:
-    """Read what a search selected.
-
-    Raises:
-        DataError: If the file is unreadable or something else.
-    """
-    content = read_json_object(path, DataError, AGAIN)
-    check(StoredSearch, content, str(path), DataError)
-    return content
-
-
-__all__ = ["DistSearch", "read_search", "selected"]
+__all__ = ["DistSearch", "selected"]

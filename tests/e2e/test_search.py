@@ -47,7 +47,8 @@ def test_a_killed_search_goes_on_and_tries_nothing_twice(place: Path) -> None:
     wait_until(lambda: "\ntrial 2" in process.output(), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert len(open_study(plan, place / "runs").trials) == 2
+    (journal,) = place.glob("runs/search/*.journal")
+    assert len(open_study(plan, journal).trials) == 2
 
     done = search(place)
     runs = list(place.glob("runs/dist/synthetic/strict-*/params.json"))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.forward import memory
 from benchmark.forward.memory import available_memory, largest_tile, network_bytes
 from benchmark.forward.network import Outputs
 from benchmark.host.allocator import VARIABLE
-from benchmark.inference import memory
 from models.base.method import Batch, NucleiMethod, Task
 from models.dist import DIST
 from models.unet import UNet

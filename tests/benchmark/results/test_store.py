@@ -17,11 +17,11 @@ import torch
 
 import benchmark.results.store
 from benchmark.host.files import atomic, read_json, write_json
-from benchmark.results.publish import publish_run
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances, write_instances, write_scores
 from benchmark.runs.run import load_run
 from benchmark.runs.train import load_weights
+from leaderboards.publish import publish_run
 from models.base.method import Task
 from models.dist import DIST
 from postproc.errors import ConfigError, DataError
@@ -126,17 +126,19 @@ def test_publish_copies_scores_alone(store: RunStore, tmp_path: Path) -> None:
         publish_run(store.path, tmp_path / "published")
     folder = store.evaluation("kumar.test", "dist")
     write_scores(folder / "scores.csv", pd.DataFrame({"image": ["01"], "pq": [0.1 + 0.2]}))
-    write_json(folder / "evaluation.json", {"images": 1})
+    about = {"dataset": "kumar", "split": "test", "variant": "dist", "title": "DIST", "images": 1}
+    write_json(folder / "evaluation.json", about)
     (store.path / "checkpoints").mkdir()
     (store.path / "checkpoints" / "final.pt").write_bytes(b"weights")
-    write_json(store.record_file, {"data": {"synthetic": True}})
+    record = {"format": 1, "run_id": store.run_id, "method": "dist", "protocol": "paper", "seed": 0}
+    write_json(store.record_file, record | {"data": {"synthetic": True}})
     with pytest.raises(ConfigError, match="synthetic"):
         publish_run(store.path, tmp_path / "published")
-    write_json(store.record_file, {"data": {"synthetic": False}})
-    write_json(folder / "evaluation.json", {"images": 1, "synthetic": True})
+    write_json(store.record_file, record | {"data": {"synthetic": False}})
+    write_json(folder / "evaluation.json", about | {"synthetic": True})
     with pytest.raises(ConfigError, match=r"kumar\.test.dist was scored on synthetic stand-ins"):
         publish_run(store.path, tmp_path / "published")
-    write_json(folder / "evaluation.json", {"images": 1, "synthetic": False})
+    write_json(folder / "evaluation.json", about | {"synthetic": False})
     target = publish_run(store.path, tmp_path / "published")
     names = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}
     assert names == {
@@ -152,7 +154,7 @@ def test_publish_copies_scores_alone(store: RunStore, tmp_path: Path) -> None:
 def test_what_a_search_selected_is_published(tmp_path: Path) -> None:
     path = tmp_path / "runs/search/dist-kumar-0.json"
     write_json(path, {"trials": 1})
-    with pytest.raises(ConfigError, match="not what a search selected"):
+    with pytest.raises(DataError, match="names no method"):
         publish_run(path, tmp_path / "published")
-    write_json(path, {"settings": {"lr": 0.1}, "params": {}})
+    write_json(path, {"method": "dist", "settings": {"lr": 0.1}, "params": {}})
     assert publish_run(path, tmp_path / "published") == tmp_path / "published/search/dist-kumar-0.json"

@@ -246,7 +246,7 @@ def report(material: Made, once: Callable[..., Path]) -> Report:
         (folder / "built.json").write_text(json.dumps([str(built.index), built.left_out]))
 
     index, left_out = json.loads((once("report", build) / "built.json").read_text())
-    return Report(Path(index), tuple(left_out))
+    return Report(Path(index), tuple(left_out), ())
 
 
 @pytest.fixture(scope="session")

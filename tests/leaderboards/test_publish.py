@@ -14,7 +14,7 @@ import pytest
 from command_line import environment, nucbench
 from many_runs import copy_runs
 
-from benchmark.results.publish import WORK, publish_run
+from leaderboards.publish import WORK, publish_run
 from leaderboards.records import load_scores
 from postproc.errors import DataError
 
@@ -70,7 +70,7 @@ def test_a_kill_at_any_time_leaves_the_old_or_the_new(run: Path, tmp_path: Path)
         path.write_text(path.read_text().replace("0.5", "0.4"))
     new = old | {name: data for name, data in content(run).items() if name in old}
     code = (
-        "from pathlib import Path; from benchmark.results.publish import publish_run as p\n"
+        "from pathlib import Path; from leaderboards.publish import publish_run as p\n"
         f"print(1, flush=True)\nwhile True: p(Path({str(run)!r}), Path({str(store)!r}))"
     )
     for pause in (0.0, 0.01, 0.03, 0.06, 0.1, 0.15):

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmark.host.files import held, read_json, write_json
 from benchmark.host.outputs import check_outputs
 from benchmark.results.store import RunStore
-from leaderboards.papers.dist_search import read_search
 from leaderboards.records import load_scores
+from leaderboards.searches import read_search
 from leaderboards.stored import stored_run
 from postproc.errors import ConfigError, DataError
 
