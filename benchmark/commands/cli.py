@@ -101,10 +101,11 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description for param in doc.params}
-    for kind in settings_of(function).values():
+    dataclass_settings = settings_of(function)
+    for kind in dataclass_settings.values():
         _add_settings(parser, kind)
     for name, parameter in inspect.signature(function).parameters.items():
-        if name in settings_of(function):
+        if name in dataclass_settings:
             continue
         settings: dict[str, Any] = {"help": helps[name]}
         flag = f"--{name.rstrip('_').replace('_', '-')}"  # `from_` is the flag --from

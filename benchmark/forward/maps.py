@@ -15,7 +15,6 @@ from torch import Tensor
 
 from benchmark.forward.memory import PROBES, largest_tile
 from benchmark.forward.network import Network
-from benchmark.forward.scaling import rescale, restore
 from benchmark.host.precision import autocast_dtype
 from datamodules.reading.regions import ArrayRegions, Regions
 from postproc.codec import Maps
@@ -276,8 +275,6 @@ __all__ = [
     "check_image",
     "evaluating",
     "predict_maps",
-    "rescale",
-    "restore",
     "run_tiles",
     "windows",
 ]

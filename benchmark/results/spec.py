@@ -15,13 +15,12 @@ from pydantic import ConfigDict
 from benchmark.registry import DATASETS, METHODS, dataset_class
 from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, check
 from datamodules.reading.splits import belongs
-from models.base.recipe import Recipe
+from models.base.recipe import SCHEDULES, Recipe
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
-SCHEDULES = ("constant", "cosine")
 LOSS = "loss"
 MONITORS = (LOSS, "dice", "aji", "pq", "f1")
 """What may choose the checkpoint. The loss is the default: DIST and KiNet stop early by their validation error, it is
@@ -63,7 +62,7 @@ class Overrides:
     lr: Number | None = None
     epochs: Integer | None = None
     steps: Integer | None = None
-    schedule: Name | None = field(default=None, metadata={"choices": SCHEDULES})
+    schedule: Name | None = field(default=None, metadata={"choices": tuple(SCHEDULES)})
     augment: Name | None = None
     crops_per_image: Integer | None = None
     max_minutes: Number | None = None

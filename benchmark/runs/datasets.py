@@ -37,8 +37,10 @@ def open_sources(spec: RunSpec, machine: Machine) -> Sources:
         DataError: If files are missing.
     """
     sets = tuple(ImageSet(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets)
+    strict = spec.protocol == "strict"
+    annotated = method_class(spec.method).card.needs != "none"
+    sources = Sources(sets, _open_validation(spec, machine, sets), strict, annotated)
     first, *others = sets
-    wanted = first.data.training_magnification(first.split)
     taken = {record.image for record in first.records()}
     for other in others:
         images = {record.image for record in other.records()}
@@ -46,17 +48,14 @@ def open_sources(spec: RunSpec, machine: Machine) -> Sources:
             raise ConfigError(f"{other} shares {len(taken & images)} images with the other training sets")
         taken |= images
         found = other.data.training_magnification(other.split)
-        if found != wanted:
+        if found != sources.magnification:
             raise ConfigError(
-                f"{other.data.card.name} is at {found}x and {first.data.card.name} at {wanted}x; training sets that "
-                "are used together must have one magnification"
+                f"{other.data.card.name} is at {found}x and {first.data.card.name} at {sources.magnification}x; "
+                "training sets that are used together must have one magnification"
             )
-    strict = spec.protocol == "strict"
-    validation = _open_validation(spec, machine, sets)
     if strict:
-        validation.records()  # raises where there are none
-    annotated = method_class(spec.method).card.needs != "none"
-    return Sources(sets, validation, strict, annotated)
+        sources.validation.records()  # raises where there are none
+    return sources
 
 
 def _open_validation(spec: RunSpec, machine: Machine, sets: tuple[ImageSet, ...]) -> ImageSet:

@@ -49,7 +49,8 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         ConfigError: If the spec cannot work, found before anything is trained.
         DataError: If data is missing, found before anything is trained.
     """
-    images = {target: ImageSet(open_dataset(target.dataset, machine), target.split) for target in targets}
+    opened = {name: open_dataset(name, machine) for name in dict.fromkeys(target.dataset for target in targets)}
+    images = {target: ImageSet(opened[target.dataset], target.split) for target in targets}
     for target, each in images.items():
         each.records()  # raises where there are none
         if each.data.card.annotation == "none":

@@ -346,7 +346,7 @@ def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
         "study": plan.name,
         "method": plan.method,
         "dataset": plan.dataset,
-        "trials": len({json.dumps(trial.params, sort_keys=True) for trial in complete}),
+        "trials": len({_key(trial.params) for trial in complete}),
         "combinations": plan.size,
         "score": best.value,
         "settings": best.params,

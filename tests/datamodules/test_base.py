@@ -14,11 +14,11 @@ from datamodules.drawing.items import EpochSampler, ItemDataset
 from datamodules.drawing.loading import Loading
 from datamodules.reading.records import Record, check_groups
 from datamodules.reading.sample import Sample
-from datamodules.sources import Bookmark
+from datamodules.sources import Bookmark, TrainingData
 from datamodules.synthetic_sets import Synthetic
 from postproc.codecs.distance import DistanceCodec
 from postproc.errors import ConfigError, DataError
-from tests.helpers.runs import training_data
+from tests.helpers.runs import sources_of, training_data
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +76,11 @@ def test_items_do_not_depend_on_workers(data: Synthetic) -> None:
 
 
 def test_epochs_differ_and_repeat(data: Synthetic) -> None:
-    training = training_data(data, loading())
-    loader = training.train_dataloader()
+    bookmark = Bookmark()
+    loader = TrainingData(sources_of(data), loading(), bookmark).train_dataloader()
     images = []
     for epoch in (0, 1, 0):
-        training.position = Bookmark(epoch)
-        loader = training.train_dataloader()
+        bookmark.epoch = epoch
         images.append(torch.cat([batch["image"] for batch in loader]))
     assert torch.equal(images[0], images[2])
     assert not torch.equal(images[0], images[1])

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.forward.maps import InferenceSettings, predict_maps, rescale, restore, windows
+from benchmark.forward.maps import InferenceSettings, predict_maps, windows
+from benchmark.forward.scaling import rescale, restore
 from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.dist import DIST

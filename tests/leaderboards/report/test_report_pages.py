@@ -177,7 +177,7 @@ def test_equal_results_give_equal_bytes(report: Any, material: Any, tmp_path: Pa
     assert json.loads((first / MARKER).read_text())["files"] == report_files(first)
 
 
-def test_the_command_says_what_is_missing_and_a_failing_one_leaves_the_old_report(
+def test_the_command_says_what_is_missing_and_leaves_out_broken_scores(
     tmp_path: Path, made: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, out = tmp_path / "store", tmp_path / "deep" / "report"
