@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class ContinuedCSVLogger(CSVLogger):
     def __init__(self, folder: Path, phase: int) -> None:
         super().__init__(str(folder), name="logs", version=f"phase{phase}")
         self._file = metrics_file(folder, phase)
+        self._ahead: tuple[int | None, set[str]] = (None, set())
 
     @property
     @rank_zero_experiment
@@ -57,6 +58,17 @@ class ContinuedCSVLogger(CSVLogger):
         if self._experiment is None:
             self._experiment = _Writer(self.log_dir)
         return self._experiment
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Note a row, unless `write_ahead` has written it."""
+        if self._ahead != (step, set(metrics)):
+            super().log_metrics(dict(metrics), step)
+
+    def write_ahead(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Write a row that Lightning is about to log."""
+        self.log_metrics(metrics, step)
+        self.save()
+        self._ahead = (step, set(metrics))
 
     def go_on_from(self, step: int) -> None:
         """Keep what was logged before a step, and write what comes behind it; to be called before anything is logged.
@@ -109,6 +121,7 @@ class Watch(pl.Callback):
         self._begin = begin
         self._draw = draw
         self._part = 0
+        self._row_is_due = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the CSV file go on where the checkpoint stands."""
@@ -122,6 +135,24 @@ class Watch(pl.Callback):
         """Log the learning rate that the step was taken with."""
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         pl_module.log("lr", float(rate), on_step=True, on_epoch=False, batch_size=1)
+        self._row_is_due = trainer.global_step % trainer.log_every_n_steps == 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the row of the epoch is due."""
+        self._row_is_due = True
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the row of the step or epoch before its checkpoint.
+
+        Lightning writes it after the checkpoint. A process that is stopped in between would lose the row: the next one
+        trains from the checkpoint on.
+        """
+        if self._row_is_due and trainer.is_global_zero:
+            metrics = trainer._logger_connector.metrics["log"]  # `logged_metrics` has those of earlier rows too
+            self._records.write_ahead({**metrics, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+        self._row_is_due = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw when another part of the training is done."""

@@ -136,6 +136,13 @@ class PhaseKeeper(pl.Callback):
         signals.listen_again()  # Lightning has just taken over SIGTERM, and would leave in the middle of things
         self._last_tick = self._last_save = time.monotonic()
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let loggers count steps as the optimiser does.
+
+        Lightning counts them once more when it resumes at the end of an epoch, and logs all later steps one too high.
+        """
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

@@ -180,7 +180,7 @@ def _trainer(
     """Return the trainer of one phase."""
     loggers, callbacks = watchers
     devices, strict = run.machine.devices, run.strict
-    # the average moves before the keeper saves
+    # the average moves, and the row of the step is known, before the keeper saves
     kept = [keeper] if keeper.average is None else [keeper.average, keeper]
     return pl.Trainer(
         accelerator="auto",
@@ -191,7 +191,7 @@ def _trainer(
         max_steps=keeper.total_steps,
         max_epochs=-1,
         logger=loggers,
-        callbacks=[*kept, *callbacks],
+        callbacks=[*callbacks, *kept],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,

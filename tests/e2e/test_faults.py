@@ -17,6 +17,7 @@ import pytest
 import torch
 from command_line import Started, environment, wait_until
 
+from benchmark.mirrors.training import metrics_file, read_metrics
 from datamodules.synthetic_sets import Synthetic
 
 SMALL = ("--options.features", "2", "--batch-size", "2", "--crop", "48", "--crops-per-image", "8", "--augment", "flips")
@@ -94,6 +95,29 @@ class TestKills:
         variants = 2 if "dist" in command else 1
         assert sum(name.endswith(".npz") for name in written) == 4 * variants
         assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+    @pytest.mark.parametrize("number", [3, 32], ids=["inside an epoch", "at its end"])
+    def test_killed_right_after_a_checkpoint(self, data: Path, tmp_path: Path, number: int) -> None:
+        command = (*TRAINED, "--steps", "40")
+        every_step = "import os, benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0\n"
+        killer = (
+            "save, written = k.AtomicCheckpointIO.save_checkpoint, []\n"
+            "def dying(self, *args, **kwargs):\n"
+            "    save(self, *args, **kwargs); written.append(1)\n"
+            f"    if len(written) == {number}: os.kill(os.getpid(), 9)\n"
+            "k.AtomicCheckpointIO.save_checkpoint = dying"
+        )
+        nucbench(*command, data=data, runs=tmp_path / "whole", before=every_step)
+        nucbench(*command, data=data, runs=tmp_path / "killed", before=every_step + killer, status=-9)
+        nucbench(*command, data=data, runs=tmp_path / "killed", before=every_step)
+        logs = {name: read_metrics(metrics_file(run_folder(tmp_path / name), 0)) for name in ("whole", "killed")}
+        steps = [[int(row["step"]) for row in logs[name] if "train/loss_step" in row] for name in logs]
+        assert steps == [list(range(40))] * 2
+        loss = "train/loss_epoch"
+        epochs = [[row["step"] for row in logs[name] if loss in row] for name in logs]
+        assert epochs == [[31, 39]] * 2
+        losses = [[row["train/loss_step"] for row in logs[name] if "train/loss_step" in row] for name in logs]
+        assert losses[0] == losses[1]
 
 
 class TestSignals:
