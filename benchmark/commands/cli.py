@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import signal
@@ -11,7 +10,6 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from docstring_parser import parse as parse_docstring
@@ -19,10 +17,12 @@ from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
 from benchmark.commands import predicting, reporting, setting_up, tiling, training
-from benchmark.commands.usage import explain, fields_of, settings_of, takes
+from benchmark.commands.examples import EXAMPLES
+from benchmark.commands.usage import Settings, explain, settings_of, takes
 from benchmark.host import signals
 from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
+from benchmark.host.machine import folder
 from benchmark.registry import DATASETS, METHODS, TABLES
 from postproc.errors import ConfigError, NucbenchError
 
@@ -69,17 +69,21 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, function in COMMANDS.items():
-        subcommands.add_subcommand(name, _subparser(function), help=_summary(function))
+        subcommands.add_subcommand(name, _subparser(name, function), help=_summary(function))
     return parser
 
 
 def _formatter() -> Any:
-    from argparse import RawDescriptionHelpFormatter
+    from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 
     from jsonargparse import DefaultHelpFormatter
 
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-        """Keeps the line breaks of descriptions."""
+        """Keeps the line breaks of descriptions, and names defaults but not types."""
+
+        def _get_help_string(self, action: Action) -> str:
+            has_default = action.nargs != 0 and action.default not in (None, "", SUPPRESS)
+            return (action.help or "") + " (default: %(default)s)" * has_default
 
     return Formatter
 
@@ -88,7 +92,7 @@ def _summary(function: Callable[..., Any]) -> str:
     return parse_docstring(function.__doc__ or "").short_description or ""
 
 
-def _subparser(function: Callable[..., Any]) -> ArgumentParser:
+def _subparser(command: str, function: Callable[..., Any]) -> ArgumentParser:
     """Build the parser of one subcommand from the signature and docstring of its function.
 
     Positional parameters become positional arguments, keyword-only ones flags; lists take several words
@@ -96,16 +100,16 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     """
     doc = parse_docstring(function.__doc__ or "")
     text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
+    examples = "\n".join(("examples:", *(f"  {example}" for example in EXAMPLES[command])))
     parser = ArgumentParser(
-        description=text, formatter_class=_formatter(), epilog=EPILOG, exit_on_error=False, allow_abbrev=False
+        description=text, formatter_class=_formatter(), epilog=examples, exit_on_error=False, allow_abbrev=False
     )
     hints = get_type_hints(function)
     helps = {param.arg_name: param.description for param in doc.params}
     dataclass_settings = settings_of(function)
-    for kind in dataclass_settings.values():
-        _add_settings(parser, kind)
     for name, parameter in inspect.signature(function).parameters.items():
         if name in dataclass_settings:
+            _add_settings(parser, dataclass_settings[name])
             continue
         settings: dict[str, Any] = {"help": helps[name]}
         flag = f"--{name.rstrip('_').replace('_', '-')}"  # `from_` is the flag --from
@@ -134,21 +138,20 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     return parser
 
 
-def _add_settings(parser: ArgumentParser, kind: Any) -> None:
-    """Add an option for each field of a dataclass; the help is that of its docstring's attributes."""
-    helps = {param.arg_name: param.description for param in parse_docstring(kind.__doc__ or "").params}
-    for field, hint in fields_of(kind):
-        flag = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(flag, dest=field.name, type=hint, default=field.default, help=helps[field.name])
+def _add_settings(parser: ArgumentParser, settings: Settings) -> None:
+    """Add the options of a dataclass; their help is that of its docstring's attributes."""
+    helps = {param.arg_name: param.description for param in parse_docstring(settings.kind.__doc__ or "").params}
+    for option in settings.options:
+        how: dict[str, Any] = {"type": option.hint, "default": option.default, "metavar": option.metavar}
+        if option.hint is bool:
+            how = {"action": "store_false" if option.default else "store_true"}
+        parser.add_argument(option.flag, dest=option.name, help=helps[option.name], **how)
 
 
 def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put the fields of dataclasses together again."""
+    """Put the dataclasses together again, and fill in the folders of datasets and runs."""
     rest = dict(given)
-    made = {
-        name: kind(**{field.name: rest.pop(field.name) for field in dataclasses.fields(kind)})
-        for name, kind in settings_of(function).items()
-    }
+    made = {name: settings.gather(rest) for name, settings in settings_of(function).items()}
     return {name: _with_folders(name, value) for name, value in rest.items()} | made
 
 
@@ -201,9 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_folders(name: str, value: Any) -> Any:
     """Fill in the folders of datasets and runs from the environment."""
-    if value is None and name in ("data", "runs"):
-        return Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
-    return value
+    return folder(name)() if value is None and name in ("data", "runs") else value
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from benchmark.commands.common import filled
+from benchmark.host.machine import Machine
 
 
 def predict(
@@ -141,9 +142,7 @@ def evaluate(
     split: str = "test",
     trained_on: str | None = None,
     note: str = "",
-    data: Path | None = None,
-    runs: Path | None = None,
-    progress: bool = True,
+    machine: Annotated[Machine, ("data", "runs", "progress")],
 ) -> None:
     """Score somebody else's label maps on a dataset, so that they become a row of the tables.
 
@@ -154,13 +153,9 @@ def evaluate(
         split: Split of the dataset.
         trained_on: Dataset the method was trained on; default: the same dataset.
         note: Where the predictions come from; shown below tables.
-        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
-        progress: Hide progress bars.
+        machine: Where things are.
     """
-    from benchmark.host.machine import Machine
     from benchmark.runs.foreign import evaluate_foreign
     from benchmark.runs.result import print_result
 
-    machine = Machine(filled(data), filled(runs), progress=progress)
     print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from benchmark.commands.common import Mirror, Precision, Protocol, filled, mirrored
+from benchmark.commands.common import Precision, Protocol
+from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides
 from benchmark.sweeps.slurm_options import Executor, SlurmOptions
+
+OnOneDevice = Annotated[Machine, ("data", "runs", "workers", "progress", "compile", "wandb", "tensorboard")]
+"""The options of commands that do many runs, each on one GPU."""
 
 
 def run(
@@ -23,14 +27,7 @@ def run(
     options: dict[str, Any] | None = None,
     precision: Precision = "auto",
     overrides: Overrides,
-    devices: int = 1,
-    workers: int | None = None,
-    compile: bool = False,
-    wandb: Mirror | None = None,
-    tensorboard: bool = False,
-    data: Path | None = None,
-    runs: Path | None = None,
-    progress: bool = True,
+    machine: Machine,
 ) -> None:
     """Train a method on a dataset, tune it, predict and score whole images, and store the run.
 
@@ -52,17 +49,8 @@ def run(
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
         precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
         overrides: What is trained differently from the recipe.
-        devices: GPUs that train together.
-        workers: Processes that draw training items and decode predictions; default: from the number of cores.
-        compile: Compile the network for inference with torch.compile; pays for many images of one size.
-        wandb: Mirror the run to Weights & Biases: offline writes files into its directory, which `wandb sync` uploads
-            later; the run directory stays the store. Default: WANDB_MODE, else offline.
-        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of the run directory.
-        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
-        progress: Hide progress bars.
+        machine: Where things are and how much of this machine to use.
     """
-    from benchmark.host.machine import Machine
     from benchmark.results.spec import RunSpec, Target
     from benchmark.runs.result import print_result
     from benchmark.runs.run import execute
@@ -81,16 +69,6 @@ def run(
         validate=validate,
     )
     targets = [Target.parse(text) for text in evaluate or [dataset]]
-    machine = Machine(
-        filled(data),
-        filled(runs),
-        devices=devices,
-        workers=workers,
-        progress=progress,
-        compile=compile,
-        wandb=mirrored(wandb),
-        tensorboard=tensorboard,
-    )
     print_result(execute(spec, targets, machine))
 
 
@@ -102,11 +80,7 @@ def sweep(
     slurm: SlurmOptions | None = None,
     retry_failed: bool = False,
     dry_run: bool = False,
-    wandb: Mirror | None = None,
-    tensorboard: bool = False,
-    data: Path | None = None,
-    runs: Path | None = None,
-    progress: bool = True,
+    machine: OnOneDevice,
 ) -> int:
     """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
 
@@ -124,16 +98,10 @@ def sweep(
         retry_failed: Do runs again that have failed; without it they are only named.
         dry_run: Only print the runs, which of them are done, the optimiser steps of each, those that the paper states,
             and how long the others may take.
-        wandb: Mirror each run to Weights & Biases, in one group; see `nucbench run`. Default: WANDB_MODE, else offline.
-        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of each run directory.
-        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
-        progress: Hide progress bars.
+        machine: Where things are and how much of this machine to use.
     """
-    from benchmark.host.machine import Machine
     from benchmark.sweeps.sweep import run_sweep
 
-    machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
     return run_sweep(
         file,
         machine,
@@ -149,11 +117,7 @@ def search(
     file: Path,
     *,
     dry_run: bool = False,
-    wandb: Mirror | None = None,
-    tensorboard: bool = False,
-    data: Path | None = None,
-    runs: Path | None = None,
-    progress: bool = True,
+    machine: OnOneDevice,
 ) -> int:
     """Search hyper-parameters with Optuna; every trial is a run under protocol strict, judged on validation images.
 
@@ -164,14 +128,8 @@ def search(
     Args:
         file: Search file.
         dry_run: Only print what would be searched.
-        wandb: Mirror each run to Weights & Biases, in one group; see `nucbench run`. Default: WANDB_MODE, else offline.
-        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of each run directory.
-        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
-        progress: Hide progress bars.
+        machine: Where things are and how much of this machine to use.
     """
-    from benchmark.host.machine import Machine
     from benchmark.sweeps.search import run_search
 
-    machine = Machine(filled(data), filled(runs), progress=progress, wandb=mirrored(wandb), tensorboard=tensorboard)
     return run_search(file, machine, dry_run=dry_run)

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 from postproc.errors import nearest
 
@@ -65,19 +65,82 @@ def _fits(value: str, kind: Any) -> bool:
         return False
 
 
-def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the parameters of a command that are dataclasses: name -> class, whose fields are options of their own."""
-    return {name: hint for name, hint in get_type_hints(function).items() if dataclasses.is_dataclass(hint)}
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A field of a dataclass that is an option of a command.
+
+    Attributes:
+        name: Of the field.
+        hint: Its type; of one that has choices, these.
+        choices: Names that it takes; empty = any value of the type.
+        default: Its value where the option is not given; None where `unset` gives it.
+        unset: Gives the value where the option is not given.
+    """
+
+    name: str
+    hint: Any
+    choices: tuple[str, ...]
+    default: Any
+    unset: Callable[[], Any] | None
+
+    @property
+    def flag(self) -> str:
+        """The option; that of a switch that is on says ``--no-``."""
+        return _flag(self.name, off=self.default is True)
+
+    @property
+    def metavar(self) -> str | None:
+        """What stands for the value in the help; None = the name of the option."""
+        return "{" + ",".join(self.choices) + "}" if self.choices else None
 
 
-def fields_of(kind: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
-    """Return the fields of such a dataclass, each with its type; of one that has choices, these."""
-    hints = get_type_hints(kind)
-    found = []
-    for field in dataclasses.fields(kind):
-        choices = field.metadata.get("choices")
-        found.append((field, Optional[Literal[choices]] if choices else hints[field.name]))  # noqa: UP045  # at run time
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A parameter of a command that is a dataclass, whose fields are options of their own.
+
+    Attributes:
+        kind: The dataclass.
+        options: Those of its fields that the command has.
+    """
+
+    kind: Any
+    options: tuple[Option, ...]
+
+    def gather(self, given: dict[str, Any]) -> Any:
+        """Take the options out of what was given, and put the dataclass together."""
+        values = {option.name: given.pop(option.name) for option in self.options}
+        unset = {option.name: option.unset() for option in self.options if option.unset and values[option.name] is None}
+        return self.kind(**{**values, **unset})
+
+
+def settings_of(function: Callable[..., Any]) -> dict[str, Settings]:
+    """Return the parameters of a command that are dataclasses.
+
+    ``Annotated[Machine, ("data", "progress")]`` makes options of these fields alone; the others keep their defaults.
+    """
+    found = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        kind, names = (hint.__origin__, hint.__metadata__[0]) if get_origin(hint) is Annotated else (hint, None)
+        if dataclasses.is_dataclass(kind):
+            options = tuple(option for option in _options(kind) if names is None or option.name in names)
+            found[name] = Settings(kind, options)
     return found
+
+
+def _options(kind: Any) -> list[Option]:
+    hints, found = get_type_hints(kind), []
+    for field in dataclasses.fields(kind):
+        choices, unset = field.metadata.get("choices", ()), field.metadata.get("unset")
+        hint = Literal[choices] if choices else hints[field.name]
+        default = None if unset else field.default
+        hint = hint if default is not None else Optional[hint]  # noqa: UP045  # made at run time
+        found.append(Option(field.name, hint, choices, default, unset))
+    return found
+
+
+def _flag(name: str, *, off: bool = False) -> str:
+    """Return the option of a parameter: `from_` is --from, a switch that is on gets a --no- to turn it off."""
+    return f"--{'no-' * off}{name.rstrip('_').replace('_', '-')}"
 
 
 def takes(function: Callable[..., Any]) -> list[Argument]:
@@ -85,8 +148,8 @@ def takes(function: Callable[..., Any]) -> list[Argument]:
     hints = get_type_hints(function)
     found = [Argument("--help", switch=True)]
     settings = settings_of(function)
-    for kind in settings.values():
-        found += [Argument(f"--{f.name.replace('_', '-')}", get_args(hint) or (hint,)) for f, hint in fields_of(kind)]
+    for each in settings.values():
+        found += [Argument(o.flag, get_args(o.hint) or (o.hint,), switch=o.hint is bool) for o in each.options]
     for name, parameter in inspect.signature(function).parameters.items():
         if name in settings:
             continue
@@ -96,7 +159,7 @@ def takes(function: Callable[..., Any]) -> list[Argument]:
         items = [get_args(option)[0] for option in options if get_origin(option) is list]
         required = parameter.default is inspect.Parameter.empty
         switch = hints[name] is bool
-        flag = f"--{'no-' * (switch and parameter.default is True)}{name.rstrip('_').replace('_', '-')}"
+        flag = _flag(name, off=switch and parameter.default is True)
         flag = flag if parameter.kind is inspect.Parameter.KEYWORD_ONLY else name.upper()
         found.append(Argument(flag, tuple(items or options), switch, bool(items), required))
         for kind in filter(dataclasses.is_dataclass, options):
@@ -175,4 +238,4 @@ def _near(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
-__all__ = ["Argument", "explain", "takes"]
+__all__ = ["Argument", "Option", "Settings", "explain", "settings_of", "takes"]

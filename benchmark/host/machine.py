@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from postproc.errors import ConfigError
+from postproc.errors import ConfigError, unknown_name
 
 PER_CORE = 4
 """Worker processes for each core beyond which they only wait for each other."""
@@ -15,36 +16,57 @@ LEAST_BOUND = 32
 """Worker processes that any machine may have, since containers may show fewer cores than they have."""
 
 
+MIRRORS = ("off", "offline", "online")
+
+
+def folder(name: str) -> Callable[[], Path]:
+    """Return what reads a folder from the environment: NUCBENCH_NAME, else ``name`` in the working directory."""
+    return lambda: Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
+
+
+def wandb_mode() -> str:
+    """Return how W&B's own variable WANDB_MODE asks for runs to be mirrored; offline where it is unset."""
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    return "online" if mode == "online" else "off" if mode == "disabled" else "offline"
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where things are and how much of the machine to use.
 
+    The fields are options of the commands that train, predict or score; the texts below are their help. The metadata
+    of a field may name its ``choices``, and the function that gives its value where the command line does not
+    (``unset``).
+
     Attributes:
-        data: Folder with one folder per dataset.
-        runs: Folder of all runs.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         devices: GPUs that train together.
-        workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
-        progress: Show progress bars.
-        compile: Compile networks for inference with torch.compile.
-        wandb: Mirror runs to Weights & Biases: ``off``, ``offline`` or ``online``.
-        tensorboard: Write event files for TensorBoard.
+        workers: Processes that draw training items and decode predictions; default: from the number of cores.
+        progress: Hide progress bars.
+        compile: Compile the network for inference with torch.compile; pays for many images of one size.
+        wandb: Mirror runs to Weights & Biases: offline writes files into the run directory, which `wandb sync` uploads
+            later; the run directory stays the store. Default: WANDB_MODE, else offline.
+        tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of the run directory.
     """
 
-    data: Path
-    runs: Path
+    data: Path = field(metadata={"unset": folder("data")})
+    runs: Path = field(metadata={"unset": folder("runs")})
     devices: int = 1
     workers: int | None = None
     progress: bool = True
     compile: bool = False
-    wandb: str = "off"
+    wandb: str = field(default="off", metadata={"choices": MIRRORS, "unset": wandb_mode})
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Check the counts.
 
         Raises:
-            ConfigError: If one is impossible.
+            ConfigError: If one is impossible, or the mode of W&B is unknown.
         """
+        if self.wandb not in MIRRORS:
+            raise unknown_name("wandb", self.wandb, MIRRORS)
         if self.devices < 1:
             raise ConfigError(f"devices must be 1 or more, not {self.devices}")
         if self.workers is not None and self.workers < 0:
@@ -70,4 +92,4 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-__all__ = ["Machine"]
+__all__ = ["MIRRORS", "Machine", "folder", "wandb_mode"]

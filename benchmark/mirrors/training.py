@@ -135,7 +135,8 @@ class Watch(pl.Callback):
         """Log the learning rate that the step was taken with."""
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         pl_module.log("lr", float(rate), on_step=True, on_epoch=False, batch_size=1)
-        self._row_is_due = trainer.global_step % trainer.log_every_n_steps == 0
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connector of loggers
+        self._row_is_due = trainer.global_step % interval == 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that the row of the epoch is due."""

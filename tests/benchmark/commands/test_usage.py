@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from benchmark.commands import cli
+from benchmark.commands.examples import EXAMPLES
 from benchmark.commands.usage import explain, takes
 from benchmark.host.machine import Machine
 from benchmark.options import option_defaults
@@ -132,3 +134,13 @@ def test_every_recipe_has_a_crop_that_the_network_takes(name: str) -> None:
 def test_counts_of_a_machine_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers must be 0 or more"):
         Machine(tmp_path, tmp_path, workers=-1)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_examples_of_the_help_are_command_lines(command: str) -> None:
+    for example in EXAMPLES[command]:
+        program, *words = shlex.split(example)
+        assert program == "nucbench"
+        assert words[0] == command or (command, words[0]) == ("models", "predict")
+        cli.build_parser().parse_args(words)
+    assert set(EXAMPLES) == set(cli.COMMANDS)

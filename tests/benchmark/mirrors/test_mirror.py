@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.commands.common import mirrored
+from benchmark.host.machine import wandb_mode
 from benchmark.mirrors.describe import configuration, figures, fitted, tags
 from benchmark.mirrors.loggers import WandbMirror
 from benchmark.mirrors.notebook import Notebook
@@ -59,13 +59,12 @@ def test_a_broken_notebook_means_a_new_run(tmp_path: Path, content: str) -> None
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
-def test_the_mode_is_what_was_asked_for_else_what_wandb_is_told_else_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_is_what_wandb_is_told_else_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    assert mirrored(None) == "offline"
+    assert wandb_mode() == "offline"
     for mode, expected in (("online", "online"), ("disabled", "off"), ("dryrun", "offline"), ("", "offline")):
         monkeypatch.setenv("WANDB_MODE", mode)
-        assert mirrored(None) == expected
-    assert mirrored("off") == "off"
+        assert wandb_mode() == expected
 
 
 def test_the_configuration_is_json_and_names_what_was_resolved(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Two examples of each command, which its ``--help`` shows."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "run": (
+        "nucbench run dist kumar --evaluate kumar tnbc.all consep",
+        "nucbench run hover-lite consep --protocol strict --max-minutes 60 --schedule cosine",
+    ),
+    "sweep": (
+        "nucbench sweep generalisation.yaml --dry-run",
+        "nucbench sweep segmentation.yaml --executor slurm --slurm.partition gpu --slurm.gpus 1",
+    ),
+    "search": (
+        "nucbench search dist-search.yaml --dry-run",
+        "nucbench search mine.yaml --wandb off",
+    ),
+    "predict": (
+        "nucbench predict default image.png",
+        "nucbench predict runs/dist/kumar/paper-s0-1234abcd images/ --magnification 20 --out nuclei",
+    ),
+    "score": (
+        "nucbench score --truth labels --predictions mine",
+        "nucbench score --truth labels --predictions mine --out scores.csv --radius 6",
+    ),
+    "evaluate": (
+        'nucbench evaluate --predictions mine --dataset kumar --method "My method"',
+        'nucbench evaluate --predictions mine --dataset tnbc --split all --method "My method" --trained-on kumar',
+    ),
+    "export": (
+        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",
+        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --half --licence CC-BY-NC-4.0",
+    ),
+    "models": (
+        "nucbench models",
+        "nucbench predict hover-lite-types image.png",
+    ),
+    "leaderboard": (
+        "nucbench leaderboard",
+        "nucbench leaderboard kumar_test generalisation --out tables",
+    ),
+    "plot": (
+        "nucbench plot",
+        "nucbench plot maps --run runs/dist/kumar/paper-s0-1234abcd --out pictures",
+    ),
+    "report": (
+        "nucbench report",
+        "nucbench report --runs runs --data data --out report",
+    ),
+    "publish": (
+        "nucbench publish runs/dist/kumar/paper-s0-1234abcd",
+        "nucbench publish runs/dist/kumar/paper-s0-1234abcd --store scores",
+    ),
+    "list": (
+        "nucbench list methods",
+        "nucbench list methods dist --verbose",
+    ),
+    "prepare": (
+        "nucbench prepare tnbc",
+        "nucbench prepare kumar --from kumar.zip",
+    ),
+    "tiles": (
+        "nucbench tiles slide.svs --out data/tiles",
+        "nucbench tiles slide.svs --out data/tiles --target reference.png --per-slide 5000",
+    ),
+    "speed": (
+        "nucbench speed --sizes 1000 4000",
+        "nucbench speed hovernet dist --train",
+    ),
+    "demo": (
+        "nucbench demo",
+        "nucbench demo --steps 50 --out try",
+    ),
+}
+"""Command -> how it is used."""
