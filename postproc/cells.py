@@ -1,4 +1,4 @@
-"""Cells of CSV files that spreadsheets show and never run, and names that no terminal obeys."""
+"""CSV cells that spreadsheets display but never execute, and names without terminal control characters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pandas as pd
 from postproc.errors import DataError, short
 
 STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Characters with which a spreadsheet formula can begin."""
 
 
 def shown(cell: object) -> object:
-    """Return a cell for people: an apostrophe goes before text that a spreadsheet would run; numbers stay numbers."""
+    """Prefix text that a spreadsheet would run as a formula with an apostrophe; numbers are returned unchanged."""
     if not isinstance(cell, str) or not cell.startswith(STARTS):
         return cell
     try:
@@ -22,20 +22,20 @@ def shown(cell: object) -> object:
 
 
 def shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose text is as of `shown`."""
+    """Return a copy of a frame with `shown` applied to every text column."""
     texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
     return frame.assign(**{name: frame[name].map(shown) for name in texts})
 
 
 def check_name(name: str, place: object) -> None:
-    """Refuse a name with line breaks or other control characters.
+    """Reject a name with line breaks or other control characters.
 
     Args:
-        name: What the user gave.
+        name: The name as given.
         place: File or option, for the message.
 
     Raises:
-        DataError: If it has one.
+        DataError: If the name contains such a character.
     """
     if not name.isprintable():
         raise DataError(f"the name {short(name)} in {place} has a line break or control character; rename it")

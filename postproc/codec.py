@@ -15,13 +15,13 @@ from postproc.instances import Instances
 
 Array = NDArray[Any]
 Targets = dict[str, Array]
-"""What a network learns from one crop: name -> array. Dense targets are (H, W) or (C, H, W) at the crop's size;
+"""Training targets of one crop: name -> array. Dense targets are (H, W) or (C, H, W) at the crop's size;
 targets of detectors may have one row per nucleus."""
 Maps = dict[str, Array]
-"""What a network says about one image: name -> array. Dense maps are float (C, H, W) at the image's size; detectors
+"""Network output for one image: name -> array. Dense maps are float (C, H, W) at the image's size; detectors
 return one row per nucleus, in the image's coordinates."""
 Survey = dict[str, tuple[float, float]]
-"""What a decoding must know of the whole image before it can decode a part: name -> lowest and highest value."""
+"""Statistics of the whole image that decoding a region needs: name -> lowest and highest value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +48,18 @@ def search_space(params: type[Params]) -> dict[str, tuple[float, ...]]:
 
 
 class Codec(ABC, Generic[P]):
-    """Two directions that must agree: `encode` for training and `decode` for inference.
+    """Converts between nuclei and network maps: `encode` for training, and its inverse `decode` for inference.
 
-    A codec is a small immutable object that can be pickled into worker processes; it never imports torch.
+    A codec is a small immutable object that can be pickled into worker processes; it does not import torch.
 
-    Images that are too large to be decoded at once are decoded by region, where the codec says how: `support` marks
-    the px that decide about each other, `surroundings` how far around them the maps are looked at, and `survey`
-    collects what depends on the whole image. The result is that of `decode` (see `postproc.pixels.clusters`).
+    Images that are too large for one `decode` are decoded region by region if the codec supports it: `support` marks
+    the pixels that influence each other, `surroundings` is the margin around them that decoding reads, and `survey`
+    collects statistics of the whole image. The result equals that of `decode` (see `postproc.pixels.clusters`).
 
     Attributes:
         params_type: The dataclass of post-processing parameters that `decode` takes.
-        surroundings: Px around a connected part of the `support` that its decoding looks at; None = the codec decodes
-            whole images only.
+        surroundings: Margin in pixels around a connected part of the `support` that its decoding reads; None = the
+            codec decodes whole images only.
     """
 
     params_type: ClassVar[type[Params]] = Params
@@ -74,22 +74,22 @@ class Codec(ABC, Generic[P]):
         """Return the nuclei of one image from the maps of its network (after `NucleiMethod.activate`)."""
 
     def candidates(self, maps: Mapping[str, Array], params: P) -> Instances | None:
-        """Return every detection of an image with its score, the weak ones too; None where no score is a threshold.
+        """Return all detections of an image, weak ones included, with scores; None if no threshold acts on the scores.
 
-        From these follow precision and recall at every threshold; `decode` gives those of one.
+        They yield precision and recall at every threshold, whereas `decode` applies a single one.
         """
         return None
 
     @abstractmethod
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Return the maps of a network that learnt `targets` without error; `decode` of them is the round trip."""
+        """Return the maps of a network that predicts `targets` without error; `decode` inverts them."""
 
     def support(self, maps: Mapping[str, Array], params: P) -> NDArray[np.bool_]:
-        """Mark the px that may belong to nuclei or decide about them, bool (H, W).
+        """Mark the pixels that may belong to nuclei or influence them, bool (H, W).
 
-        The 8-connected parts of the support, each with what it encloses, must be decoded independently of each other:
-        `decode_region` of any region that holds such a part and `surroundings` px around it gives it the same nuclei,
-        and no nucleus has px outside.
+        The 8-connected parts of the support, each including what it encloses, must be independent of each other: any
+        region that contains such a part and `surroundings` px around it yields the same nuclei for it in
+        `decode_region`, and no nucleus has pixels outside the part.
 
         Raises:
             ConfigError: If the codec decodes whole images only.
@@ -97,22 +97,24 @@ class Codec(ABC, Generic[P]):
         raise ConfigError(f"{type(self).__name__} decodes whole images only; cut the image into smaller ones")
 
     def survey(self, maps: Mapping[str, Array], core: tuple[slice, slice], params: P) -> Survey:
-        """Return what decoding must know of the whole image, as far as a region shows it.
+        """Return a region's contribution to the statistics of the whole image that decoding needs.
 
         Args:
-            maps: Of a region.
-            core: Its part without the `surroundings`, which it has where the image goes on; the cores tile the image.
+            maps: Maps of a region.
+            core: The region without its `surroundings`, which exist on every side that is not a border of the image.
+                The cores tile the image.
             params: Post-processing parameters.
         """
         return {}
 
     def decode_region(self, maps: Mapping[str, Array], params: P, survey: Survey) -> Instances:
-        """Return the nuclei of a region as `decode` of the whole image would, away from the region's border.
+        """Return the nuclei of a region; away from its border they equal those of `decode` on the whole image.
 
         Args:
-            maps: Of the region; it begins at multiples of 64 px, so that ties in raster order fall as in the image.
+            maps: Maps of the region, which starts at multiples of 64 px so that ties in raster order are resolved as in
+                the whole image.
             params: Post-processing parameters.
-            survey: Of the whole image.
+            survey: Survey of the whole image.
         """
         return self.decode(maps, params)
 
@@ -122,7 +124,7 @@ class Codec(ABC, Generic[P]):
 
 
 def one_hot(classes: NDArray[np.integer], count: int) -> NDArray[np.float32]:
-    """Turn a map of class indices (H, W) into float32 (count, H, W) with a 1 in the channel of each pixel's class."""
+    """One-hot encode a map of class indices (H, W) as float32 (count, H, W)."""
     hot: NDArray[np.float32] = (np.arange(count)[:, None, None] == classes[None]).astype(np.float32)
     return hot
 

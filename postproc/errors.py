@@ -8,11 +8,11 @@ import reprlib
 from collections.abc import Iterable
 
 LONGEST = 60
-"""Characters of a value in a message."""
+"""Maximum number of characters of a value in a message."""
 
 
 MOST_CHOICES = 60
-"""Choices that a message lists."""
+"""Maximum number of choices that a message lists."""
 
 
 class NucbenchError(Exception):
@@ -20,11 +20,11 @@ class NucbenchError(Exception):
 
 
 class ConfigError(NucbenchError):
-    """A setting, name or combination that cannot work (exit status 2)."""
+    """An invalid setting, name or combination (exit status 2)."""
 
 
 class BusyError(ConfigError):
-    """A run that another process is working on."""
+    """A run that another process is already using."""
 
 
 class DataError(NucbenchError):
@@ -32,7 +32,7 @@ class DataError(NucbenchError):
 
 
 class _Short(reprlib.Repr):
-    """`repr` that looks at a few values only, however many a file claims."""
+    """`repr` limited to the first few elements, however large the value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Short(reprlib.Repr):
         self.maxstring = LONGEST
 
     def repr_int(self, x: int, level: int) -> str:
-        """Return a whole number; Python refuses to write those of thousands of digits."""
+        """Return an integer; Python refuses to print integers of thousands of digits."""
         return repr(x) if abs(x) < 10**20 else "a number of more than 20 digits"
 
 
@@ -48,11 +48,11 @@ _SHORT = _Short()
 
 
 def short(value: object, *, quoted: bool = True) -> str:
-    """Return a value for a message: on one line, printable, and of bounded length whatever it is.
+    """Format a value for a message: on one line, printable and of bounded length.
 
     Args:
-        value: What a file or a user gave.
-        quoted: Keep the quotes of text.
+        value: Value from a file or from the user.
+        quoted: Keep the quotes around text.
     """
     text = _SHORT.repr(value)
     if isinstance(value, str) and not quoted:
@@ -61,23 +61,23 @@ def short(value: object, *, quoted: bool = True) -> str:
 
 
 def one_line(text: str, longest: int = 200) -> str:
-    """Return the message of a library on one line, printable, and of bounded length."""
+    """Format the message of a library: on one line, printable and of bounded length."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat if len(flat) <= longest else f"{flat[:longest]}…"
 
 
 def nearest(name: str, choices: Iterable[str]) -> list[str]:
-    """Return the choice that is most like a name, alone in a list; none if all are too different."""
+    """Return a list with the choice closest to a name; empty if no choice is similar."""
     return difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """Build the error for a name that is in no registry, with the nearest one.
+    """Build the error for an unknown name, with the closest known one as a hint.
 
     Args:
-        kind: What the name was meant to be, for example ``"method"``.
+        kind: What the name should refer to, for example ``"method"``.
         name: The name as given.
-        choices: The names that exist.
+        choices: The known names.
     """
     known = sorted(choices)
     near = nearest(name[:LONGEST].lower(), known)

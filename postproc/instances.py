@@ -1,4 +1,4 @@
-"""`Instances`: what is known, or predicted, about the nuclei of one image."""
+"""`Instances`: the annotated or predicted nuclei of one image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from postproc.pixels.labels import LabelMap
 class Instances:
     """Nuclei of one image, annotated or predicted.
 
-    Every field except `shape` may be missing: detection datasets have points and no label map, images with weak
-    annotation have regions alone, segmentation datasets have no types.
+    Every field except `shape` is optional: detection datasets have points but no label map, images with weak annotation
+    have regions only, and some segmentation datasets have no types.
 
     Attributes:
-        shape: (H, W) of the image in px.
-        labels: int32 (H, W), 0 = background, ids 1..N without gaps; None where there is no outline.
-        points: float32 (N, 2), centres as (x, y) px; row k belongs to id k + 1 where there are labels.
+        shape: (H, W) of the image in pixels.
+        labels: int32 (H, W), 0 = background, ids 1..N without gaps; None without outlines.
+        points: float32 (N, 2), centres as (x, y) px; row k belongs to id k + 1 if there are labels.
         types: int64 (N,), 1..T, 0 = nucleus without a type; row k belongs to id k + 1 or to point k.
-        scores: float32 (N,), confidence in [0, 1], of predictions that have one.
+        scores: float32 (N,), confidence in [0, 1] of predictions, if known.
         regions: uint8 (H, W), weak annotation of tissue: 0 = not annotated, 1 = other tissue, 2 = tumour.
     """
 
@@ -58,25 +58,25 @@ class Instances:
                 raise ValueError(f"{name} has {len(value)} rows for {count} nuclei")
 
     def __repr__(self) -> str:
-        """Return size, number and the fields that are known, not their arrays."""
+        """Return the size, the number of nuclei and the names of the known fields."""
         names = ("labels", "points", "types", "scores", "regions")
         known = ", ".join(name for name in names if getattr(self, name) is not None)
         height, width = self.shape
         return f"Instances({height} x {width} px, {self.count} nuclei: {known or 'nothing known'})"
 
     def to(self, *_: Any, **__: Any) -> Instances:
-        """Return the same nuclei: Lightning moves results between devices, and arrays stay where they are."""
+        """Return self: Lightning moves results between devices, but NumPy arrays have none."""
         return self
 
     @property
     def count(self) -> int:
-        """Number of nuclei; 0 where neither labels nor points are known."""
+        """Number of nuclei; 0 if neither labels nor points are known."""
         if self.labels is not None:
             return int(self.labels.max(initial=0))
         return 0 if self.points is None else len(self.points)
 
     def centroids(self) -> NDArray[np.float32]:
-        """Centres of the nuclei, float32 (N, 2) as (x, y) px: `points`, or else the centroids of `labels`."""
+        """Centres of the nuclei, float32 (N, 2) as (x, y) px: `points` if known, else the centroids of `labels`."""
         if self.points is not None:
             return self.points
         if self.labels is None:

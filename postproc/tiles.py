@@ -12,20 +12,19 @@ from postproc.codec import Array, Maps
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Which input sizes a network takes and how much of them it gives back, in px of one side.
+    """Valid input sizes of a network and the output size of each, in pixels per side.
 
     An input of n px is valid when ``n >= minimum`` and ``n % multiple == remainder``; the output has
-    ``n - 2 * margin`` px. Networks with valid convolutions have a margin; padded ones have margin 0, and `context`
-    says how many px at a tile's border lack the surroundings that they would have had in a larger tile, so that
-    tiles overlap by that much and drop it.
+    ``n - 2 * margin`` px. Networks with valid convolutions have a margin. Padded ones have margin 0; their `context` is
+    the width of the output border that padding affects, by which tiles overlap and which they drop.
 
     Attributes:
-        margin: Px lost on each side by valid convolutions.
+        margin: Pixels lost on each side by valid convolutions.
         multiple: Step between valid input sizes.
         remainder: Valid input sizes are congruent to this modulo `multiple`.
-        context: Px of the *output* on each side that are dropped where tiles meet.
+        context: Pixels of the *output* on each side that are dropped where tiles meet.
         minimum: Smallest valid input size.
-        whole_image: The method must see the whole image at once (classical pipelines).
+        whole_image: The method needs the whole image as one input (classical pipelines).
     """
 
     margin: int = 0
@@ -44,7 +43,7 @@ class Geometry:
         """Return the output size of a valid input of `size` px.
 
         Raises:
-            ValueError: If the network does not take that size.
+            ValueError: If the network does not accept that size.
         """
         if self.valid_input(size) != size:
             raise ValueError(f"input of {size} px is not valid; the next valid size is {self.valid_input(size)}")
@@ -53,16 +52,16 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Part of an image that one tile's output covers, and the part of it that is kept.
+    """The area of an image that one tile's output covers, and the part of it that is kept.
 
-    All bounds are px of the image; they may reach beyond it, where the image is mirrored.
+    All bounds are in pixels of the image. They may extend beyond it, where the image is mirrored.
 
     Attributes:
         top: First row of the tile's output.
         left: First column of the tile's output.
         height: Rows of the tile's output.
         width: Columns of the tile's output.
-        keep: (top, left, bottom, right) of the part that this tile alone is responsible for, inside the image;
+        keep: (top, left, bottom, right) of the part inside the image that is taken from this tile only;
             the `keep` parts of all windows tile the image without overlap.
     """
 
@@ -77,7 +76,7 @@ class Stitcher(Protocol):
     """Collects the outputs of tiles into the maps of one image."""
 
     def add(self, window: Window, output: Maps) -> None:
-        """Take the output of one tile; dense maps are (C, window.height, window.width)."""
+        """Add the output of one tile; dense maps are (C, window.height, window.width)."""
 
     def finish(self) -> Maps:
         """Return the maps of the whole image."""
@@ -105,7 +104,7 @@ class DenseStitcher:
             self._maps[name][:, top:bottom, left:right] = tile[:, rows, columns]
 
     def finish(self) -> Maps:
-        """Return the maps; those of all tiles together."""
+        """Return the maps of the whole image."""
         return self._maps
 
 

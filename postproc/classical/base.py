@@ -1,4 +1,4 @@
-"""What the classical pipelines share: the image as map, colour deconvolution, and splitting by shape."""
+"""Shared parts of the classical pipelines: the image as map, colour deconvolution, and splitting by shape."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Mask = NDArray[np.bool_]
 Stain = tuple[float, float, float]
 
 USUAL_MPP = 0.25
-"""Microns per px taken where the training images' are unknown: those of most scanners at 40x."""
+"""Microns per pixel assumed where the training images' are unknown: those of most scanners at 40x."""
 
 EDM_TOLERANCE = 0.5
-"""Px by which a maximum of ImageJ's distance map must rise above its pass to be a particle of its own."""
+"""Pixels by which a maximum of ImageJ's distance map must rise above its saddle to be a separate particle."""
 
 NUCLEUS, TISSUE = (0.64, 0.72, 0.27), (0.09, 0.95, 0.28)
-"""Stain vectors in which `ClassicalCodec.perfect` paints nuclei and what is between them."""
+"""Stain vectors with which `ClassicalCodec.perfect` paints nuclei and the tissue between them."""
 
 
 class ClassicalCodec(Codec[P]):
-    """The base of pipelines that turn an image into nuclei without having learnt anything.
+    """Base of pipelines that find nuclei without training.
 
-    Maps: ``image`` uint8 (3, H, W), RGB. Targets: ``foreground`` uint8 (H, W), 1 = nucleus, touching nuclei
-    parted by 1 px; nothing is trained with them.
+    Maps: ``image`` uint8 (3, H, W), RGB. Targets: ``foreground`` uint8 (H, W), 1 = nucleus, touching nuclei separated
+        by 1 px; they are not used for training.
 
     Args:
-        mpp: Microns per px of the images; None = `USUAL_MPP`.
+        mpp: Microns per pixel of the images; None = `USUAL_MPP`.
     """
 
     def __init__(self, mpp: float | None = None) -> None:
@@ -58,13 +58,13 @@ class ClassicalCodec(Codec[P]):
         return {"foreground": (part_touching(truth.labels) > 0).astype(np.uint8)}
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Paint the image in which all nuclei, and they alone, are evenly stained with haematoxylin."""
+        """Paint an image in which exactly the nuclei are stained with haematoxylin, evenly."""
         nuclear = np.asarray(targets["foreground"], np.float64)[None]
         density = 0.7 * nuclear * _column(NUCLEUS) + 0.15 * (1 - nuclear) * _column(TISSUE)
         return {"image": np.rint(255 * 10**-density).astype(np.uint8)}
 
     def microns(self, length: float) -> float:
-        """Return a length in px of the images, given in microns."""
+        """Convert a length from microns to pixels of the images."""
         return length / self.mpp
 
 
@@ -86,11 +86,11 @@ def optical_density(image: Image) -> Grey:
 def unmixing(first: Stain, second: Stain) -> NDArray[np.float64]:
     """Return the matrix (3, 3) that turns optical densities of R, G and B into amounts of stain.
 
-    Ruifrok and Johnston 2001. The third stain is perpendicular to the two.
+    Ruifrok and Johnston 2001. The third stain is perpendicular to the first two.
 
     Args:
         first: Optical densities of R, G and B of the first stain; of any length.
-        second: Of the second stain.
+        second: The same for the second stain.
     """
     stains = np.array([first, second, np.cross(first, second)])
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
@@ -100,8 +100,8 @@ def unmixing(first: Stain, second: Stain) -> NDArray[np.float64]:
 def split_by_shape(mask: Mask) -> LabelMap:
     """Split a mask at its necks, as ImageJ's Process > Binary > Watershed does.
 
-    The maxima of the Euclidean distance map that rise more than `EDM_TOLERANCE` above their pass are
-    particles; the border of the image is no background. Where two of them meet, a line of 1 px becomes background.
+    Maxima of the Euclidean distance map that rise more than `EDM_TOLERANCE` above their saddle are particles; the
+    border of the image does not count as background. Where two of them meet, a line of 1 px becomes background.
 
     Args:
         mask: (H, W).
@@ -112,7 +112,7 @@ def split_by_shape(mask: Mask) -> LabelMap:
     if not mask.any():
         return np.zeros(mask.shape, np.int32)
     distance = np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
-    if mask.all():  # OpenCV has no distance to give where there is no background
+    if mask.all():  # without background OpenCV has no distance to return
         return np.ones(mask.shape, np.int32)
     cut = h_maxima_transform(distance, EDM_TOLERANCE)
     markers, _ = connected_components(regional_maxima(cut) & mask, 8)
@@ -120,7 +120,7 @@ def split_by_shape(mask: Mask) -> LabelMap:
 
 
 def areas(labels: LabelMap) -> NDArray[np.int64]:
-    """Return the px of each object, int64 (N + 1,); the first is the background's."""
+    """Return the area of each object in pixels, int64 (N + 1,); the first is the background's."""
     return np.bincount(labels.ravel(), minlength=int(labels.max(initial=0)) + 1)
 
 
@@ -131,7 +131,7 @@ def means(labels: LabelMap, values: Grey) -> NDArray[np.float64]:
 
 
 def keep(labels: LabelMap, kept: NDArray[np.bool_]) -> LabelMap:
-    """Drop the objects k for which ``kept[k]`` is False, and number the rest anew."""
+    """Drop the objects k for which ``kept[k]`` is False, and renumber the rest."""
     number = np.where(kept, np.arange(len(kept)), 0)
     number[0] = 0
     return compact(number[labels].astype(np.int32))

@@ -1,7 +1,7 @@
 """Cell Profiler's IdentifyPrimaryObjects, rebuilt.
 
 Carpenter et al., CellProfiler: image analysis software for identifying and quantifying cell phenotypes, Genome Biology
-7, 2006. Steps, order and defaults are those that the module's public source and help of version 3 show.
+7, 2006. Steps, order and defaults follow the module's public source and help in version 3.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ SMOOTHING = 2.35 / 3.5
 
 @dataclass(frozen=True)
 class CellProfilerParams(Params):
-    """Settings of the module, its defaults but for the typical diameters, which it asks the user for.
+    """Settings of the module: its defaults, except the typical diameters, which it asks the user to set.
 
-    It proposes 10 to 40 px, for cultured cells at low magnification. At 40x its automatic smoothing then splits each
-    nucleus into several: on 8 training images of Kumar, PQ is 0.14 with 2.5 to 10 microns and 0.33 with 4 to 15.
+    The module proposes 10 to 40 px, for cultured cells at low magnification. At 40x its automatic smoothing then splits
+    each nucleus into several: on 8 training images of Kumar, PQ is 0.14 with 2.5 to 10 microns and 0.33 with 4 to 15.
 
     Attributes:
         min_diameter: Microns; smaller objects are dropped. Smoothing and the distance between maxima follow from it.
         max_diameter: Microns; larger objects are dropped.
-        threshold_sigma: Px, Gaussian blur before the threshold is applied; the module's "smoothing scale" of 1.3488.
+        threshold_sigma: Sigma in pixels of the Gaussian blur before the threshold is applied; the module's "smoothing
+            scale" of 1.3488.
         correction: Factor by which the automatic threshold is multiplied.
     """
 
@@ -58,11 +59,11 @@ class CellProfilerCodec(ClassicalCodec[CellProfilerParams]):
     Maps: ``image`` uint8 (3, H, W), RGB.
 
     Args:
-        mpp: Microns per px of the images; None = 0.25.
+        mpp: Microns per pixel of the images; None = 0.25.
         threshold: How the global threshold is found.
 
     Raises:
-        ConfigError: If there is no such threshold.
+        ConfigError: If the threshold is unknown.
     """
 
     params_type: ClassVar[type[Params]] = CellProfilerParams
@@ -84,7 +85,7 @@ class CellProfilerCodec(ClassicalCodec[CellProfilerParams]):
         return Instances(labels.shape, labels=labels)
 
     def _foreground(self, dark: Grey, params: CellProfilerParams) -> Mask:
-        """Return the px of the smoothed image above the threshold, which is that of the raw one."""
+        """Mark the pixels of the smoothed image above the threshold of the raw image."""
         smooth = dark
         if params.threshold_sigma > 0:
             smooth = np.asarray(cv2.GaussianBlur(dark, (0, 0), params.threshold_sigma), np.float32)
@@ -97,9 +98,9 @@ def darkness(image: Image) -> Grey:
 
 
 def global_threshold(dark: Grey, threshold: Threshold) -> float:
-    """Return the level from which px are objects; infinity for an even image."""
+    """Return the level at and above which pixels are objects; infinity for a uniform image."""
     levels = np.unique(dark)
-    if len(levels) < 3:  # all thresholds between two levels are alike: take the middle one
+    if len(levels) < 3:  # all thresholds between two levels are equivalent: use the middle
         return float(levels.mean()) if len(levels) == 2 else math.inf
     if threshold == "otsu-3":
         return float(threshold_multiotsu(dark, 3)[-1])
@@ -107,7 +108,7 @@ def global_threshold(dark: Grey, threshold: Threshold) -> float:
 
 
 def _fill(mask: Mask, largest: float) -> Mask:
-    """Fill the holes of fewer than `largest` px; background at the border of the image is no hole."""
+    """Fill the holes of fewer than `largest` px; background connected to the border of the image is not a hole."""
     holes, _ = connected_components(~mask, 4)
     size = areas(holes)
     fill = size < largest
@@ -123,7 +124,7 @@ def declump(dark: Grey, mask: Mask, least: float) -> LabelMap:
     Args:
         dark: (H, W), objects are bright.
         mask: (H, W).
-        least: Smallest diameter in px; sets the smoothing and the distance between maxima.
+        least: Smallest diameter in pixels; sets the smoothing and the distance between maxima.
 
     Returns:
         int32 (H, W).
@@ -137,7 +138,7 @@ def declump(dark: Grey, mask: Mask, least: float) -> LabelMap:
 
 
 def _blur(dark: Grey, least: float) -> Grey:
-    """Blur by the automatic filter, which is cut off at half its size; the border of the image is corrected for."""
+    """Apply the automatic filter, truncated at half its size, with a correction at the image border."""
     size = SMOOTHING * least
     reach = max(int(size / 2), 1)
     sigma = size / 2.35
@@ -150,12 +151,12 @@ def _blur(dark: Grey, least: float) -> Grey:
 
 
 def local_maxima(values: Grey, components: LabelMap, radius: float) -> Mask:
-    """Mark the px that no px of the same component within `radius` px exceeds.
+    """Mark the pixels that are the maximum of their component within `radius` px.
 
     Args:
         values: (H, W).
         components: int32 (H, W), 0 = background, where there are no maxima.
-        radius: Px.
+        radius: Search radius in pixels.
     """
     reach = int(radius)
     offsets = np.array(
@@ -167,12 +168,13 @@ def local_maxima(values: Grey, components: LabelMap, radius: float) -> Mask:
         ],
         np.int64,
     ).reshape(-1, 2)
-    near_first = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]  # most px lose to a neighbour at once
+    near_first = offsets[np.argsort((offsets**2).sum(axis=1), kind="stable")]  # close neighbours rule out most pixels
     return _local_maxima(np.ascontiguousarray(values), components, near_first)
 
 
 @compiled
 def _local_maxima(values: Grey, components: LabelMap, offsets: Array) -> Mask:
+    # Each pixel is compared with its neighbours, nearest first, until a higher one is found.
     height, width = values.shape
     maxima = np.zeros((height, width), np.bool_)
     for y in range(height):

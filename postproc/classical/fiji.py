@@ -22,7 +22,7 @@ EOSIN: Stain = (0.092789, 0.954111, 0.283111)
 """Stain vectors "H&E" of the Colour Deconvolution plugin (Landini, after Ruifrok and Johnston)."""
 
 LEAST = 0.001
-"""What the plugin puts in place of a zero in a stain vector."""
+"""Value with which the plugin replaces a zero in a stain vector."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class FijiParams(Params):
     """Settings of the pipeline.
 
     Attributes:
-        min_area: Square microns; smaller particles are dropped (Analyze Particles, "Size"). The dialogue's own
-            default of 0 keeps every speck.
+        min_area: Square microns; smaller particles are dropped (Analyze Particles, "Size"). The dialogue's default of 0
+            keeps every speck.
     """
 
     min_area: float = tunable(10.0, (5.0, 10.0, 15.0, 20.0))
@@ -43,13 +43,13 @@ class FijiCodec(ClassicalCodec[FijiParams]):
     Maps: ``image`` uint8 (3, H, W), RGB.
 
     Args:
-        mpp: Microns per px of the images; None = 0.25.
+        mpp: Microns per pixel of the images; None = 0.25.
     """
 
     params_type: ClassVar[type[Params]] = FijiParams
 
     def decode(self, maps: Mapping[str, Array], params: FijiParams) -> Instances:
-        """Return the particles whose size is allowed."""
+        """Return the particles of at least the minimum size."""
         channel = haematoxylin_channel(rgb(maps))
         nuclear = channel <= default_threshold(np.bincount(channel.ravel(), minlength=256))
         labels = split_by_shape(fill_holes(nuclear))
@@ -59,7 +59,7 @@ class FijiCodec(ClassicalCodec[FijiParams]):
 
 
 def haematoxylin_channel(image: Image) -> Image:
-    """Return the 8-bit image that the plugin makes of haematoxylin: uint8 (H, W), 255 = none of it.
+    """Return the plugin's 8-bit haematoxylin image: uint8 (H, W), 255 = no haematoxylin.
 
     Args:
         image: uint8 (H, W, 3) RGB.
@@ -73,7 +73,7 @@ def haematoxylin_channel(image: Image) -> Image:
 def plugin_unmixing() -> NDArray[np.float64]:
     """Return the plugin's matrix (3, 3) from densities of R, G and B to amounts of stain.
 
-    Its third stain has in each of R, G and B what the two leave of a squared length of 1, and is not
+    In each of R, G and B, the square of the third stain is 1 minus the squares of the other two, so it is not
     perpendicular to them.
     """
     stains = np.zeros((3, 3))
@@ -88,15 +88,16 @@ def plugin_unmixing() -> NDArray[np.float64]:
 def default_threshold(histogram: NDArray[np.integer]) -> int:
     """Return ImageJ's "Default" threshold, a variant of IsoData (Ridler and Calvard 1978).
 
-    Rising from the darkest level, it is half way between the means of the two classes as soon as the level has
-    passed that. The first and last level of the histogram are left out, as in the core of ImageJ (Fiji's Auto
-    Threshold plugin does not): on Kumar's training images 4 to 65 % of the px have none of the stain.
+    Rising from the darkest level, the search stops at the first level that exceeds the midpoint between the means of
+    the two classes; the threshold is that midpoint. The first and last level of the histogram are ignored, as in the
+    core of ImageJ but not in Fiji's Auto Threshold plugin: on Kumar's training images 4 to 65 % of the pixels have no
+    haematoxylin.
 
     Args:
         histogram: Counts of the levels 0..L - 1.
 
     Returns:
-        The level up to which a px is dark.
+        The highest level that counts as dark.
     """
     count = np.array(histogram, np.float64)
     count[[0, -1]] = 0

@@ -1,7 +1,7 @@
 """QuPath's watershed cell detection, rebuilt.
 
 Bankhead et al., QuPath: Open source software for digital pathology image analysis, Scientific Reports 7, 2017.
-Steps, order and defaults are those that the public source of versions 0.1 to 0.4 shows.
+Steps, order and defaults follow the public source of versions 0.1 to 0.4.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from postproc.pixels.watershed import watershed
 
 HAEMATOXYLIN: Stain = (0.65111, 0.70119, 0.29049)
 EOSIN: Stain = (0.2159, 0.8012, 0.5581)
-"""QuPath's stain vectors of a new H&E image; its white is 255."""
+"""QuPath's default stain vectors for H&E images; its white is 255."""
 
 BUMP = 1e-3
-"""Height that a maximum of the filtered image must have to be a fragment of its own."""
+"""Minimum height of a maximum of the filtered image that becomes a separate fragment."""
 
 LAPLACIAN = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)
 SQUARE = np.ones((3, 3), np.uint8)
@@ -51,14 +51,14 @@ class QuPathParams(Params):
     """Settings of the dialogue, with its defaults for brightfield images.
 
     Attributes:
-        pixel_size: Microns per px at which nuclei are sought; images of larger px are not enlarged.
-        background_radius: Microns, radius of the opening that estimates the background; 0 = no subtraction.
-        median_radius: Microns, radius of the median filter; 0 = none.
-        sigma: Microns, Gaussian blur.
+        pixel_size: Microns per pixel at which nuclei are detected; images of coarser resolution are not enlarged.
+        background_radius: Radius in microns of the opening that estimates the background; 0 = no subtraction.
+        median_radius: Radius in microns of the median filter; 0 = none.
+        sigma: Sigma in microns of the Gaussian blur.
         min_area: Square microns; smaller nuclei are dropped.
         max_area: Square microns; larger nuclei are dropped.
         threshold: Mean optical density of haematoxylin above the background that a nucleus must exceed.
-        max_background: Optical density of the background above which no nucleus is sought.
+        max_background: Optical density of the background above which nuclei are not searched for.
     """
 
     pixel_size: float = 0.5
@@ -77,7 +77,7 @@ class QuPathCodec(ClassicalCodec[QuPathParams]):
     Maps: ``image`` uint8 (3, H, W), RGB.
 
     Args:
-        mpp: Microns per px of the images; None = 0.25.
+        mpp: Microns per pixel of the images; None = 0.25.
     """
 
     params_type: ClassVar[type[Params]] = QuPathParams
@@ -103,7 +103,7 @@ def detect(stain: Grey, pixel: float, params: QuPathParams) -> LabelMap:
 
     Args:
         stain: (H, W).
-        pixel: Microns per px.
+        pixel: Microns per pixel.
         params: Settings.
 
     Returns:
@@ -139,7 +139,7 @@ def _disc(radius: float) -> Image:
 
 
 def _above_background(stain: Grey, radius: float, most: float) -> tuple[Grey, Mask]:
-    """Subtract an opening by reconstruction; mark where the background itself is too dark."""
+    """Subtract an opening by reconstruction, and mark where the background itself is too dark."""
     blocked = np.zeros(stain.shape, np.bool_)
     if radius <= 0:
         return stain, blocked
@@ -152,13 +152,13 @@ def _above_background(stain: Grey, radius: float, most: float) -> tuple[Grey, Ma
 
 
 def _curvature(values: Grey, sigma: float) -> Grey:
-    """Return minus the Laplacian of the blurred image: above 0 inside of nuclei."""
+    """Return the negative Laplacian of the blurred image, which is above 0 inside nuclei."""
     blurred = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.filter2D(blurred, cv2.CV_32F, LAPLACIAN, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _fragments(curved: Grey, spots: Mask, raised: Grey, blocked: Mask, threshold: float) -> Mask:
-    """Divide the spots around their maxima and return those fragments that are stained enough."""
+    """Split the spots around their maxima and return the fragments that are stained strongly enough."""
     cut = h_maxima_transform(curved, BUMP)
     markers, _ = connected_components(regional_maxima(cut) & spots, 8)
     labels = watershed(-cut, markers, spots, ties="raster")
@@ -172,14 +172,14 @@ def _dilate(mask: Mask) -> Mask:
 
 
 def _refine(mask: Mask, stain: Grey) -> LabelMap:
-    """Take off the outermost px that a finer filter does not see as nuclear; the coarse one makes thin nuclei wide."""
+    """Remove outermost pixels that a finer filter rejects; the coarse filter makes thin nuclei too wide."""
     fine = (_curvature(stain, 1.0) > 0) & mask
     inner = cv2.erode(mask.astype(np.uint8), SQUARE) > 0
     return connected_components(np.asarray(inner | fine), 4)[0]
 
 
 def _filled(labels: LabelMap) -> LabelMap:
-    """Fill the holes of each object; what lies in a hole of another object becomes part of it."""
+    """Fill the holes of each object; an object inside a hole of another becomes part of it."""
     filled = labels.copy()
     for index, box in enumerate(find_objects(labels), start=1):
         if box is not None:
@@ -189,9 +189,9 @@ def _filled(labels: LabelMap) -> LabelMap:
 
 
 def enlarge(labels: LabelMap, shape: tuple[int, int]) -> LabelMap:
-    """Bring objects to a larger image with smooth outlines.
+    """Enlarge objects to the size of a larger image, with smooth outlines.
 
-    Each object's mask is interpolated linearly and cut at one half. Where two claim a px, the later one has it.
+    Each object's mask is interpolated linearly and thresholded at one half. Where two overlap, the later one wins.
 
     Args:
         labels: int32 (h, w).
@@ -217,9 +217,9 @@ def enlarge(labels: LabelMap, shape: tuple[int, int]) -> LabelMap:
 
 
 def _span(side: slice, factor: float, end: int) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Return the first px of the larger image that an object reaches, and where its px lie in the padded part.
+    """Return the first pixel of the larger image that an object covers, and its pixels' positions in the padded mask.
 
-    An object at the border of the small image reaches the border of the larger one: its px there are clamped.
+    Positions are clamped, so that an object at the border of the small image reaches the border of the larger one.
     """
     first, last = max(int((side.start - 1) * factor), 0), min(int(np.ceil((side.stop + 1) * factor)), end)
     centres = (np.arange(first, last) + 0.5) / factor - 0.5

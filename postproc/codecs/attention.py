@@ -1,4 +1,4 @@
-"""Attention map of the self-supervised method to nuclei.
+"""Decode the attention map of the self-supervised method into nuclei.
 
 Sahasrabudhe et al., Self-supervised Nuclei Segmentation in Histopathological Images Using Attention, MICCAI
 2020, section 3.4.
@@ -25,15 +25,15 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class AttentionParams(Params):
-    """The four parameters that the paper chooses on validation images, and the threshold.
+    """The four parameters that the paper selects on validation images, and the threshold.
 
     Attributes:
-        coarse: Px, radius of the first opening and closing; 0 leaves them out.
-        fine: Px, radius of the second opening and closing; 0 leaves them out.
-        sigma: Px, Gaussian blur of the distance transform.
-        window: Px, radius of the disc in which a marker is the highest value.
-        percentile: Per cent of the image's pixels that are background; None = what training learnt, which is
-            the zero of the map.
+        coarse: Radius in pixels of the first opening and closing; 0 = none.
+        fine: Radius in pixels of the second opening and closing; 0 = none.
+        sigma: Sigma in pixels of the Gaussian blur of the distance transform.
+        window: Radius in pixels of the disc in which a marker is the highest value.
+        percentile: Percentage of the image's pixels that are background; None = use the learnt threshold, which is 0 in
+            the map.
     """
 
     coarse: float = tunable(2, (1, 2, 3))
@@ -45,7 +45,7 @@ class AttentionParams(Params):
 
 @dataclass(frozen=True)
 class AttentionCodec(Codec[AttentionParams]):
-    """Confidence map of a whole image to nuclei; nothing is learnt from the annotation.
+    """Decodes the confidence map of a whole image into nuclei; training does not use the annotation.
 
     The attention is a sigmoid of ``r * (confidence - tau)``: it exceeds one half where the confidence exceeds
     tau, whatever the compression r.
@@ -54,7 +54,7 @@ class AttentionCodec(Codec[AttentionParams]):
     params_type: ClassVar[type[Params]] = AttentionParams
 
     def encode(self, truth: Instances) -> Targets:
-        """Return what validation compares the attention with: ``foreground``, uint8 (H, W), 1 = nucleus.
+        """Return the reference for validation: ``foreground``, uint8 (H, W), 1 = nucleus.
 
         Raises:
             DataError: If the annotation has no outlines.
@@ -80,7 +80,7 @@ class AttentionCodec(Codec[AttentionParams]):
         return Instances(confidence.shape, labels=split_touching(mask, params.sigma, params.window))
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Return a confidence of 1 on nuclei, -1 elsewhere; touching nuclei differ by shape alone."""
+        """Return a confidence of 1 on nuclei, -1 elsewhere; touching nuclei can be separated by shape only."""
         return {"attention": (2.0 * targets["foreground"] - 1)[None].astype(np.float32)}
 
 
@@ -89,8 +89,8 @@ def clean(mask: Mask, coarse: float, fine: float) -> Mask:
 
     Args:
         mask: uint8 (H, W), 0 or 1.
-        coarse: Radius of the first disc in px.
-        fine: Radius of the second disc in px.
+        coarse: Radius of the first disc in pixels.
+        fine: Radius of the second disc in pixels.
     """
     for radius in (coarse, fine):
         for step in (cv2.MORPH_OPEN, cv2.MORPH_CLOSE):
@@ -99,15 +99,15 @@ def clean(mask: Mask, coarse: float, fine: float) -> Mask:
 
 
 def split_touching(mask: Mask, sigma: float, window: float) -> LabelMap:
-    """Divide a mask into nuclei by a watershed of its distance transform.
+    """Split a mask into nuclei by a watershed of its distance transform.
 
-    A part of the mask without a marker (its highest value is beaten by another part's within `window`) is
-    dropped, as in the authors' code.
+    A part of the mask without a marker (where another part within `window` has a higher maximum) is dropped, as in the
+    authors' code.
 
     Args:
         mask: uint8 (H, W), 0 or 1.
-        sigma: Gaussian blur of the distance transform in px.
-        window: Radius in px of the disc in which a marker is the highest value.
+        sigma: Gaussian blur of the distance transform in pixels.
+        window: Radius in pixels of the disc in which a marker is the highest value.
 
     Returns:
         int32 (H, W), ids 1..N without gaps.
@@ -122,7 +122,7 @@ def split_touching(mask: Mask, sigma: float, window: float) -> LabelMap:
 
 
 def disc(radius: float) -> Mask:
-    """Return a disc as structuring element: the pixels whose centres lie within `radius` px of the middle."""
+    """Return a disc as structuring element: the pixels whose centres are within `radius` px of its centre."""
     reach = int(radius)
     y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
     inside: Mask = (x * x + y * y <= radius * radius).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Nuclei as foreground: the border weight map of U-Net, and decoding with and without dynamics."""
+"""Foreground maps: the border weight map of U-Net, and decoding with and without morphological dynamics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from postproc.pixels.dynamics import dynamics_support, dynamics_watershed
 from postproc.pixels.labels import LabelMap, relabel
 
 NEGLIGIBLE = 1e-3
-"""Border weights below this are left out; the class weights they would be added to are of the order of 1."""
+"""Border weights below this are set to 0; they are added to class weights of the order of 1."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BinaryParams(Params):
     """Post-processing of plain foreground maps.
 
     Attributes:
-        threshold: Pixels of a higher probability are nuclear.
+        threshold: Pixels with a higher probability are nuclear.
     """
 
     threshold: float = tunable(0.5, (0.3, 0.4, 0.5, 0.6, 0.7))
@@ -40,9 +40,9 @@ class DynamicsParams(Params):
     """Post-processing of the rows "+ PP" (Naylor et al. 2018, section IV-D and table I).
 
     Attributes:
-        p1: Morphological dynamics that a maximum of the probability must exceed, in 1/255. Which is the default,
-            each method says.
-        p2: Pixels of a higher probability are nuclear.
+        p1: Morphological dynamics that a maximum of the probability must exceed, in 1/255. Each method sets its own
+            default.
+        p2: Pixels with a higher probability are nuclear.
     """
 
     p1: float = tunable(10.0, (6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0))
@@ -50,7 +50,7 @@ class DynamicsParams(Params):
 
 
 class ForegroundCodec(Codec[P]):
-    """Targets of foreground methods, whatever their decoding."""
+    """Base of the foreground codecs: their targets, independent of the decoding."""
 
     surroundings: ClassVar[int | None] = 2
 
@@ -70,7 +70,7 @@ class ForegroundCodec(Codec[P]):
         self.params = params
 
     def defaults(self) -> P:
-        """Return the parameters that the method gave, else those of the codec."""
+        """Return the parameters set by the method, else those of the codec."""
         return super().defaults() if self.params is None else self.params
 
     def encode(self, truth: Instances) -> Targets:
@@ -97,7 +97,7 @@ class ForegroundCodec(Codec[P]):
         return Instances(labels.shape, labels=close_seams(labels) if self.split else labels)
 
     def _with_seams(self, support: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Add the px that `close_seams` may give to nuclei, so that those on both sides are one part."""
+        """Add the pixels that `close_seams` may assign to nuclei, so that the nuclei on both sides are one part."""
         if not self.split:
             return support
         return cv2.dilate(support.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)  # type: ignore[no-any-return]
@@ -110,10 +110,10 @@ class BinaryCodec(ForegroundCodec[BinaryParams]):
     the loss. Maps: ``foreground`` float (1, H, W), probability of nucleus.
 
     Args:
-        split: Part touching nuclei in the target by a background border of 1 px, as U-Net does, and close
-            such borders after decoding. Without, touching nuclei are one piece of foreground.
+        split: Separate touching nuclei in the target by a background border of 1 px, as U-Net does, and close such
+            borders after decoding. If False, touching nuclei form one connected foreground.
         w0: Height of the border weight.
-        sigma: Its width in px.
+        sigma: Its width in pixels.
         balance: Class weights (background, nucleus): w_c of U-Net's equation 2.
     """
 
@@ -125,21 +125,21 @@ class BinaryCodec(ForegroundCodec[BinaryParams]):
         return self._instances(connected_components(nuclear, 8)[0])
 
     def support(self, maps: Mapping[str, Array], params: BinaryParams) -> NDArray[np.bool_]:
-        """Mark the nuclear px, and with `split` those around them."""
+        """Mark the nuclear pixels and, with `split`, their neighbours."""
         return self._with_seams(np.asarray(maps["foreground"][0]) > params.threshold)
 
 
 class BinaryDynamicsCodec(ForegroundCodec[DynamicsParams]):
-    """Foreground maps that are split between maxima of high dynamics (the rows "+ PP").
+    """Foreground maps that are split between maxima with high dynamics (the rows "+ PP").
 
     Targets: ``foreground`` int64 (H, W), 0 or 1, and ``weight`` float32 (H, W), the weight of each pixel in
     the loss. Maps: ``foreground`` float (1, H, W), probability of nucleus.
 
     Args:
-        split: Part touching nuclei in the target by a background border of 1 px, as U-Net does, and close
-            such borders after decoding. Without, touching nuclei are one piece of foreground.
+        split: Separate touching nuclei in the target by a background border of 1 px, as U-Net does, and close such
+            borders after decoding. If False, touching nuclei form one connected foreground.
         w0: Height of the border weight.
-        sigma: Its width in px.
+        sigma: Its width in pixels.
         balance: Class weights (background, nucleus): w_c of U-Net's equation 2.
         params: Default parameters. Naylor et al. 2018 selected p1 = 10 for FCN (the codec's own) and 11 for U-Net
             (table III); Naylor et al. 2017 used 7 (lambda, section 6).
@@ -150,14 +150,14 @@ class BinaryDynamicsCodec(ForegroundCodec[DynamicsParams]):
     def decode(self, maps: Mapping[str, Array], params: DynamicsParams) -> Instances:
         """Return the watershed regions of the maxima whose dynamics exceed p1.
 
-        As in the official code, maxima and watershed see ``foreground`` rounded to 1/255.
+        As in the official code, maxima and watershed use ``foreground`` rounded to 1/255.
         """
         probability = np.asarray(maps["foreground"][0], np.float32)
         levels = np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
         return self._instances(dynamics_watershed(levels, probability > params.p2, params.p1))
 
     def support(self, maps: Mapping[str, Array], params: DynamicsParams) -> NDArray[np.bool_]:
-        """Mark the nuclear px, those of little lower probability, and with `split` those around them."""
+        """Mark the nuclear pixels, those of slightly lower probability and, with `split`, their neighbours."""
         probability = np.asarray(maps["foreground"][0], np.float32)
         levels = np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
         lowest = 255 * params.p2 - 1  # levels are rounded
@@ -166,7 +166,7 @@ class BinaryDynamicsCodec(ForegroundCodec[DynamicsParams]):
 
 @compiled
 def part_touching(labels: NDArray[Any]) -> NDArray[Any]:
-    """Part touching nuclei by a border of 1 px.
+    """Separate touching nuclei by a border of 1 px.
 
     Of two 8-neighbours of different nuclei, the one with the higher id becomes background.
 
@@ -192,15 +192,16 @@ def part_touching(labels: NDArray[Any]) -> NDArray[Any]:
 
 @compiled
 def close_seams(labels: NDArray[Any]) -> NDArray[Any]:
-    """Give back the borders that `part_touching` took.
+    """Restore the borders that `part_touching` removed.
 
     Args:
         labels: (H, W), 0 = background.
 
     Returns:
-        A new map, in which each background pixel with two or more nuclei among its 8 neighbours belongs to
-        the one with most pixels there; among equals to the highest id, which gave way.
+        A new map in which each background pixel with two or more nuclei among its 8 neighbours belongs to the nucleus
+        with the most pixels there. Ties go to the highest id, the one that lost the pixel in `part_touching`.
     """
+    # Two passes over the neighbours of background pixels only: collect their ids, then, if they differ, count votes.
     height, width = labels.shape
     closed = labels.copy()
     near = np.empty(9, labels.dtype)
@@ -227,18 +228,18 @@ def close_seams(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def border_weights(labels: NDArray[np.integer[Any]], w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
-    """Weigh background between close nuclei (Ronneberger et al. 2015, second term of equation 2).
+    """Compute weights for the background between close nuclei (Ronneberger et al. 2015, second term of equation 2).
 
     The weight is ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))`` with the Euclidean distances d1, d2 to the two
     nearest nuclei. It is below `NEGLIGIBLE` where ``d1 + d2 > reach = sigma sqrt(2 ln(w0 / NEGLIGIBLE))``. On
-    background d1 >= 1, so that elsewhere d2 <= reach - 1: measuring each nucleus within that radius of its
-    bounding box finds both distances of every pixel that has a weight. There the result is exact; beyond, it
-    is 0 and thereby too small by less than `NEGLIGIBLE`.
+    background d1 >= 1, so that elsewhere d2 <= reach - 1: computing the distance to each nucleus within that radius of
+    its bounding box finds both distances of every pixel with a weight. There the result is exact; elsewhere it is 0,
+    which is too small by less than `NEGLIGIBLE`.
 
     Args:
         labels: (H, W), 0 = background; any ids.
         w0: Height.
-        sigma: Width in px.
+        sigma: Width in pixels.
 
     Returns:
         float32 (H, W), 0 on nuclei.
@@ -260,7 +261,7 @@ def border_weights(labels: NDArray[np.integer[Any]], w0: float = 10.0, sigma: fl
         np.minimum(second[around], np.maximum(near, distance), out=second[around])
         np.minimum(near, distance, out=near)
     close = (first + second <= reach + 1) & (labels == 0)
-    # OpenCV's last bits depend on where its input lies in memory. Squared distances are whole numbers: restore them.
+    # OpenCV's last bits depend on the memory address of its input. Squared distances are integers: restore them.
     d1, d2 = (np.sqrt(np.rint(distance[close].astype(np.float64) ** 2)) for distance in (first, second))
     weight[close] = np.where(d1 + d2 <= reach, w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2)), 0)
     return weight

@@ -1,4 +1,4 @@
-"""Nuclei from plain foreground maps, as published comparisons decoded them: with and without a watershed."""
+"""Foreground maps as published comparisons decoded them: with and without a watershed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ObjectParams(Params):
     """Post-processing of the rows FCN8 and SegNet (Graham et al. 2019, table III; values of the public code).
 
     Attributes:
-        threshold: Pixels of a higher probability are nuclear.
-        minimum: Least area of a nucleus in px.
+        threshold: Pixels with a higher probability are nuclear.
+        minimum: Minimum area of a nucleus in pixels.
     """
 
     threshold: float = tunable(0.5, (0.3, 0.4, 0.5, 0.6, 0.7))
@@ -42,8 +42,8 @@ class WatershedParams(ObjectParams):
     """Post-processing of the rows "+ WS" (Graham et al. 2019, table III; values of the public code).
 
     Attributes:
-        marker: Pixels belong to markers where their distance exceeds this, in 1/255 of the largest distance of their
-            piece of foreground.
+        marker: Pixels whose distance exceeds this belong to markers, in 1/255 of the largest distance of their
+            connected component.
     """
 
     marker: float = tunable(125, (75, 100, 125, 150, 175))
@@ -53,7 +53,7 @@ P = TypeVar("P", bound=ObjectParams)
 
 
 class _PlainCodec(Codec[P]):
-    """Targets of plain foreground methods: touching nuclei are one piece, every px weighs the same."""
+    """Targets of plain foreground methods: touching nuclei are one component, all pixels have equal weight."""
 
     def encode(self, truth: Instances) -> Targets:
         """Return ``foreground``, int64 (H, W), 1 on nuclei.
@@ -93,10 +93,10 @@ class ObjectCodec(_PlainCodec[ObjectParams]):
 
 
 class BorderedObjectCodec(ForegroundCodec[ObjectParams]):
-    """Foreground maps in which a border parts touching nuclei, decoded as `ObjectCodec` does (the row U-Net).
+    """Foreground maps in which a border separates touching nuclei, decoded as in `ObjectCodec` (the row U-Net).
 
     Targets: ``foreground`` int64 (H, W), 0 or 1, and ``weight`` float32 (H, W), with a border of 1 px between touching
-    nuclei, which decoding gives back. Maps: ``foreground`` float (1, H, W), probability of nucleus.
+        nuclei, which decoding restores. Maps: ``foreground`` float (1, H, W), probability of nucleus.
     """
 
     params_type: ClassVar[type[Params]] = ObjectParams
@@ -109,23 +109,23 @@ class BorderedObjectCodec(ForegroundCodec[ObjectParams]):
         return self._instances(filled_objects(maps, params))
 
     def support(self, maps: Mapping[str, Array], params: ObjectParams) -> NDArray[np.bool_]:
-        """Mark the nuclear px and those around them."""
+        """Mark the nuclear pixels and those around them."""
         return self._with_seams(np.asarray(maps["foreground"][0]) > params.threshold)
 
 
 class BinaryWatershedCodec(_PlainCodec[WatershedParams]):
     """Foreground maps that are split by a watershed of their distance transform (the rows "+ WS").
 
-    Graham et al. 2019 name the watershed without describing it; this is what their public code does. Markers are the
-    inner parts of each piece of foreground, where the distance to its outside exceeds about half of its largest,
-    with holes filled, eroded by 1 px, of at least ten px; pieces without a marker, which are the smallest nuclei,
-    are dropped.
+    Graham et al. 2019 name the watershed without describing it; this follows their public code. Markers are the inner
+    parts of each foreground component, where the distance to the outside exceeds about half of its maximum, with holes
+    filled and eroded by 1 px, if at least 10 px remain. Components without a marker, which are the smallest nuclei, are
+    dropped.
 
     Targets: ``foreground`` int64 (H, W), 0 or 1. Maps: ``foreground`` float (1, H, W), probability of nucleus.
 
     Args:
-        ties: In which order the watershed takes seeds of equal level (see `postproc.pixels.watershed.watershed`); that
-            of scikit-image repeats the public code to the px and takes twice as long.
+        ties: Order in which the watershed processes seeds of equal level (see `postproc.pixels.watershed.watershed`);
+            ``skimage`` reproduces the public code to the pixel and takes twice as long.
     """
 
     params_type: ClassVar[type[Params]] = WatershedParams
@@ -146,16 +146,16 @@ class BinaryWatershedCodec(_PlainCodec[WatershedParams]):
 
 
 def relative_distance(nuclear: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Measure how deep each px lies in its 4-connected component, relative to the deepest.
+    """Compute the depth of each pixel in its 4-connected component, relative to the deepest pixel.
 
-    One distance transform of the whole mask is that of each component: were a px of another component the nearest one
-    outside, its 4-neighbour on the way would be nearer still and, being of the own component, join the two.
+    One distance transform of the whole mask equals that of each component: the nearest pixel outside a component cannot
+    belong to another component, since a background pixel between the two would be nearer.
 
     Args:
-        nuclear: bool (H, W). The border of the image is no outside, except where there is no other.
+        nuclear: bool (H, W). The border of the image counts as outside only if the mask covers the whole image.
 
     Returns:
-        uint8 (H, W): Euclidean distance to the nearest px outside in 1/255 of the component's largest, rounded down;
+        uint8 (H, W): Euclidean distance to the nearest pixel outside in 1/255 of the component's largest, rounded down;
         0 outside.
     """
     if not nuclear.any():
@@ -164,7 +164,7 @@ def relative_distance(nuclear: NDArray[np.bool_]) -> NDArray[np.uint8]:
     padded = np.pad(nuclear, rim).view(np.uint8)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     distance = distance[rim : rim + nuclear.shape[0], rim : rim + nuclear.shape[1]]
-    # OpenCV's last bits depend on where its input lies in memory. Squared distances are whole numbers: restore them.
+    # OpenCV's last bits depend on the memory address of its input. Squared distances are integers: restore them.
     squared = np.rint(distance.astype(np.float64) ** 2)
     components, count = connected_components(nuclear, 4)
     deepest = largest(squared, components, count).astype(np.float64)

@@ -22,7 +22,7 @@ from postproc.pixels.watershed import watershed
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 """A pixel and its 4 neighbours."""
 FAR = 254
-"""Distances to a core beyond this many px count as equal when cores grow."""
+"""When cores grow, distances to a core beyond this many pixels count as equal."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class ContourParams(Params):
     """Post-processing of object and contour maps (Chen et al. 2016, equation 4, for the two thresholds).
 
     Attributes:
-        threshold_object: Pixels of a higher probability are nuclear.
-        threshold_contour: Nuclear pixels of a lower contour probability belong to the core of a nucleus.
-        minimum: Smallest core that is kept, in px. The default is that with which true maps decode best.
+        threshold_object: Pixels with a higher probability are nuclear.
+        threshold_contour: Nuclear pixels with a lower contour probability belong to the core of a nucleus.
+        minimum: Smallest core that is kept, in pixels. With the default, annotated maps decode best.
     """
 
     threshold_object: float = tunable(0.5, (0.4, 0.5, 0.6))
@@ -41,21 +41,21 @@ class ContourParams(Params):
 
 
 class ContourCodec(Codec[ContourParams]):
-    """Nuclear pixels and the band around the border of each nucleus, which parts those that touch.
+    """Nuclear pixels and a band along the border of each nucleus, which separates touching nuclei.
 
     Targets: ``object`` int64 (H, W), 0 or 1, and ``contour`` int64 (H, W), 0 or 1 (`contour_band`). Maps: ``object``
     and ``contour``, float (1, H, W), probabilities.
 
-    Decoding takes the pixels that are nuclear and no contour for the cores of the nuclei (their 4-connected
-    components), drops small cores and fills holes of the rest. Cores then grow back over the nuclear pixels, nearest
-    pixels first, at most `reach` px far. A nucleus that the contour covers whole has no core and is lost: so are true
-    nuclei no wider than twice `inner` px.
+    In decoding, the cores of the nuclei are the 4-connected components of nuclear pixels outside the contour. Small
+    cores are dropped and holes of the rest filled. Cores then grow back over the nuclear pixels, nearest pixels first,
+    by at most `reach` px. A nucleus entirely covered by its contour has no core and is lost; this includes true nuclei
+    no wider than twice `inner` px.
 
     Args:
-        inner: Width in px of the band inside of the border.
-        outer: Width in px of the band outside; at most `inner`.
-        reach: How far cores grow, in px (number of steps to one of the 4 neighbours); None = `inner` + 2: growing by
-            `inner` alone does not restore what is narrower than the contour, such as pointed ends.
+        inner: Width in pixels of the band inside the border.
+        outer: Width in pixels of the band outside; at most `inner`.
+        reach: How far cores grow, in pixels (number of steps to one of the 4 neighbours); None = `inner` + 2: growing
+            by only `inner` does not restore parts narrower than the contour, such as pointed ends.
 
     Raises:
         ConfigError: If a width is negative, `outer` exceeds `inner`, or `reach` is negative.
@@ -100,8 +100,8 @@ class ErodedParams(Params):
     """Post-processing of nuclei eroded by a pixel.
 
     Attributes:
-        threshold: Pixels of a higher probability are nuclear.
-        minimum: Smallest component that is kept, in px.
+        threshold: Pixels with a higher probability are nuclear.
+        minimum: Smallest component that is kept, in pixels.
     """
 
     threshold: float = tunable(0.5, (0.3, 0.4, 0.5, 0.6, 0.7))
@@ -109,20 +109,20 @@ class ErodedParams(Params):
 
 
 class ErodedCodec(Codec[ErodedParams]):
-    """Foreground that lacks the outermost pixels of each nucleus, so that no two nuclei touch.
+    """Foreground without the outermost pixels of each nucleus, so that no two nuclei touch.
 
-    As the comparison of HoVer-Net prepared Micro-Net and undid it (public code of Graham et al. 2019): each nucleus is
-    eroded by its 4 neighbours, and decoding fills holes, drops small components and dilates the others by the same
-    pixel. A pixel that two nuclei claim goes to one of them (`grow`), not to the one of the higher id.
+    This is how the comparison of HoVer-Net trained and decoded Micro-Net (public code of Graham et al. 2019): each
+    nucleus is eroded by its 4 neighbours, and decoding fills holes, drops small components and dilates the others by
+    the same pixel. A pixel that two nuclei reach is assigned by `grow`, not to the higher id.
 
     Targets: ``foreground`` int64 (H, W), 0 = background, 1 = nucleus or 1..T its type; ``weight`` float32 (H, W), 1
     plus the border weight of U-Net, the weight of each pixel in the loss. Maps: ``foreground`` float (C, H, W), C = 2
     or T + 1, probabilities.
 
     Args:
-        types: Number of types T; 0 = types are not told apart.
+        types: Number of types T; 0 = types are not distinguished.
         w0: Height of the border weight.
-        sigma: Its width in px.
+        sigma: Its width in pixels.
     """
 
     params_type: ClassVar[type[Params]] = ErodedParams
@@ -136,7 +136,7 @@ class ErodedCodec(Codec[ErodedParams]):
         """Return ``foreground`` and ``weight``.
 
         Raises:
-            DataError: If the annotation lacks outlines, or types that are asked for.
+            DataError: If the annotation lacks outlines, or types although they are requested.
         """
         labels = _outlines(truth)
         kept = ~contour_band(labels, 1, 0)
@@ -149,7 +149,7 @@ class ErodedCodec(Codec[ErodedParams]):
         return {"foreground": one_hot(targets["foreground"], max(self.types, 1) + 1)}
 
     def decode(self, maps: Mapping[str, Array], params: ErodedParams) -> Instances:
-        """Return the components of the foreground, all types together, dilated by a pixel."""
+        """Return the components of the foreground, all types merged, dilated by 1 px."""
         probabilities = np.asarray(maps["foreground"])
         nuclear = probabilities[1:].sum(axis=0) > params.threshold
         labels = fill_object_holes(connected_components(nuclear, 4)[0])
@@ -169,15 +169,15 @@ def contour_band(labels: NDArray[np.integer[Any]], inner: int, outer: int) -> ND
 
     The band of one nucleus is its dilation by `outer` px minus its erosion by `inner` px, with the diamond (all pixels
     within that many steps to a 4 neighbour) as structuring element; the border of the image erodes nothing. The result
-    is the union over nuclei. Where `outer` <= `inner` this holds the nuclear pixels that have a pixel of another label
-    within `inner` steps, and the background pixels that have a nuclear one within `outer` steps. Both follow from one
-    distance transform: the nearest pixel of another label is one step behind the nearest pixel that has a 4 neighbour
+    is the union over nuclei. If `outer` <= `inner`, it consists of the nuclear pixels with a pixel of another label
+    within `inner` steps and the background pixels with a nuclear pixel within `outer` steps. Both follow from one
+    distance transform: the nearest pixel of another label is one step beyond the nearest pixel that has a 4 neighbour
     of another label.
 
     Args:
         labels: (H, W), 0 = background; any ids.
-        inner: Width inside, px.
-        outer: Width outside, px; at most `inner`.
+        inner: Width inside, in pixels.
+        outer: Width outside, in pixels; at most `inner`.
 
     Returns:
         bool (H, W).
@@ -194,16 +194,15 @@ def contour_band(labels: NDArray[np.integer[Any]], inner: int, outer: int) -> ND
 
 
 def grow(cores: LabelMap, mask: NDArray[np.bool_], reach: int) -> LabelMap:
-    """Grow objects over a mask, all at the same pace.
+    """Grow all objects over a mask simultaneously.
 
-    A pixel is taken if it is in the mask, a path of 4 neighbours in the mask leads to it from the object, and its
-    distance to the nearest core is at most `reach`; of several objects the nearest has it, and among equally near ones
-    the order of the watershed decides.
+    A pixel joins an object if it is in the mask, a path of 4 neighbours in the mask connects them, and its distance to
+    the nearest core is at most `reach`. The nearest object wins; ties are resolved by the order of the watershed.
 
     Args:
-        cores: int32 (H, W), 0 = background. Kept as they are, also outside of the mask.
+        cores: int32 (H, W), 0 = background. Cores stay unchanged, even outside the mask.
         mask: (H, W), where objects may grow.
-        reach: Largest distance in px: number of steps to a 4 neighbour, at most `FAR`.
+        reach: Largest distance in pixels: number of steps to a 4 neighbour, at most `FAR`.
     """
     if reach == 0 or not cores.any():
         return cores

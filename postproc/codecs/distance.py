@@ -24,27 +24,27 @@ GREY = 255
 
 _FAR = np.float32(1e9)  # larger than any image
 P1_UNIT, P2_UNIT = 0.3, 0.1
-"""What 1 in `DistanceParams` stands for in normalised maps, as shares of a nucleus' largest distance."""
+"""Meaning of 1 in `DistanceParams` for normalised maps, as fractions of a nucleus' largest distance."""
 
 
 @dataclass(frozen=True)
 class DistanceParams(Params):
     """Post-processing parameters of DIST (Naylor et al. 2018, section IV-D, ranges of table I).
 
-    As in the official code, the predicted map is truncated to whole px before anything else: the dynamics are whole
-    numbers, bumps of less than one level are mostly plateaus even with ``p1 = 0``, and nuclear are the pixels of a
-    predicted distance of 1 px or more, whatever value below 1 `p2` has: of those in table I, 0.5 to 0.9 mean the same.
+    As in the official code, the predicted map is truncated to whole pixels before anything else: the dynamics are
+    integers, bumps of less than one level mostly become plateaus even with ``p1 = 0``, and pixels with a predicted
+    distance of 1 px or more are nuclear for any `p2` below 1, so that the values 0.5 to 0.9 of table I are equivalent.
 
-    The chessboard distance of a true nucleus often has several maxima one level above their pass, all of which
-    ``p1 = 0`` takes for nuclei: decoding the exact distance maps of Kumar's 16 training images gives a mean PQ of
-    0.894 with ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default
-    of the codec. Table III reports ``p1 = 0``, selected on validation images for the authors' network, whose maps are
-    smoother: it is the default of the method.
+    The chessboard distance of a true nucleus often has several maxima one level above their saddle, each of which
+    becomes a nucleus with ``p1 = 0``: decoding the exact distance maps of Kumar's 16 training images gives a mean PQ of
+    0.894 with ``p1 = 0``, 0.992 with 1 and 0.979 with 2 (10 of CoNSeP's: 0.805, 0.983, 0.942), so 1 is the default of
+    the codec. Table III reports ``p1 = 0``, selected on validation images for the authors' network, whose maps are
+    smoother; it is the default of the method.
 
     Attributes:
-        p1: Morphological dynamics that a maximum must exceed to be a nucleus (equation 4), in px. Normalised
+        p1: Morphological dynamics that a maximum must exceed to be a nucleus (equation 4), in pixels. Normalised
             maps: in units of 0.3 of the largest distance, the step by which small nuclei rise.
-        p2: Pixels whose truncated distance exceeds this are nuclear, in px. Normalised maps: in tenths of the
+        p2: Pixels whose truncated distance exceeds this are nuclear, in pixels. Normalised maps: in tenths of the
             largest distance.
     """
 
@@ -54,25 +54,25 @@ class DistanceParams(Params):
 
 @dataclass(frozen=True)
 class FixedDynamicsParams(DistanceParams):
-    """The same, where `p1` is a setting of the row and not tuned."""
+    """Like `DistanceParams`, but `p1` is fixed by the table row and not tuned."""
 
     p1: float = 1.0
 
 
 class DistanceCodec(Codec[DistanceParams]):
-    """Nuclei as a map of distances to whatever is not the same nucleus.
+    """Nuclei as a map of distances to the nearest pixel outside the nucleus.
 
-    Targets and maps are ``distance``, float32 (1, H, W): px, or divided by the nucleus' largest distance.
+    Targets and maps are ``distance``, float32 (1, H, W), in pixels or divided by the nucleus' largest distance.
 
     Args:
-        target: ``raw`` distances in px (what DIST uses) or ``normalised`` to [0, 1] in each nucleus (the
+        target: ``raw`` distances in pixels (what DIST uses) or ``normalised`` to [0, 1] in each nucleus (the
             paper's alternative, section IV-C).
-        line: Leave the pixels along the watershed between two nuclei empty, as the official code at the time of the
-            submission did (see `postproc.pixels.dynamics.dynamics_watershed`).
-        params: The default parameters; None = those of `DistanceParams`. Their class says what is tuned.
+        line: Leave the pixels along the watershed between two nuclei empty, as in the official code at the time of
+            submission (see `postproc.pixels.dynamics.dynamics_watershed`).
+        params: The default parameters; None = those of `DistanceParams`. Their class defines what is tuned.
 
     Raises:
-        ConfigError: If `target` is neither.
+        ConfigError: If `target` is unknown.
     """
 
     params_type: ClassVar[type[Params]] = DistanceParams
@@ -84,10 +84,10 @@ class DistanceCodec(Codec[DistanceParams]):
         self.target = target
         self.line = line
         self.params = params or DistanceParams()
-        self.params_type = type(self.params)  # type: ignore[misc]  # other codecs state it in their class
+        self.params_type = type(self.params)  # type: ignore[misc]  # a class attribute in other codecs
 
     def defaults(self) -> DistanceParams:
-        """Return the parameters that the method gave, else those of the codec."""
+        """Return the default parameters."""
         return self.params
 
     def encode(self, truth: Instances) -> Targets:
@@ -119,7 +119,7 @@ class DistanceCodec(Codec[DistanceParams]):
         return Instances(labels.shape, labels=labels)
 
     def support(self, maps: Mapping[str, Array], params: DistanceParams) -> NDArray[np.bool_]:
-        """Mark the nuclear px, and others from which maxima might rise."""
+        """Mark the nuclear pixels and others that may influence their maxima."""
         levels, p1, p2 = self._levels(maps, params)
         return dynamics_support(levels, levels > p2, int(p2) + 1, p1)
 
@@ -133,19 +133,19 @@ class DistanceCodec(Codec[DistanceParams]):
 
 
 def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
-    """Measure how far each nuclear pixel is from anything else, in the chessboard metric.
+    """Compute the chessboard distance of each nuclear pixel to the nearest pixel outside its nucleus.
 
-    "Anything else" is background or another nucleus inside the image; the border of the image is neither.
-    Where one nucleus fills the image, only the outside bounds the distance; that to the outside is returned.
+    Outside means background or another nucleus within the image; the border of the image does not count. If one nucleus
+    fills the image, the distance to the image border is returned instead.
 
-    Two scans (Rosenfeld and Pfaltz 1966) over the runs of the nuclei are exact for all nuclei at once, if a
-    neighbour of another label counts as one of distance 0.
+    Two scans (Rosenfeld and Pfaltz 1966) over the runs of the nuclei are exact for all nuclei at once if a neighbour of
+    another label counts as distance 0.
 
     Args:
         labels: (H, W), 0 = background; any ids.
 
     Returns:
-        float32 (H, W) in px, 0 on background, 1 on the outermost pixels of a nucleus.
+        float32 (H, W) in pixels, 0 on background, 1 on the outermost pixels of a nucleus.
     """
     array = np.ascontiguousarray(labels)
     distance = np.zeros(array.shape, np.float32)
@@ -160,7 +160,7 @@ def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
 
 @compiled
 def _scan(labels: Array, runs: Runs, distance: FloatMap, down: bool) -> None:
-    """Let each pixel learn from the row before it and from its neighbour in its row, downwards or upwards."""
+    """Propagate distances from the preceding row and along each row, downwards or upwards."""
     place, value, _ = runs
     height, width = labels.shape
     near = np.empty(width + 2, np.float32)
@@ -189,7 +189,7 @@ def _scan(labels: Array, runs: Runs, distance: FloatMap, down: bool) -> None:
 
 @compiled
 def _row_before(labels: Array, distance: Array, label: Any, start: int, stop: int, near: Array) -> None:
-    """Write the least distance of the three neighbours in an adjacent row, for the columns of a run."""
+    """Write the smallest distance of the three neighbours in an adjacent row, for the columns of a run."""
     low, high = max(start - 1, 0), min(stop + 1, labels.size)
     theirs, values, inside = labels[low:high], distance[low:high], near[low - start + 1 : high - start + 1]
     for i in range(inside.size):  # loops from 0 over slices become vector instructions
@@ -203,7 +203,7 @@ def _row_before(labels: Array, distance: Array, label: Any, start: int, stop: in
 
 
 def _from_outside(shape: tuple[int, int]) -> FloatMap:
-    """Return the chessboard distance to the nearest pixel outside of the image, float32 (H, W)."""
+    """Return the chessboard distance to the nearest pixel outside the image, float32 (H, W)."""
     rows, columns = (np.minimum(np.arange(n) + 1, n - np.arange(n)) for n in shape)
     return np.minimum(rows[:, None], columns).astype(np.float32)
 

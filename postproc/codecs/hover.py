@@ -25,11 +25,11 @@ Markers = Literal["sobel", "threshold"]
 FloatMap = NDArray[np.float32]
 
 SOBEL = 21
-"""Side of the Sobel kernel in px, at 40x."""
+"""Side of the Sobel kernel in pixels, at 40x."""
 SLOPES = ("horizontal", "vertical")
-"""Names of the two derivatives in a survey of an image."""
+"""Names of the two derivatives in the survey of an image."""
 LEARNT = 30
-"""Least area in px of a part of a nucleus whose distances are learnt, as in the public code of HoVer-Net."""
+"""Minimum area in pixels of a part of a nucleus that has distances, as in the public code of HoVer-Net."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class HoverParams(Params):
     """Post-processing parameters of HoVer-Net (Graham et al. 2019, section III-C; official values).
 
     Attributes:
-        h: Pixels of at least this probability are nuclear.
-        k: Pixels whose gradient measure S_m, scaled to [0, 1] over the image, is at least this are no marker.
-        smallest: Nuclear regions and markers of fewer px are dropped.
-        reach: Markers by threshold (table A2): where both distances are within this of the centre. The paper
-            states no value; of 0.4 to 0.8, this one has the best mean PQ on the annotated maps of 6 training
+        h: Pixels with at least this probability are nuclear.
+        k: Pixels whose gradient measure S_m, scaled to [0, 1] over the image, is at least this are excluded from
+            markers.
+        smallest: Nuclear regions and markers of fewer pixels are dropped.
+        reach: Markers by threshold (table A2) are where both distances to the centre are at most this. The paper does
+            not state the value; among 0.4 to 0.8, the default has the best mean PQ on the annotated maps of 6 training
             images each of Kumar and CoNSeP (0.987 and 0.919).
     """
 
@@ -52,17 +53,16 @@ class HoverParams(Params):
 
 
 class HoverCodec(Codec[HoverParams]):
-    """Nuclei as a probability, two distance maps and, where the data has them, types.
+    """Nuclei as a probability, two distance maps and, if the data has them, types.
 
     Targets: ``np`` int64 (H, W), 0 or 1; ``hv`` float32 (2, H, W), horizontal and vertical distance in [-1,
         1]; ``tp`` int64 (H, W), 0..types. Maps: ``np`` (1, H, W), probability of nucleus; ``hv`` (2, H, W);
-        ``tp`` (types + 1, H, W), probabilities. ``tp`` exists with types only.
+        ``tp`` (types + 1, H, W), probabilities. ``tp`` exists only with types.
 
     Args:
         types: Number of nucleus types; 0 = no types.
-        energy: What the watershed floods: gradients (the method) or squared distance from the centre (table
-            A2).
-        markers: What it floods from: regions of low gradient (the method) or near the centre (table A2).
+        energy: Landscape of the watershed: gradients (the method) or squared distance from the centre (table A2).
+        markers: Its markers: regions of low gradient (the method) or near the centre (table A2).
 
     Raises:
         ConfigError: If a name is unknown or `types` is negative.
@@ -86,7 +86,7 @@ class HoverCodec(Codec[HoverParams]):
         """Return ``np``, ``hv`` and, with types, ``tp``.
 
         Raises:
-            DataError: If the annotation lacks outlines, or types that are asked for.
+            DataError: If the annotation lacks outlines, or types although they are requested.
         """
         if truth.labels is None:
             raise DataError("HoVer maps need outlines and this annotation has none. Use a dataset with label maps.")
@@ -96,7 +96,7 @@ class HoverCodec(Codec[HoverParams]):
         return targets
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Return the probabilities 0 and 1 that `targets` stand for, and the distances themselves."""
+        """Return the classes as the probabilities 0 and 1, and the distances unchanged."""
         maps = {"np": targets["np"][None].astype(np.float32), "hv": np.array(targets["hv"], np.float32)}
         if self.types:
             maps["tp"] = one_hot(targets["tp"], self.types + 1)
@@ -112,18 +112,18 @@ class HoverCodec(Codec[HoverParams]):
         return self.decode_region(maps, params, {})
 
     def support(self, maps: Mapping[str, Array], params: HoverParams) -> NDArray[np.bool_]:
-        """Mark the nuclear px."""
+        """Mark the nuclear pixels."""
         return np.asarray(maps["np"][0]) >= params.h
 
     def survey(self, maps: Mapping[str, Array], core: tuple[slice, slice], params: HoverParams) -> Survey:
-        """Return the extremes of the gradients, by which they are scaled (see `gradient_measure`)."""
+        """Return the extremes of the gradients, which define their scaling (see `gradient_measure`)."""
         if "sobel" not in (self.energy, self.markers):
             return {}
         slopes = [slope[core] for slope in gradients(*np.asarray(maps["hv"], np.float32))]
         return {name: (float(s.min()), float(s.max())) for name, s in zip(SLOPES, slopes, strict=True)}
 
     def decode_region(self, maps: Mapping[str, Array], params: HoverParams, survey: Survey) -> Instances:
-        """Return the nuclei of a region, as `decode`; with an empty survey the region is the image.
+        """Return the nuclei of a region, as `decode`; an empty survey means that the region is the whole image.
 
         Args:
             maps: As in `decode`.
@@ -155,16 +155,16 @@ class HoverCodec(Codec[HoverParams]):
             basins = horizontal**2 + vertical**2
         markers = find_markers(inner, p.smallest)
         labels = watershed(basins, markers, nuclear)
-        # A filled hole may be a marker that lies outside of all nuclei.
+        # A filled hole may be a marker outside all nuclei.
         return compact(labels) if ((markers != 0) > nuclear).any() else labels
 
 
 def find_markers(inner: NDArray[np.bool_], smallest: int) -> LabelMap:
-    """Turn the inner parts of nuclei into markers: fill holes, open by a disk of 5 px, drop small ones.
+    """Turn the inner parts of nuclei into markers: fill holes, open with a disk of 5 px, drop small ones.
 
     Args:
         inner: bool (H, W).
-        smallest: Smallest area that is kept, in px.
+        smallest: Smallest area that is kept, in pixels.
 
     Returns:
         int32 (H, W), 4-connected markers 1..N.
@@ -175,16 +175,16 @@ def find_markers(inner: NDArray[np.bool_], smallest: int) -> LabelMap:
 
 
 def gradient_measure(horizontal: FloatMap, vertical: FloatMap, survey: Survey | None = None) -> FloatMap:
-    """Return ``1 - S_m`` (section III-C): how little the distances fall to the right and to the bottom.
+    """Return ``1 - S_m`` (section III-C), which is low where the distances fall steeply to the right or downwards.
 
-    Within a nucleus the distances rise; between two of them they fall steeply. Each derivative is scaled to
-    [0, 1] over the image, as in the official code, and the lower of the two counts.
+    Within a nucleus the distances rise; between two nuclei they fall steeply. Each derivative is scaled to [0, 1] over
+    the image, as in the official code, and the lower of the two is returned.
 
     Args:
         horizontal: float32 (H, W).
         vertical: float32 (H, W).
-        survey: Extremes of both derivatives over the whole image, by the names in `SLOPES`, where the maps are of a
-            part of it; None or empty = they are those of the maps.
+        survey: Extremes of both derivatives over the whole image, by the names in `SLOPES`, if the maps cover only a
+            part of it; None or empty = use the extremes of the maps.
 
     Returns:
         float32 (H, W) in [0, 1]: 1 within nuclei, 0 at the steepest fall.
@@ -197,33 +197,32 @@ def gradient_measure(horizontal: FloatMap, vertical: FloatMap, survey: Survey | 
 
 
 def gradients(horizontal: FloatMap, vertical: FloatMap) -> tuple[FloatMap, FloatMap]:
-    """Return how the horizontal distance rises to the right and the vertical one to the bottom, float32 (H, W)."""
+    """Return the derivatives of the horizontal distance in x and of the vertical one in y, float32 (H, W)."""
     right = cv2.Sobel(horizontal, cv2.CV_32F, 1, 0, ksize=SOBEL)
     down = cv2.Sobel(vertical, cv2.CV_32F, 0, 1, ksize=SOBEL)
     return np.asarray(right, np.float32), np.asarray(down, np.float32)
 
 
 def _scaled(slope: FloatMap, limits: tuple[float, float] | None) -> FloatMap:
-    """Scale to [0, 1] between the limits, or else, in place, between the slope's own extremes."""
+    """Scale to [0, 1] between the limits or, without limits and in place, between the slope's own extremes."""
     if limits is None:
-        # in place, since memory of this size is slow to get
+        # in place, since allocating an array of this size is slow
         return np.asarray(cv2.normalize(slope, slope, 0, 1, cv2.NORM_MINMAX), np.float32)
-    # two further rows with the extremes make OpenCV compute every px as it does in the whole image
+    # two extra rows with the extremes make OpenCV compute every pixel as in the whole image
     extended = np.concatenate([slope, np.repeat(np.array(limits, np.float32)[:, None], slope.shape[1], axis=1)])
     return np.asarray(cv2.normalize(extended, None, 0, 1, cv2.NORM_MINMAX)[: len(slope)], np.float32)
 
 
 def hover_maps(labels: NDArray[np.integer[Any]], smallest: int = LEARNT) -> FloatMap:
-    """Measure where each nuclear pixel lies between the centre of its nucleus and the nucleus' extremes.
+    """Compute the position of each nuclear pixel between the centre of its nucleus and the nucleus' extremes.
 
-    Section III-A. As in the official code, every 4-connected part of a nucleus has a centre of its own
-    (mirrored borders make such parts), the zero lies one pixel left of and above the rounded centroid, and
-    the negative and the positive side are each divided by their largest distance. Parts that are smaller than
-    `smallest` have no distances there either.
+    Section III-A. As in the official code, every 4-connected part of a nucleus has its own centre (mirrored borders
+    create such parts), the zero is one pixel left of and above the rounded centroid, the negative and the positive side
+    are each divided by their largest distance, and parts smaller than `smallest` have no distances.
 
     Args:
         labels: (H, W), 0 = background; any ids.
-        smallest: Least area in px of a part that has distances; the maps are 0 on smaller ones.
+        smallest: Minimum area in pixels of a part that has distances; the maps are 0 on smaller ones.
 
     Returns:
         float32 (2, H, W): horizontal (left to right) and vertical (top to bottom) distance in [-1, 1], 0 on
@@ -238,7 +237,7 @@ def hover_maps(labels: NDArray[np.integer[Any]], smallest: int = LEARNT) -> Floa
 
 @compiled
 def _scales(runs: Runs, part: NDArray[np.int32], count: int, smallest: int) -> tuple[NDArray[np.int64], FloatMap]:
-    """Return the zero of each part, int64 (count + 1, 2) as (x, y), and what 1 px is worth on either side of it.
+    """Return the zero of each part, int64 (count + 1, 2) as (x, y), and the scale per pixel on either side of it.
 
     The latter is float32 (count + 1, 2, 2): part, axis, then the negative and the positive side; 0 on small parts.
     """
@@ -260,7 +259,7 @@ def _scales(runs: Runs, part: NDArray[np.int32], count: int, smallest: int) -> t
         if area[own] < smallest:
             continue
         for axis in range(2):
-            # floor(centroid + 0.5) in whole numbers
+            # floor(centroid + 0.5) in integer arithmetic
             zero[own, axis] = (2 * total[own, axis] + area[own]) // (2 * area[own]) - 1
             scale[own, axis, 0] = 1 / max(zero[own, axis] - low[own, axis], 1)
             scale[own, axis, 1] = 1 / max(high[own, axis] - zero[own, axis], 1)

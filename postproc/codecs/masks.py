@@ -24,26 +24,25 @@ from postproc.tiles import Window
 GRID = 28
 """Cells on a side of a predicted mask (He et al. 2017, figure 4)."""
 SMALLEST = 5
-"""Area in px below which neither a cut-off rest of a nucleus is learnt nor a predicted fragment kept."""
+"""Minimum area in pixels of a nucleus in the targets and of a predicted fragment that is kept."""
 UNTYPED = -1
-"""Label of a nucleus without a type where types are learnt: the box head learns nothing from it."""
+"""Label of a nucleus without a type among typed ones; it is excluded from the loss of the box head."""
 
 
 @dataclass(frozen=True)
 class MaskParams(Params):
     """Post-processing parameters of Mask R-CNN, applied to the detections that the network stored.
 
-    The paper's DMC is `confidence`: 0.5 at inference (Naylor et al. 2018, table III; range of table I). Its
-    NMST is the threshold of the region proposal network, upstream of what is stored, and therefore an option
-    of the method (``nmst`` of `models.mask_rcnn.MaskRCNN`). `overlap` is the same test on the final boxes:
-    the default is that of the implementation which the paper used, the other values are NMST's range, so that
-    tuning covers both.
+    The paper's DMC is `confidence`: 0.5 at inference (Naylor et al. 2018, table III; range of table I). Its NMST is the
+    threshold of the region proposal network, applied before detections are stored, and therefore an option of the
+    method (``nmst`` of `models.mask_rcnn.MaskRCNN`). `overlap` is the same test on the final boxes: its default is that
+    of the implementation which the paper used, and its other values are NMST's range, so that tuning covers both.
 
     Attributes:
-        confidence: Smallest score of a detection that becomes a nucleus. The network stores none below the
+        confidence: Smallest score of a detection that becomes a nucleus. The network stores no detection below the
             smallest of the choices.
-        overlap: Of two detections whose boxes have a larger intersection over union, the weaker is dropped,
-            whatever their types, since a nucleus has one type.
+        overlap: Of two detections whose boxes have a larger intersection over union, the weaker is dropped regardless
+            of type, since a nucleus has one type.
     """
 
     confidence: float = tunable(0.5, (0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
@@ -51,16 +50,16 @@ class MaskParams(Params):
 
 
 class MaskCodec(Codec[MaskParams]):
-    """Nuclei as boxes with a mask each.
+    """Nuclei as boxes, each with a mask.
 
     Boxes are (x0, y0, x1, y1) along pixel edges: the first pixel of the image has the box (0, 0, 1, 1).
 
     Targets: ``boxes`` float32 (N, 4) px; ``labels`` int64 (N,), the type (1 where types are not learnt,
-    `UNTYPED` for a nucleus that has none among typed ones); ``masks`` uint8 (N, H, W), 1 = the nucleus.
+    `UNTYPED` for a nucleus without a type among typed ones); ``masks`` uint8 (N, H, W), 1 = the nucleus.
 
     Maps: ``boxes`` float32 (K, 4) px of the image, which may reach beyond it; ``scores`` float32 (K,);
     ``labels`` int64 (K,); ``masks`` float16 (K, M, M), probabilities of M x M cells that divide the box;
-    ``shape`` int64 (2,), (H, W) of the image in px.
+    ``shape`` int64 (2,), (H, W) of the image in pixels.
 
     Args:
         types: Number of nucleus types; 0 = nuclei without types.
@@ -75,7 +74,7 @@ class MaskCodec(Codec[MaskParams]):
         """Return boxes, labels and masks of the nuclei of at least `SMALLEST` px.
 
         Raises:
-            DataError: If the annotation has no outlines, or no types although they are to be learnt.
+            DataError: If the annotation lacks outlines, or types although they are requested.
         """
         if truth.labels is None:
             raise DataError("masks need outlines, this annotation has none. Use a dataset with label maps.")
@@ -99,11 +98,11 @@ class MaskCodec(Codec[MaskParams]):
         return np.where(types > 0, types, UNTYPED)
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Return every nucleus as a certain detection, its mask resampled to `GRID` cells."""
+        """Return every nucleus as a detection of score 1 with its mask resampled to `GRID` cells."""
         masks = np.zeros((len(targets["boxes"]), GRID, GRID), np.float16)
         for row, (x0, y0, x1, y1) in enumerate(targets["boxes"].astype(int)):
             part = targets["masks"][row, y0:y1, x0:x1].astype(np.float32)
-            # Averaging over cells only makes sense where a cell is larger than a pixel.
+            # Averaging over cells is only meaningful if a cell is larger than a pixel.
             method = cv2.INTER_AREA if min(part.shape) >= GRID else cv2.INTER_LINEAR
             masks[row] = cv2.resize(part, (GRID, GRID), interpolation=method)
         return {
@@ -117,9 +116,9 @@ class MaskCodec(Codec[MaskParams]):
     def decode(self, maps: Mapping[str, Array], params: MaskParams) -> Instances:
         """Return the nuclei of one image.
 
-        Detections are taken from the most to the least certain: below `params.confidence` and too close to a
-        more certain one they are dropped, the others get the pixels with a mask probability of at least 0.5
-        that are still free. What is left of a nucleus is its largest connected part (8-neighbours).
+        Detections are processed from the most to the least certain. Those below `params.confidence` or overlapping a
+        more certain one too much are dropped; the others are assigned the free pixels with a mask probability of at
+        least 0.5. Of each nucleus only the largest 8-connected part is kept.
         """
         boxes, scores = maps["boxes"].astype(np.float32), maps["scores"].astype(np.float32)
         fit = np.flatnonzero((scores >= params.confidence) & np.isfinite(boxes).all(axis=1))
@@ -135,20 +134,20 @@ class MaskCodec(Codec[MaskParams]):
 
 
 class MaskStitcher:
-    """Collects the detections of overlapping tiles; each nucleus is taken from one tile that sees it whole.
+    """Merges the detections of overlapping tiles; each nucleus is taken from one tile that contains it completely.
 
-    This is the mechanism of Graham et al. 2019, section VI: of each tile only nuclei away from its border
-    count. A detection whose box touches a border that has image beyond it is dropped, and one whose centre
-    lies outside the part that the tile keeps is left to its neighbour. Two tiles never agree to the last px,
-    so that a centre on the seam may belong to both or to neither: detections up to `band` px outside the kept
-    part wait as substitutes, and near the seams a detection that overlaps one from another tile is dropped.
+    As in Graham et al. 2019, section VI, each tile contributes only nuclei away from its border. A detection whose box
+    touches a tile border inside the image is dropped, and one whose centre is outside the part that the tile keeps is
+    left to the neighbouring tile. Two tiles never agree to the last pixel, so a centre on the seam may belong to both
+    or to neither: detections up to `band` px outside the kept part serve as substitutes, and near the seams a detection
+    that overlaps one from another tile is dropped.
 
-    Tiles must overlap by more than the largest nucleus; a larger one touches a border in every tile.
+    Tiles must overlap by more than the largest nucleus; otherwise it touches a border in every tile.
 
     Args:
-        shape: (H, W) of the image in px.
-        band: Px on both sides of a seam within which two tiles may disagree about a centre.
-        same: Boxes of two tiles with a larger intersection over union are the same nucleus.
+        shape: (H, W) of the image in pixels.
+        band: Pixels on both sides of a seam within which two tiles may disagree about a centre.
+        same: Boxes of two tiles with a larger intersection over union are considered the same nucleus.
     """
 
     def __init__(self, shape: tuple[int, int], *, band: float = 8.0, same: float = 0.3) -> None:
@@ -158,25 +157,25 @@ class MaskStitcher:
         self._tiles: list[Maps] = []
 
     def add(self, window: Window, output: Maps) -> None:
-        """Take the detections of one tile, in the tile's coordinates."""
+        """Add the detections of one tile, in the tile's coordinates."""
         boxes = output["boxes"] + np.array([window.left, window.top] * 2, np.float32)
         inside, seen = _clip(boxes, self._shape)
         x, y = (inside[:, 0] + inside[:, 2]) / 2, (inside[:, 1] + inside[:, 3]) / 2
         top, left, bottom, right = window.keep
-        # Positive outside the kept part, which is half-open: a centre on the seam is the next tile's.
+        # Positive outside the kept part, which is half-open: a centre on the seam belongs to the next tile.
         beyond = np.maximum.reduce([top - y, y - bottom, left - x, x - right])
         owned = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-        # A mirror image that leaks into the picture is no nucleus: most of it lies outside.
+        # A mirrored nucleus that extends into the image is not counted: most of it is outside.
         chosen = ~self._cut(boxes, window) & (seen > 0.25) & (owned | (beyond <= self._band))
         tile = {name: value[chosen] for name, value in output.items() if name != "shape"}
-        # Deep enough to hold what the neighbour's substitutes are compared with.
+        # Deep enough to include everything that the neighbour's substitutes are compared with.
         seam = beyond[chosen] >= -2 * self._band
         tile |= {"boxes": boxes[chosen], "_owned": owned[chosen], "_seam": seam}
         tile["_tile"] = np.full(int(chosen.sum()), len(self._tiles), np.int64)
         self._tiles.append(tile)
 
     def _cut(self, boxes: NDArray[np.float32], window: Window) -> NDArray[np.bool_]:
-        """Return which boxes touch a border of the tile beyond which the image goes on."""
+        """Mark the boxes that touch a border of the tile inside the image."""
         bottom, right = window.top + window.height, window.left + window.width
         cut = np.zeros(len(boxes), bool)
         if window.left > 0:
@@ -202,10 +201,10 @@ class MaskStitcher:
 
 
 def _zeros(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return zeros that occupy memory only where they are written to.
+    """Return an array of zeros that occupies memory only where it is written to.
 
-    The masks of a whole image are nearly all background: 865 nuclei in 1000 x 1000 px take 56 MB and 0.09 s
-    in this way, 875 MB and 2.6 s with `numpy.zeros`, which asks the system for pages of 2 MB.
+    The masks of a whole image are nearly all background: 865 nuclei in 1000 x 1000 px take 56 MB and 0.09 s this way,
+    but 875 MB and 2.6 s with `numpy.zeros`, which requests pages of 2 MB.
     """
     size = math.prod(shape)
     if not size:
@@ -214,7 +213,7 @@ def _zeros(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _clip(boxes: NDArray[np.float32], shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the part of boxes (K, 4) inside an image of (H, W) px, and its share (K,) of their area."""
+    """Clip boxes (K, 4) to an image of (H, W) px; also return the fraction (K,) of their area inside."""
     limits = np.array([shape[1], shape[0]] * 2, np.float32)
     inside = np.clip(boxes, 0, limits)
 
@@ -231,7 +230,7 @@ def largest_parts(labels: LabelMap, smallest: int) -> LabelMap:
 
     Args:
         labels: int32 (H, W), 0 = background, gaps allowed.
-        smallest: Parts of fewer px are removed.
+        smallest: Parts of fewer pixels are removed.
 
     Returns:
         int32 (H, W) with the ids of `labels`.
@@ -266,8 +265,9 @@ def suppress(boxes: NDArray[np.float32], groups: NDArray[np.int64], overlap: flo
     return np.asarray(_suppress(np.ascontiguousarray(boxes, np.float32), groups, overlap))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba is untyped
 def _suppress(boxes: Any, groups: Any, overlap: float) -> Any:
+    # Boxes come best first, so each kept box removes all later ones that overlap it too much.
     count = len(boxes)
     kept = np.ones(count, np.bool_)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -287,7 +287,7 @@ def _suppress(boxes: Any, groups: Any, overlap: float) -> Any:
     return kept
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba is untyped
 def _paint(canvas: Any, boxes: Any, masks: Any) -> None:
     """Write k + 1 into the free pixels of `canvas` (H, W) that mask k of (K, M, M) covers, k = 0 first.
 

@@ -1,7 +1,7 @@
-"""Nucleus centres as discs to classify, or as a density to regress, and both back to centres.
+"""Nucleus centres as discs to classify or as a density to regress, and their decoding.
 
-The methods that KiNet is compared with (Xing et al., IEEE TBME 2019, section IV-D) learn either a class per pixel or
-a map per type. Both are decoded as KiNet's maps are (section III-C).
+The methods that KiNet is compared with (Xing et al., IEEE TBME 2019, section IV-D) learn either a class per pixel or a
+map per type. Both are decoded like KiNet's maps (section III-C).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from postproc.codecs.points import IGNORED, Floats, PointsCodec, PointsParams
 from postproc.instances import Instances
 
 REACH = 4.0
-"""Standard deviations after which a Gaussian is cut off."""
+"""Number of standard deviations at which a Gaussian is truncated."""
 
 
 @dataclass(frozen=True)
 class DiscCodec(PointsCodec):
     """A class per pixel: the type of the closest nucleus in a disc around its centre, else background.
 
-    All pixels of a disc are alike, so the probabilities are smoothed before maxima are sought: without it a disc has
-    as many as its plateau has ripples, and discs that touch have one in between.
+    All pixels of a disc have the same target, so the probabilities are smoothed before peaks are searched: otherwise
+    every ripple on a disc's plateau would be a peak, and touching discs would have one in between.
 
     Args:
-        types: Number of nucleus types T; 0 for data without types, which has one class of nuclei.
-        radius: Px around a centre that belong to its nucleus.
-        sigma: Standard deviation of the smoothing in px.
+        types: Number of nucleus types T; 0 for data without types, with a single class of nuclei.
+        radius: Pixels around a centre that belong to its nucleus.
+        sigma: Standard deviation of the smoothing in pixels.
     """
 
     radius: float = 6.0
@@ -44,12 +44,12 @@ class DiscCodec(PointsCodec):
             truth: Annotation with points or labels, or neither.
 
         Raises:
-            DataError: If nuclei have no types although the codec has some.
+            DataError: If nuclei have no types although the codec has types.
         """
         targets = super().encode(truth)
         if not targets["has_points"]:
             return {"classes": np.full(truth.shape, IGNORED, np.int64)}
-        # the proximity falls with the distance: the highest one is that of the closest nucleus
+        # proximity decreases with distance, so the highest one is that of the closest nucleus
         near = targets["proximity"]
         return {"classes": np.where(near.max(axis=0) > 0, near.argmax(axis=0) + 1, 0).astype(np.int64)}
 
@@ -80,25 +80,25 @@ class DensityCodec(PointsCodec):
 
     Args:
         types: Number of nucleus types T; 0 for data without types.
-        sigma: Standard deviation of the Gaussians in px.
+        sigma: Standard deviation of the Gaussians in pixels.
     """
 
     sigma: float = 2.0
 
     @property
     def peak(self) -> float:
-        """Nuclei per px at an isolated centre."""
+        """Nuclei per pixel at an isolated centre."""
         return 1 / (2 * math.pi * self.sigma**2)
 
     def encode(self, truth: Instances) -> Targets:
         """Return the densities of a crop.
 
         Returns:
-            ``density`` float32 (channels, H, W), 1 at an isolated centre; ``has_points`` float32 (), 0 where the
-            nuclei are not annotated at all, else 1.
+            ``density`` float32 (channels, H, W), 1 at an isolated centre; ``has_points`` float32 (), 0 if the nuclei
+            are not annotated at all, else 1.
 
         Raises:
-            DataError: If nuclei have no types although the codec has some.
+            DataError: If nuclei have no types although the codec has types.
         """
         targets = super().encode(truth)
         centres = (targets["proximity"] == 1).astype(np.float32)
@@ -118,7 +118,7 @@ class DensityCodec(PointsCodec):
 
 
 def blur(maps: Floats, sigma: float) -> Floats:
-    """Convolve each map of (channels, H, W) with a Gaussian of `sigma` px; beyond the border all is 0."""
+    """Convolve each map of (channels, H, W) with a Gaussian of `sigma` px, zero-padded at the border."""
     side = 2 * math.ceil(REACH * sigma) + 1
     blurred = [cv2.GaussianBlur(one, (side, side), sigma, borderType=cv2.BORDER_CONSTANT) for one in maps]
     return np.stack(blurred).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Nucleus centres as proximity maps, and proximity maps back to centres (KiNet, structured regression).
+"""Nucleus centres as proximity maps, and their decoding (KiNet, structured regression).
 
 Xing et al., Pixel-to-pixel Learning with Weak Supervision for Single-stage Nucleus Recognition in Ki67
 Images, IEEE TBME 2019, equation 1 and section III-C.
@@ -21,10 +21,10 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 
 IGNORED = -100
-"""Class of a pixel whose region is not annotated; the value that cross-entropy ignores."""
+"""Class of a pixel without region annotation; cross-entropy ignores this value."""
 
 WEAKEST = 0.01
-"""Share of the highest response from which on a peak is a candidate: without it, every bump of the ground were one."""
+"""Minimum response of a candidate peak, as a fraction of the highest; it excludes noise in the background."""
 
 Floats = NDArray[np.float32]
 
@@ -34,12 +34,11 @@ class PointsParams(Params):
     """Parameters of the search for peaks.
 
     Attributes:
-        xi: Responses below this share of the image's highest response are suppressed (section III-C).
-        distance: Two detections are more than this many px apart, along rows or columns; the paper does not
-            state it, the authors' public code uses 5.
-        floor: Responses below this are suppressed whatever the highest one is. Without it an image that holds
-            no nucleus yields the peaks of its noise; it acts only where the highest response is below ``floor
-            / xi``.
+        xi: Responses below this fraction of the image's highest response are suppressed (section III-C).
+        distance: Minimum distance of detections: they are more than this many pixels apart along rows or columns. The
+            paper does not state it; the authors' public code uses 5.
+        floor: Responses below this are always suppressed. Without it, an image without nuclei yields the peaks of its
+            noise. It only takes effect if the highest response is below ``floor / xi``.
     """
 
     xi: float = tunable(0.5, (0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
@@ -51,20 +50,20 @@ class PointsParams(Params):
 class PointsCodec(Codec[PointsParams]):
     """Centres and types of nuclei as one proximity map per type.
 
-    What the paper leaves open is settled so:
+    The paper leaves these details open:
 
-    - A nucleus that answers in several channels is one detection: peaks are searched in the maximum over the
-      channels (which the authors' code does too), and the highest channel at the peak gives the type.
-    - A plateau is one detection, at its centre; of two peaks closer than `distance` the higher one stays, of
-      equal ones the upper, then the left one.
-    - Peaks at the image border count.
+    - A nucleus with a response in several channels is one detection: peaks are searched in the maximum over the
+      channels (as in the authors' code), and the highest channel at the peak is the type.
+    - A plateau is one detection, at its centre; of two peaks closer than `distance` the higher one is kept; ties go to
+      the upper, then to the left one.
+    - Peaks at the image border are included.
     - Suppression removes low values only, so it never lets a new peak appear: decoding once with ``xi = floor
-      = 0`` and thresholding `scores` gives the detections of every xi (the precision-recall curve).
+      = 0`` and thresholding `scores` yields the detections for every xi (the precision-recall curve).
 
     Attributes:
-        types: Number of nucleus types; 0 = the data has none: one map, and detections without a type.
+        types: Number of nucleus types; 0 = data without types: one map, and detections without a type.
         alpha: Decay of the proximity (equation 1).
-        radius: Px from the centre at which the proximity reaches 0 (d in equation 1).
+        radius: Pixels from the centre at which the proximity reaches 0 (d in equation 1).
     """
 
     types: int
@@ -81,18 +80,18 @@ class PointsCodec(Codec[PointsParams]):
     def encode(self, truth: Instances) -> Targets:
         """Return the proximity maps and the annotated regions of a crop.
 
-        Nuclei of type 0 belong to no map when the data has types.
+        If the data has types, nuclei of type 0 appear in none of the maps.
 
         Args:
             truth: Annotation with points or labels, regions, both or neither.
 
         Returns:
-            ``proximity`` float32 (channels, H, W) in [0, 1]; ``has_points`` float32 (), 0 where the nuclei
-            are not annotated at all (then `proximity` is 0 and teaches nothing), else 1; ``regions`` int64
-            (H, W), 0 = other tissue, 1 = tumour, -100 = not annotated.
+            ``proximity`` float32 (channels, H, W) in [0, 1]; ``has_points`` float32 (), 0 if the nuclei are not
+            annotated at all (`proximity` is then 0 and must be ignored), else 1; ``regions`` int64 (H, W), 0 = other
+            tissue, 1 = tumour, -100 = not annotated.
 
         Raises:
-            DataError: If nuclei have no types although the codec has some.
+            DataError: If nuclei have no types although the codec has types.
         """
         annotated = truth.points is not None or truth.labels is not None
         maps = np.zeros((self.channels, *truth.shape), np.float32)
@@ -141,9 +140,9 @@ class PointsCodec(Codec[PointsParams]):
         return Instances(best.shape, points=points, types=types, scores=scores)
 
     def candidates(self, maps: Mapping[str, Array], params: PointsParams) -> Instances:
-        """Return the peaks of an image from `WEAKEST` on, with their share of the highest response as score.
+        """Return all peaks of an image above `WEAKEST`, scored by their fraction of the highest response.
 
-        Those of at least xi are the detections at that xi (section III-C), as far as `floor` allows.
+        Candidates with a score of at least xi are the detections at that xi (section III-C), subject to `floor`.
         """
         responses = np.asarray(maps["proximity"], np.float32)
         highest = max(float(responses.max(initial=0)), float(np.finfo(np.float32).tiny))
@@ -158,10 +157,10 @@ def proximity(centres: Floats, shape: tuple[int, int], alpha: float, radius: flo
     """Return the proximity to the closest centre (equation 1): 1 at its pixel, 0 from `radius` on.
 
     Args:
-        centres: (N, 2) as (x, y) px; each counts at its nearest pixel, as in the authors' published maps.
+        centres: (N, 2) as (x, y) px; each is rounded to the nearest pixel, as in the authors' published maps.
         shape: (H, W) px.
         alpha: Decay; the larger, the sharper the peak.
-        radius: Px at which the proximity reaches 0.
+        radius: Pixels at which the proximity reaches 0.
 
     Returns:
         float32 (H, W) in [0, 1].
@@ -191,12 +190,12 @@ def find_peaks(
 
     Args:
         response: float32 (H, W).
-        distance: A peak is the highest value of the square that reaches this many px to each side.
-        threshold: Lower values are no peaks.
+        distance: A peak is the highest value of the square that reaches this many pixels to each side.
+        threshold: Minimum value of a peak.
 
     Returns:
-        The peaks, highest first: float32 (N, 2) as (x, y) px (the centre of a plateau may lie between
-        pixels), and the row and column of one pixel of each, int64 (N,).
+        The peaks, highest first: float32 (N, 2) as (x, y) px (the centre of a plateau may be between pixels), and the
+        row and column of one pixel of each, int64 (N,).
     """
     side = 2 * distance + 1
     highest = cv2.dilate(response, np.ones((side, side), np.uint8))
@@ -210,7 +209,7 @@ def find_peaks(
 
 
 def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.bool_]:
-    """Return which points stay when each removes the later ones within `distance` px along both axes."""
+    """Mark the points that remain when each removes the later ones within `distance` px along both axes."""
     stays = np.ones(len(points), np.bool_)
     if len(points) < 2:
         return stays

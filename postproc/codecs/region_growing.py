@@ -1,4 +1,4 @@
-"""Patch classifiers' probabilities to nuclei by region growing (CNN2 and CNN3).
+"""Decode the probabilities of patch classifiers by region growing (CNN2 and CNN3).
 
 Kumar et al., A Dataset and a Technique for Generalized Nuclear Segmentation for Computational Pathology, IEEE TMI
 36(7), 2017.
@@ -25,7 +25,7 @@ from postproc.pixels.labels import LabelMap
 Map = NDArray[np.float32]
 
 OUTSIDE, INSIDE, BOUNDARY = 0, 1, 2
-"""Classes of a px."""
+"""Classes of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class GrowingParams(Params):
     """Post-processing of three-class maps.
 
     Attributes:
-        seed: Px with a higher probability of the inside are seeds.
-        smallest: Px; smaller seeds are dropped.
-        steps: Px by which a seed may grow at most.
-        nuclear: A seed grows only into px whose probability of inside and boundary together is higher.
-        fall: A seed stops growing where the mean probability of the boundary on its next layer of px is less than
-            this share of the highest met so far; 1 = at the first local maximum.
+        seed: Pixels with a higher inside probability are seeds.
+        smallest: Minimum size of a seed in pixels; smaller ones are dropped.
+        steps: Maximum growth of a seed in pixels.
+        nuclear: Seeds grow only into pixels whose summed inside and boundary probability is higher than this.
+        fall: A seed stops growing when the mean boundary probability of its next layer of pixels is less than this
+            fraction of the highest so far; 1 = at the first local maximum.
     """
 
     seed: float = tunable(0.5, (0.4, 0.5, 0.6, 0.7))
@@ -53,8 +53,8 @@ class ForegroundParams(Params):
     """Post-processing of two-class maps.
 
     Attributes:
-        seed: Px with a higher probability of nucleus are nuclear.
-        smallest: Px; smaller components are dropped.
+        seed: Pixels with a higher probability of nucleus are nuclear.
+        smallest: Minimum size of a component in pixels; smaller ones are dropped.
     """
 
     seed: float = tunable(0.5, (0.4, 0.5, 0.6, 0.7))
@@ -62,7 +62,7 @@ class ForegroundParams(Params):
 
 
 class _PatchCodec(Codec[P]):
-    """What the codecs of patch classifiers share: a class for each px.
+    """Base of the codecs of patch classifiers, which predict a class for each pixel.
 
     Targets: ``classes`` int64 (H, W). Maps: ``classes`` float (C, H, W), probability of each class.
     """
@@ -75,14 +75,14 @@ class _PatchCodec(Codec[P]):
 
 
 class BoundaryCodec(_PatchCodec[GrowingParams]):
-    """Outside, inside and boundary; nuclei grow from their insides as long as the boundary is ahead of them.
+    """Classes outside, inside and boundary; nuclei grow from their inside as long as the boundary is ahead.
 
     Args:
-        thickness: Px at a nucleus' rim, all inside of it, that are its boundary. The innermost px of a nucleus are
-            inside, however thin it is.
+        thickness: Width in pixels of the boundary, which is entirely within the nucleus. The innermost pixels of a
+            nucleus always count as inside, however thin it is.
 
     Raises:
-        ConfigError: If the boundary has no px.
+        ConfigError: If `thickness` is less than 1.
     """
 
     params_type: ClassVar[type[Params]] = GrowingParams
@@ -90,7 +90,7 @@ class BoundaryCodec(_PatchCodec[GrowingParams]):
 
     def __init__(self, thickness: int = 2) -> None:
         if thickness < 1:
-            raise ConfigError(f"a boundary of {thickness} px has no px; give at least 1")
+            raise ConfigError(f"thickness is {thickness} px, but a boundary is at least 1 px thick")
         self.thickness = thickness
 
     def encode(self, truth: Instances) -> Targets:
@@ -116,7 +116,7 @@ class BoundaryCodec(_PatchCodec[GrowingParams]):
 
 
 class ForegroundCodec(_PatchCodec[ForegroundParams]):
-    """Nucleus or not; components are the nuclei. Touching nuclei are parted by 1 px in the target."""
+    """Classes outside and nucleus; components are the nuclei. The target separates touching nuclei by 1 px."""
 
     params_type: ClassVar[type[Params]] = ForegroundParams
     classes = 2
@@ -143,17 +143,17 @@ def _labels(truth: Instances) -> LabelMap:
 
 
 def grow(seeds: LabelMap, boundary: Map, nuclear: NDArray[np.bool_], steps: int, fall: float) -> LabelMap:
-    """Grow seeds layer by layer, all at once, while the boundary is ahead of them.
+    """Grow all seeds layer by layer, as long as the boundary is ahead of them.
 
-    A layer of a region is what is nuclear and free among the 8 neighbours of its px; a px beside several regions
-    goes to the one with most neighbours there, among equals to the lowest id.
+    The next layer of a region consists of the free nuclear pixels among the 8 neighbours of its pixels. A pixel next to
+    several regions joins the one with the most neighbours there; ties go to the lowest id.
 
     Args:
         seeds: int32 (H, W), ids 1..N.
         boundary: (H, W), probability of the boundary.
-        nuclear: (H, W), px that regions may take.
-        steps: Layers at most.
-        fall: Share of the highest mean boundary probability of its layers below which a region stops.
+        nuclear: (H, W), pixels that regions may take.
+        steps: Maximum number of layers.
+        fall: A region stops when a layer's mean boundary probability is below this fraction of the highest so far.
 
     Returns:
         int32 (H, W), ids 1..N.
@@ -176,7 +176,7 @@ def grow(seeds: LabelMap, boundary: Map, nuclear: NDArray[np.bool_], steps: int,
 
 @compiled
 def next_layer(labels: LabelMap, nuclear: NDArray[np.bool_], active: NDArray[np.bool_]) -> LabelMap:
-    """Return int32 (H, W): the region that each free nuclear px beside an active region would join, else 0."""
+    """Return int32 (H, W): the region that each free nuclear pixel next to an active region joins, else 0."""
     height, width = labels.shape
     layer = np.zeros((height, width), np.int32)
     near = np.empty(8, np.int32)

@@ -1,4 +1,4 @@
-"""Nucleus centres as the spatially constrained likelihood of SC-CNN, and its local maxima back to nuclei.
+"""Nucleus centres as the spatially constrained likelihood of SC-CNN, and their decoding by local maxima.
 
 Sirinukunwattana et al., Locality Sensitive Deep Learning for Detection and Classification of Nuclei in Routine Colon
 Cancer Histology Images, IEEE TMI 35(5), 2016. The network works on cells of `factor` x `factor` px of the image.
@@ -21,11 +21,11 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 
 WINDOW = 11
-"""Side in cells of the window, central to a patch, in which centres are sought."""
+"""Side in cells of the window at the centre of a patch in which centres are predicted."""
 REACH = 4.0
 """Cells from a centre within which the likelihood is above 0 (d in the paper)."""
 WEAKEST = 0.01
-"""Likelihood from which on a local maximum is a candidate."""
+"""Minimum likelihood of a candidate."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class SCCNNParams(Params):
     """Parameters of the search for local maxima.
 
     Attributes:
-        threshold: Maxima of a lower likelihood are no nuclei; the paper's is empirical.
-        distance: Of maxima at most this many cells apart, along rows and columns, the highest counts; the paper's is
-            not known.
+        threshold: Maxima of lower likelihood are discarded; the paper chose its value empirically.
+        distance: Of maxima at most this many cells apart along rows and columns, only the highest counts. The paper
+            does not state the value.
     """
 
     threshold: float = tunable(0.15, (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4))
@@ -44,13 +44,13 @@ class SCCNNParams(Params):
 
 @dataclass(frozen=True)
 class SCCNNCodec(Codec[SCCNNParams]):
-    """Centres of nuclei, and the type of the closest nucleus around them.
+    """Centres of nuclei, and around each centre the type of the closest nucleus.
 
     Attributes:
-        types: Number of nucleus types T; 0 = the data has none, and detections have no type.
-        factor: Px of the image along each side of a cell.
-        neighbourhood: Cells from a centre within which patches tell the type of its nucleus: those that the
-            classifier learns from, and those whose mean is the neighbouring ensemble's prediction.
+        types: Number of nucleus types T; 0 = data without types, and detections without a type.
+        factor: Pixels of the image along each side of a cell.
+        neighbourhood: Radius in cells around a centre within which patches determine the type of its nucleus: the
+            classifier trains on them, and the neighbouring ensemble averages their predictions.
     """
 
     types: int
@@ -66,12 +66,12 @@ class SCCNNCodec(Codec[SCCNNParams]):
             truth: Annotation with points or labels, or neither.
 
         Returns:
-            ``centres`` float32 (H, W), 1 at the px of each centre, else 0; ``classes`` int64 (H, W), type 1..T of the
-            closest nucleus within the neighbourhood, 0 where there is none or its type is not known; ``known``
-            float32 (), 0 where nuclei are not annotated at all, else 1.
+            ``centres`` float32 (H, W), 1 at the pixel of each centre, else 0; ``classes`` int64 (H, W), type 1..T of
+            the closest nucleus within the neighbourhood, 0 without such a nucleus or if its type is unknown; ``known``
+            float32 (), 0 if nuclei are not annotated at all, else 1.
 
         Raises:
-            DataError: If nuclei have no types although the codec has some.
+            DataError: If nuclei have no types although the codec has types.
         """
         points = truth.centroids()
         if self.types and truth.types is None and len(points):
@@ -98,17 +98,17 @@ class SCCNNCodec(Codec[SCCNNParams]):
         """Return the local maxima of the likelihood, the highest first.
 
         Args:
-            maps: ``likelihood`` float (1, H, W), alike in all px of a cell; with types, ``types`` float (T, H, W), the
-                ensemble's probability of each type, all 0 where it says nothing.
+            maps: ``likelihood`` float (1, H, W), constant within each cell; with types, ``types`` float (T, H, W), the
+                ensemble's probability of each type, all 0 where it made no prediction.
             params: Parameters of the search.
 
         Returns:
-            `points`, `scores` (the likelihood) and, if the codec has types, `types` 1..T, 0 where nothing is said.
+            `points`, `scores` (the likelihood) and, if the codec has types, `types` 1..T, 0 without a prediction.
         """
         return self._peaks(maps, params.threshold, params.distance)
 
     def candidates(self, maps: Mapping[str, Array], params: SCCNNParams) -> Instances:
-        """Return the local maxima from `WEAKEST` on; those of at least any threshold are the detections at it."""
+        """Return all local maxima above `WEAKEST`; thresholding their scores yields the detections at any threshold."""
         return self._peaks(maps, WEAKEST, params.distance)
 
     def _peaks(self, maps: Mapping[str, Array], threshold: float, distance: int) -> Instances:
@@ -120,15 +120,15 @@ class SCCNNCodec(Codec[SCCNNParams]):
             votes = np.asarray(maps["types"])[:, ::step, ::step][:, rows, columns]
             types = np.where(votes.max(axis=0) > 0, votes.argmax(axis=0) + 1, 0).astype(np.int64)
         shape = (maps["likelihood"].shape[1], maps["likelihood"].shape[2])
-        # the middle of a cell; the last row and column of cells may reach beyond the image
+        # the centre of a cell; the last row and column of cells may extend beyond the image
         points = np.minimum(cells * step + (step - 1) / 2, np.array(shape[::-1]) - 1).astype(np.float32)
         scores = np.clip(likelihood[rows, columns], 0, 1)
         return Instances(shape, points=points, types=types, scores=scores)
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
-        """Return the maps of a network that knows every centre: the mean over all windows that hold a cell.
+        """Return the maps of a network that knows every centre: the mean over all windows that contain a cell.
 
-        Of centres that lie in one window the one that gives a cell more counts.
+        If a window contains several centres, a cell has the highest of their values.
         """
         shape = targets["centres"].shape
         cells = _cells(np.asarray(targets["centres"], np.float32), self.factor)
@@ -151,12 +151,12 @@ class SCCNNCodec(Codec[SCCNNParams]):
 
 
 def nearest(centres: Floats, kinds: NDArray[np.int64], radius: float) -> NDArray[np.int64]:
-    """Return the entry of `kinds` at the closest centre within `radius` px of each px; 0 where there is none.
+    """Return the entry of `kinds` at the closest centre within `radius` px of each pixel; 0 without such a centre.
 
     Args:
         centres: (H, W), above 0 at centres.
-        kinds: (H, W); only what it says at centres counts.
-        radius: Px.
+        kinds: (H, W); only its values at centres are used.
+        radius: Search radius in pixels.
     """
     if not centres.any():
         return np.zeros(centres.shape, np.int64)
@@ -165,17 +165,17 @@ def nearest(centres: Floats, kinds: NDArray[np.int64], radius: float) -> NDArray
 
 
 def neighbours(radius: float) -> Floats:
-    """Return the disc of cells within `radius` of its middle, 1 inside and 0 outside, float32 of odd side."""
+    """Return the disc of cells within `radius` of its centre, 1 inside and 0 outside, float32 of odd side."""
     side = int(radius)
     offset = np.arange(-side, side + 1)
     return (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.float32)
 
 
 def spread(window: int = WINDOW, reach: float = REACH) -> Iterator[tuple[int, int, float]]:
-    """Yield what one centre adds to the mean over windows of the cells around it: (rows, columns, value).
+    """Yield the contribution of one centre to the cells around it, averaged over windows: (rows, columns, value).
 
-    A cell at (y, x) from a centre shares (window - |y|) (window - |x|) of its window ** 2 windows with it, in which it
-    has 1 / (1 + distance ** 2 / 2).
+    A cell at offset (y, x) from a centre shares (window - |y|) (window - |x|) of its window ** 2 windows with it; in
+    these its value is 1 / (1 + distance ** 2 / 2).
     """
     side = int(reach)
     for y in range(-side, side + 1):
@@ -186,7 +186,7 @@ def spread(window: int = WINDOW, reach: float = REACH) -> Iterator[tuple[int, in
 
 
 def _cells(centres: Floats, factor: int) -> Floats:
-    """Return the highest px of each cell; those beyond the border count 0."""
+    """Return the maximum over the pixels of each cell, with zeros beyond the border."""
     height, width = centres.shape
     padded = np.pad(centres, ((0, -height % factor), (0, -width % factor)))
     blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
@@ -194,7 +194,7 @@ def _cells(centres: Floats, factor: int) -> Floats:
 
 
 def _pixels(cells: Floats, factor: int, shape: tuple[int, ...]) -> Floats:
-    """Give all px of a cell its value."""
+    """Repeat the value of each cell over its pixels."""
     return cells.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]]
 
 

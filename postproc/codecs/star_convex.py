@@ -25,8 +25,8 @@ class StarConvexParams(Params):
     """Post-processing of StarDist (Schmidt et al. 2018, section 2).
 
     Attributes:
-        probability: Only px of at least this object probability propose a polygon.
-        overlap: A polygon goes when it shares more than this part of the smaller of both with a likelier one.
+        probability: Only pixels with at least this object probability propose a polygon.
+        overlap: A polygon is dropped if its intersection with a likelier one exceeds this fraction of the smaller area.
     """
 
     probability: float = tunable(0.5, (0.3, 0.4, 0.5, 0.6, 0.7))
@@ -34,11 +34,11 @@ class StarConvexParams(Params):
 
 
 class StarConvexCodec(Codec[StarConvexParams]):
-    """Every px of a nucleus knows how far its outline is in each direction.
+    """Nuclei as the distance from each of their pixels to the outline in every direction.
 
     Targets and maps: ``probability`` float32 (1, H, W), the distance to the outline divided by the nucleus' largest, 0
-    on background; ``rays`` float32 (rays, H, W), px to the outline along direction k at the angle ``2 pi k / rays``
-    from the x axis towards the y axis, 0 on background.
+    on background; ``rays`` float32 (rays, H, W), distance in pixels to the outline along direction k at the angle ``2
+    pi k / rays`` from the x axis towards the y axis, 0 on background.
 
     Args:
         rays: Number of directions.
@@ -70,7 +70,7 @@ class StarConvexCodec(Codec[StarConvexParams]):
         return {name: np.array(targets[name], np.float32) for name in ("probability", "rays")}
 
     def decode(self, maps: Mapping[str, Array], params: StarConvexParams) -> Instances:
-        """Return the polygons that no likelier one suppresses; where two overlap, px go to the likelier one.
+        """Return the polygons that no likelier one suppresses; where two overlap, the likelier one is on top.
 
         Args:
             maps: ``probability`` and ``rays``.
@@ -92,9 +92,9 @@ class StarConvexCodec(Codec[StarConvexParams]):
 
 
 def object_probability(labels: NDArray[np.integer[Any]]) -> Floats:
-    """Divide the Euclidean distance of each px to whatever is not its nucleus by the nucleus' largest.
+    """Compute the Euclidean distance of each pixel to its nucleus' outline, divided by the nucleus' largest.
 
-    The border of the image is no outline.
+    The border of the image does not count as outline.
 
     Args:
         labels: (H, W), 0 = background.
@@ -108,7 +108,7 @@ def object_probability(labels: NDArray[np.integer[Any]]) -> Floats:
             continue
         around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         inside = labels[around] == label
-        if inside.all():  # nothing else in the image: only its border is left to measure from
+        if inside.all():  # one nucleus fills the image: measure from the image border
             distance = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             distance = distance[1:-1, 1:-1]
         else:

@@ -1,4 +1,4 @@
-"""Types beside whatever else a codec encodes: any segmentation becomes a segmentation with types."""
+"""Adds types to any segmentation codec."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from postproc.instances import Instances
 
 
 class TypedCodec(Codec[P]):
-    """Adds a map of types to a codec of outlines; each nucleus gets the type of most of its px.
+    """Adds a type map to a segmentation codec; each nucleus gets the majority type of its pixels.
 
-    So HoVer-Net types its nuclei (Graham et al. 2019, section III-C), and so its comparison typed those of DIST
-    (section V-E).
+    This is how HoVer-Net classifies its nuclei (Graham et al. 2019, section III-C) and how its comparison classified
+    those of DIST (section V-E).
 
     Targets and maps are those of the wrapped codec and ``tp``: as target int64 (H, W), 0 = background, 1..T; as map
     float (T + 1, H, W), probabilities. Parameters are the wrapped codec's.
 
     Args:
-        outlines: The codec that finds the nuclei; it has no types of its own.
+        outlines: The codec that segments the nuclei, without types.
         types: Number of nucleus types T.
 
     Raises:
-        ConfigError: If there is no type.
+        ConfigError: If `types` is less than 1.
     """
 
     def __init__(self, outlines: Codec[P], types: int) -> None:
@@ -36,7 +36,7 @@ class TypedCodec(Codec[P]):
             raise ConfigError(f"types is {types}, expected 1 or more; without types use the codec as it is")
         self.outlines = outlines
         self.types = types
-        # what other codecs state in their class is here that of the wrapped one
+        # class attributes in other codecs; here those of the wrapped codec
         self.params_type = outlines.params_type  # type: ignore[misc]
         self.surroundings = outlines.surroundings  # type: ignore[misc]
 
@@ -57,15 +57,15 @@ class TypedCodec(Codec[P]):
         return {**self.outlines.perfect(targets), "tp": one_hot(targets["tp"], self.types + 1)}
 
     def decode(self, maps: Mapping[str, Array], params: P) -> Instances:
-        """Return the wrapped codec's nuclei, each with its type; 0 where all of its px are background in ``tp``."""
+        """Return the wrapped codec's nuclei, each with its type; 0 where all of its pixels are background in ``tp``."""
         return self._with_types(self.outlines.decode(maps, params), maps)
 
     def support(self, maps: Mapping[str, Array], params: P) -> NDArray[np.bool_]:
-        """Mark what the wrapped codec marks: types decide about no outline."""
+        """Mark the pixels that the wrapped codec marks: types do not affect outlines."""
         return self.outlines.support(maps, params)
 
     def survey(self, maps: Mapping[str, Array], core: tuple[slice, slice], params: P) -> Survey:
-        """Return what the wrapped codec must know of the whole image."""
+        """Return the wrapped codec's survey."""
         return self.outlines.survey(maps, core, params)
 
     def decode_region(self, maps: Mapping[str, Array], params: P, survey: Survey) -> Instances:

@@ -1,4 +1,4 @@
-"""Type of a nucleus from the types of its pixels."""
+"""Types of nuclei from the types of their pixels."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def type_map(truth: Instances, types: int) -> NDArray[np.int64]:
 
 
 def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: int) -> NDArray[np.int64]:
-    """Give each nucleus the most frequent type of its pixels.
+    """Return the majority type of each nucleus' pixels.
 
-    Background pixels (type 0) have no vote: a nucleus gets type 0 only if it has no other pixel. Ties go to
-    the lower type. Both as in the official post-processing of HoVer-Net.
+    Background pixels (type 0) do not vote: a nucleus gets type 0 only if all its pixels are background. Ties go to the
+    lower type. Both are as in the official post-processing of HoVer-Net.
 
     Args:
         labels: int32 (H, W), ids 1..N.
@@ -54,7 +54,7 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: 
         ValueError: If the shapes differ or a pixel has a type beyond T.
     """
     if labels.shape != type_map.shape:
-        raise ValueError(f"labels {labels.shape} and type map {type_map.shape} must have one shape")
+        raise ValueError(f"labels {labels.shape} and type map {type_map.shape} must have the same shape")
     if type_map.size and not 0 <= type_map.min() <= type_map.max() <= types:
         raise ValueError(f"type map has values {type_map.min()}..{type_map.max()}, expected 0..{types}")
     runs = find_runs(labels)
@@ -62,7 +62,7 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: 
 
 
 def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Give each nucleus the most frequent of its pixels' most probable types, as `majority_types`.
+    """Return the majority of the most probable types of each nucleus' pixels, as `majority_types`.
 
     Args:
         labels: int32 (H, W), ids 1..N.
@@ -99,6 +99,7 @@ def _count(runs: Runs, type_map: NDArray[Any], count: int, types: int) -> NDArra
 
 @compiled
 def _count_probable(runs: Runs, probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    # Votes of the most probable class per pixel; a running maximum over the channels of each run avoids a full argmax.
     place, value, _ = runs
     channels, _, width = probabilities.shape
     votes = np.zeros((count + 1, channels), np.int64)
@@ -110,7 +111,7 @@ def _count_probable(runs: Runs, probabilities: NDArray[Any], count: int) -> NDAr
         kind[:] = 0
         for channel in range(1, channels):
             values = probabilities[channel, y, start:stop]
-            for i in range(high.size):  # without a branch, so that the compiler uses vector instructions
+            for i in range(high.size):  # branch-free, so that the compiler vectorises it
                 more = values[i] > high[i]
                 high[i] = values[i] if more else high[i]
                 kind[i] = channel if more else kind[i]

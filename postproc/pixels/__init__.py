@@ -1,1 +1,1 @@
-"""Pixel algorithms that know no codec."""
+"""Pixel algorithms that are independent of codecs."""

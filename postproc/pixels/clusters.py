@@ -1,15 +1,15 @@
-"""Decode images of any size by region, with the result of decoding them at once.
+"""Decode images of any size region by region, with the same result as decoding them whole.
 
-A codec's `support` marks the px that decide about each other. Its 8-connected parts, each with everything it encloses,
-are the clusters of an image: nuclei of different clusters do not depend on each other, so that each cluster may be
-decoded in any region that holds it whole. To find the clusters of an image that nobody sees at once,
+A codec's `support` marks the pixels that influence each other. Its 8-connected parts, each including everything it
+encloses, are the clusters of an image. Nuclei of different clusters do not depend on each other, so each cluster can be
+decoded in any region that contains it completely. To find the clusters without loading the whole image,
 
 - each block of the image numbers its own parts, of the support over 8 neighbours and of the background over 4
   (`label_block`),
-- parts that meet at the seams of blocks are joined, and so are all that border on one hole: background that no path
-  leads from to the border of the image (`ClusterMap.finish`).
+- parts that touch across the seams of blocks are joined, and so are all parts around a hole, which is background
+  without a path to the border of the image (`ClusterMap.finish`).
 
-Neither step keeps a px: what it needs per block are its border lines, and a row per part.
+Neither step stores pixels: only the border lines of each block and one row per part are needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from postproc.pixels.components import connected_components, fill_holes
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
-"""(top, left, bottom, right) in px of the image, half open."""
+"""(top, left, bottom, right) in pixels of the image, half open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Block:
     """The parts of one block.
 
     Attributes:
-        boxes: int64 (P, 4), box of each part of the support, in the image's px.
-        first: int64 (P,), first px of each part in raster order, as a flat position in the image.
-        outer: bool (Q,), which parts of the background touch the border of the image.
-        contacts: int64 (K, 2), parts of background and support that are 4-neighbours, numbered from 0.
+        boxes: int64 (P, 4), box of each part of the support, in pixels of the image.
+        first: int64 (P,), first pixel of each part in raster order, as a flat position in the image.
+        outer: bool (Q,), True for parts of the background that touch the border of the image.
+        contacts: int64 (K, 2), pairs of background and support parts that are 4-neighbours, numbered from 0.
         lines: Top and bottom row, left and right column: part p of the support as p + 1, q of the background as
             -q - 1.
     """
@@ -57,8 +57,9 @@ class Clusters:
 
     Attributes:
         boxes: int64 (N, 4), box of each.
-        first: int64 (N,), first px of each in raster order, as a flat position in the image; names the cluster.
-        of_part: (row, column) of each block -> int64 (P,), cluster of its parts.
+        first: int64 (N,), first pixel of each in raster order, as a flat position in the image; it identifies the
+            cluster.
+        of_part: (row, column) of each block -> int64 (P,), cluster of each of its parts.
     """
 
     boxes: Ints
@@ -70,7 +71,7 @@ def label_block(support: Mask, top: int, left: int, shape: tuple[int, int]) -> B
     """Number the parts of one block.
 
     Args:
-        support: bool (h, w), of the block alone.
+        support: bool (h, w), of this block only.
         top: First row of the block in the image.
         left: First column.
         shape: (H, W) of the image.
@@ -91,14 +92,14 @@ def label_block(support: Mask, top: int, left: int, shape: tuple[int, int]) -> B
 
 
 def extents(labels: NDArray[Any], count: int, top: int, left: int, width: int) -> tuple[Ints, Ints]:
-    """Return the box, int64 (count, 4), and the first px, int64 (count,), of each id 1..count of a block.
+    """Return the box, int64 (count, 4), and the first pixel, int64 (count,), of each id 1..count of a block.
 
     Args:
         labels: int (h, w), 0 = background.
         count: Largest id.
         top: First row of the block in the image.
         left: First column.
-        width: Of the image, for the flat positions of the first px; -1 for ids that do not occur.
+        width: Of the image, for the flat position of the first pixel, which is -1 for ids that do not occur.
     """
     return _extents(np.ascontiguousarray(labels), count, top, left, width)
 
@@ -124,14 +125,14 @@ def _extents(labels: NDArray[Any], count: int, top: int, left: int, width: int) 
 
 
 def _contacts(one: Ints, other: Ints) -> Ints:
-    """Return the different pairs (background, support), from 0, of neighbours in two signed maps, int64 (K, 2)."""
+    """Return the unique (background, support) pairs of neighbours in two signed maps, from 0, int64 (K, 2)."""
     differ = (one > 0) != (other > 0)
     pairs = np.stack([np.minimum(one[differ], other[differ]), np.maximum(one[differ], other[differ])], axis=1)
     return np.unique(pairs * [-1, 1] - 1, axis=0)
 
 
 class ClusterMap:
-    """Collects the blocks of an image, in any order.
+    """Collects the blocks of an image in any order.
 
     Args:
         rows: Number of rows of blocks.
@@ -143,11 +144,11 @@ class ClusterMap:
         self._blocks: dict[tuple[int, int], Block] = {}
 
     def add(self, row: int, column: int, block: Block) -> None:
-        """Take the parts of one block."""
+        """Add the parts of one block."""
         self._blocks[row, column] = block
 
     def finish(self) -> Clusters:
-        """Join the parts over the seams and around the holes.
+        """Join the parts across seams and around holes.
 
         Raises:
             ValueError: If a block is missing.
@@ -177,7 +178,7 @@ class ClusterMap:
         return self._clusters(cluster[group], starts)
 
     def _clusters(self, of_part: Ints, starts: dict[tuple[int, int], int]) -> Clusters:
-        """Put the boxes and first px of the parts together."""
+        """Merge the boxes and first pixels of the parts of each cluster."""
         ids, of_part = np.unique(of_part, return_inverse=True)
         blocks = {place: self._blocks[place] for place in starts}
         part_boxes = np.concatenate([b.boxes for b in blocks.values()])
@@ -191,7 +192,7 @@ class ClusterMap:
         return Clusters(boxes, first, own)
 
     def _seams(self, starts: dict[tuple[int, int], int], gap_starts: dict[tuple[int, int], int]) -> list[Any]:
-        """Return the pairs of lines on both sides of every seam, each across the whole image, in global numbers."""
+        """Return the two lines along each seam, across the whole image, in global numbers."""
 
         def line(place: tuple[int, int], side: int) -> Ints:
             own = self._blocks[place].lines[side]
@@ -220,7 +221,7 @@ def _both(one: Ints, other: Ints) -> Ints:
 
 
 def _join(count: int, pairs: list[Ints]) -> tuple[Ints, int]:
-    """Return the connected component of each of `count` nodes, and their number."""
+    """Return the connected component of each of `count` nodes, and the number of components."""
     edges = np.concatenate(pairs)
     graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
     number, component = graph_components(graph, directed=False)
@@ -228,20 +229,20 @@ def _join(count: int, pairs: list[Ints]) -> tuple[Ints, int]:
 
 
 def keep_clusters(support: Mask, owned: Ints, top: int, left: int, width: int) -> Mask:
-    """Mark the px of whole clusters in a region.
+    """Mark the pixels of complete clusters in a region.
 
     Args:
         support: bool (h, w), of the region.
-        owned: First px of the clusters, flat positions in the image; all lie whole in the region.
+        owned: First pixels of the clusters as flat positions in the image; the region contains all of them completely.
         top: First row of the region in the image.
         left: First column.
-        width: Of the image in px.
+        width: Of the image in pixels.
 
     Returns:
-        bool (h, w), what they enclose included.
+        bool (h, w), including what the clusters enclose.
 
     Raises:
-        ValueError: If a cluster is not there.
+        ValueError: If a cluster is not in the region.
     """
     parts, count = connected_components(fill_holes(support), 8)
     _, first = extents(parts, count, top, left, width)

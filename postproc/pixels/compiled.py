@@ -1,4 +1,4 @@
-"""Just-in-time compilation that keeps the type of what it compiles."""
+"""Just-in-time compilation that preserves the function's type."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function of arrays with numba at its first call, and keep the result on disk beside its file.
+    """Compile a function of arrays with numba at its first call, and cache the result on disk next to its file.
 
-    Import this where it is used only: numba takes a quarter of a second, which ``nucbench --help`` must not
-    pay.
+    Import this module only where it is used: importing numba takes a quarter of a second, which would slow down
+    ``nucbench --help``.
     """
     return cast(Function, numba.njit(cache=True, nogil=True)(function))

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 def connected_components(
     image: Mask | NDArray[np.integer[Any]], connectivity: Connectivity = 8
 ) -> tuple[LabelMap, int]:
-    """Number the connected components of a mask, or of each label of a label map.
+    """Label the connected components of a mask, or of each label of a label map.
 
     Args:
         image: (H, W), bool or integer; 0 = background. Pixels of different labels never join.
@@ -39,7 +39,7 @@ def large_components(mask: Mask, minimum: int) -> tuple[LabelMap, int]:
 
     Args:
         mask: bool (H, W).
-        minimum: Smallest area that is kept, in px.
+        minimum: Smallest area that is kept, in pixels.
 
     Returns:
         int32 (H, W), components 1..N, and N.
@@ -57,7 +57,7 @@ def without_small(mask: Mask, minimum: int) -> Mask:
 
 
 def _large(mask: Mask, minimum: int) -> tuple[Runs, NDArray[np.int32], int]:
-    """Return the runs of a mask, the large component of each (0 = small), and how many of these there are."""
+    """Return the runs of a mask, the large component of each run (0 = small), and the number of large components."""
     runs = find_runs(mask)
     component, count = join_runs(runs, 4)
     new, kept = _numbers(areas(runs, component, count), minimum)
@@ -65,11 +65,11 @@ def _large(mask: Mask, minimum: int) -> tuple[Runs, NDArray[np.int32], int]:
 
 
 def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
-    """Drop objects of fewer than `minimum` px and number the rest anew, in the order of their ids.
+    """Drop objects of fewer than `minimum` px and renumber the rest in the order of their ids.
 
     Args:
         labels: int32 (H, W), 0 = background, ids not far above the number of objects.
-        minimum: Smallest area that is kept, in px.
+        minimum: Smallest area that is kept, in pixels.
 
     Returns:
         int32 (H, W), ids 1..N without gaps.
@@ -80,19 +80,19 @@ def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
 
 
 def compact(labels: LabelMap) -> LabelMap:
-    """Number objects 1..N without gaps, in the order of their ids."""
+    """Renumber objects 1..N without gaps, in the order of their ids."""
     return remove_small(labels, 1)
 
 
 def _numbers(area: NDArray[np.int64], minimum: int) -> tuple[NDArray[np.int32], int]:
-    """Return int32 (N + 1,), the new id of each object (0 = dropped), and how many are kept."""
+    """Return the new id of each object (0 = dropped), int32 (N + 1,), and the number of objects kept."""
     kept = area >= max(minimum, 1)
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32), int(kept.sum())
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """Fill the background that no path over 4 neighbours joins to the border of the image.
+    """Fill background that is not 4-connected to the border of the image.
 
     Equal to ``scipy.ndimage.binary_fill_holes``.
     """
@@ -126,7 +126,7 @@ def _write(mask: Mask, runs: Runs, chosen: Mask, value: bool) -> None:
 
 @compiled
 def separate(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mark the nuclear pixels that have no pixel of another nucleus among their 8 neighbours, bool (H, W)."""
+    """Mark the nuclear pixels without a pixel of another nucleus among their 8 neighbours, bool (H, W)."""
     height, width = labels.shape
     alone = np.zeros((height, width), np.bool_)
     for y in range(height):
@@ -145,8 +145,8 @@ def separate(labels: NDArray[Any]) -> NDArray[np.bool_]:
 def fill_object_holes(labels: LabelMap) -> LabelMap:
     """Fill the holes of each object.
 
-    A hole is a 4-connected piece of background that does not touch the border of the image and whose 4 neighbours are
-    all of one object. What lies between several objects is no hole, and objects inside of others stay.
+    A hole is a 4-connected part of the background that does not touch the border of the image and whose 4 neighbours
+    all belong to one object. Background between several objects is not a hole, and objects inside others are kept.
 
     Args:
         labels: int32 (H, W), 0 = background.
@@ -157,8 +157,9 @@ def fill_object_holes(labels: LabelMap) -> LabelMap:
 
 @compiled
 def _fill_objects(labels: LabelMap, pieces: LabelMap, count: int) -> LabelMap:
+    # The first pass finds the only object around each background component, the second one paints the holes.
     height, width = labels.shape
-    owner = np.zeros(count + 1, np.int32)  # 0 = none yet, -1 = no hole
+    owner = np.zeros(count + 1, np.int32)  # 0 = not yet known, -1 = not a hole
     for y in range(height):
         for x in range(width):
             piece = pieces[y, x]

@@ -1,4 +1,4 @@
-"""Nuclei as the basins of maxima of high morphological dynamics."""
+"""Nuclei as basins of maxima with high morphological dynamics."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ def dynamics_watershed(
 ) -> LabelMap:
     """Split a foreground into one basin per maximum whose dynamics exceed `p1`.
 
-    Naylor et al. 2017, section 2.2, on probabilities; Naylor et al. 2018, section IV-D, on distances. As in
-    the official code, the watershed floods the map with the other maxima already cut off, and maxima are
-    8-connected while basins grow over 4 neighbours. Seeds of equal level are taken in raster order,
-    scikit-image's in that of its heap.
+    Naylor et al. 2017, section 2.2, on probabilities; Naylor et al. 2018, section IV-D, on distances. As in the
+    official code, the watershed floods the map after the other maxima are cut off, and maxima are 8-connected while
+    basins grow over 4 neighbours. Seeds of equal level are processed in raster order; scikit-image uses the order of
+    its heap.
 
     Args:
-        levels: uint8 (H, W), the map in whole levels; level 0 is never a nucleus.
+        levels: uint8 (H, W), the map in integer levels; level 0 is never a nucleus.
         foreground: bool (H, W), the pixels that may belong to nuclei; parts without a maximum are dropped.
         p1: Dynamics that a maximum must exceed, in levels.
-        line: Leave empty what has another nucleus among its 8 neighbours: both sides of every split. Stored
-            versions of the official code differ in this; that of the submitted paper does, the paper says nothing.
+        line: Remove pixels that have another nucleus among their 8 neighbours, on both sides of every split. Versions
+            of the official code differ in this; the version of the submission does it, and the paper does not mention
+            it.
 
     Returns:
         int32 (H, W), ids 1..N.
@@ -41,16 +42,16 @@ def dynamics_watershed(
 def dynamics_support(
     levels: NDArray[np.uint8], foreground: NDArray[np.bool_], lowest: float, p1: float
 ) -> NDArray[np.bool_]:
-    """Mark the px that decide about each other in `dynamics_watershed`, bool (H, W).
+    """Mark the pixels that influence each other in `dynamics_watershed`, bool (H, W).
 
-    A px of the foreground, of level l, keeps at least l - p1 when maxima are cut off. What lies beyond a px of a lower
-    level cannot raise it above that, so that only px of at least the lowest level in the foreground - p1 count; and
-    level 0 is never part of a maximum.
+    A foreground pixel of level l keeps at least l - p1 when maxima are cut off. Pixels behind one of lower level cannot
+    raise it above that, so only pixels of at least the lowest foreground level minus p1 matter. Level 0 is never part
+    of a maximum.
 
     Args:
         levels: As in `dynamics_watershed`.
-        foreground: Likewise.
-        lowest: No px of the foreground, anywhere in the image, is of a lower level.
+        foreground: As in `dynamics_watershed`.
+        lowest: Lower bound of the levels of the foreground in the whole image.
         p1: As in `dynamics_watershed`.
     """
     depth = int(p1) if p1 >= 1 else 0

@@ -13,19 +13,19 @@ from postproc.pixels.runs import Runs
 Image = NDArray[Any]
 Numbers = NDArray[np.int64]
 
-_OUTSIDE = np.int32(-(2**31))  # no id: what a crop holds where nothing may be flooded
+_OUTSIDE = np.int32(-(2**31))  # not an id: marks the part of a crop that must not be flooded
 _SIGN = np.int32(-(2**31))  # the sign bit of a float32
 _MAGNITUDE = np.int32(2**31 - 1)  # its other bits
 
 
 class Crop(NamedTuple):
-    """Room for one component of the mask and a margin of 1 px, so that loops need no bounds and stay in the cache.
+    """Buffer for one component of the mask and a margin of 1 px, so that loops need no bounds checks and stay in cache.
 
     Attributes:
         label: int32, ids; 0 = free, `_OUTSIDE` = not in the component. All `_OUTSIDE` between components.
         level: int32, priorities.
-        queue: int64, whatever waits to be flooded.
-        place: int32, positions in the order in which they entered the queue.
+        queue: int64, elements that wait to be flooded.
+        place: int32, positions in the order of entry into the queue.
     """
 
     label: NDArray[np.int32]
@@ -47,7 +47,7 @@ def flood_components(
         runs: Runs of the mask.
         component: int32 (R,), 4-connected component of each run.
         count: Number of components.
-        exact: Stop where the order of seeds of equal level decides.
+        exact: Stop if the order of seeds of equal level affects the result.
 
     Returns:
         True if it stopped.
@@ -77,7 +77,7 @@ def flood_components(
 
 @compiled
 def _only_marker(markers: Image, runs: Runs, component: Image, count: int) -> tuple[Image, Image]:
-    """Return the first marker of each component (0 = none), and whether it has others."""
+    """Return the first marker of each component (0 = none), and whether it contains others."""
     place, _, _ = runs
     only = np.zeros(count + 1, np.int32)
     several = np.zeros(count + 1, np.bool_)
@@ -96,7 +96,7 @@ def _only_marker(markers: Image, runs: Runs, component: Image, count: int) -> tu
 
 @compiled
 def _fill(output: Image, runs: Runs, component: Image, label: Image) -> None:
-    """Give the pixels of each component its label."""
+    """Write the label of each component to its pixels."""
     place, _, _ = runs
     for run in range(component.size):
         for x in range(place[run, 1], place[run, 2]):
@@ -105,7 +105,7 @@ def _fill(output: Image, runs: Runs, component: Image, label: Image) -> None:
 
 @compiled
 def _by_component(component: Image, chosen: Image) -> tuple[Numbers, Numbers]:
-    """List the runs of each chosen component in raster order, and where the list of each begins."""
+    """Return the runs of each chosen component in raster order, and the start of each component's list."""
     first = np.zeros(chosen.size + 1, np.int64)
     for own in component:
         if chosen[own]:
@@ -138,7 +138,7 @@ def _new_crop(size: int) -> Crop:
 
 @compiled
 def _load(image: Image, markers: Image, runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
-    """Copy a component into the crop; return how many of its pixels are free."""
+    """Copy a component into the crop and return the number of its free pixels."""
     free = 0
     for run in own:
         y, start, stop = runs.place[run]
@@ -154,7 +154,7 @@ def _load(image: Image, markers: Image, runs: Runs, own: Numbers, origin: int, s
 
 @compiled
 def _rank(value: Any) -> Any:
-    """Turn a level, or the bits of a float32, into an int32 of the same order; -0.0 equals 0.0."""
+    """Map a level, or the bits of a float32, to an int32 of the same order; -0.0 equals 0.0."""
     bits = np.int32(value)
     if bits >= 0:
         return bits
@@ -184,7 +184,7 @@ def _has_free(label: Image, position: int, stride: int) -> bool:
 
 @compiled
 def _list_seeds(runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
-    """Enter the marker pixels that have a free neighbour, in raster order; return how many there are."""
+    """Enter the marker pixels with a free neighbour in raster order, and return their number."""
     size = 0
     for run in own:
         y, start, stop = runs.place[run]
@@ -200,8 +200,8 @@ def _list_seeds(runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) 
 def _flood(crop: Crop, stride: int, seeds: int, free: int) -> None:
     """Flood the free pixels of a crop in the order (level, time of entry).
 
-    An element of the queue holds its level in the upper half and its time in the lower one, so one comparison
-    orders two of them. The queue is a binary heap. A pixel without free neighbours never enters it.
+    An element of the queue stores its level in the upper half and its time in the lower half, so one comparison orders
+    two elements. The queue is a binary heap. A pixel without free neighbours never enters it.
     """
     label, level, heap, place = crop
     for time in range(seeds):
@@ -212,7 +212,7 @@ def _flood(crop: Crop, stride: int, seeds: int, free: int) -> None:
         now = heap[0] >> 32
         position = place[heap[0] & 0xFFFFFFFF]
         own = label[position]
-        waiting = True  # the first element is done with, but not removed
+        waiting = True  # the first element is processed but not yet removed
         for side in (-stride, -1, 1, stride):
             near = position + side
             if label[near] != 0:
@@ -238,7 +238,7 @@ def _flood(crop: Crop, stride: int, seeds: int, free: int) -> None:
 
 @compiled
 def _sink(heap: Numbers, size: int, element: int) -> None:
-    """Put an element in place of the first one of a binary heap."""
+    """Replace the first element of a binary heap."""
     hole, child = 0, 1
     while child < size:
         if child + 1 < size and heap[child + 1] < heap[child]:
@@ -266,12 +266,12 @@ def _rise(heap: Numbers, size: int, element: int) -> None:
 
 @compiled
 def order_matters(label: Image, level: Image, stride: int, seeds: Image) -> bool:
-    """Tell whether the order of seeds of equal level may change the watershed of one component.
+    """Return whether the order of seeds of equal level may change the watershed of one component.
 
-    Seeds of one level leave the queue one after the other, before whatever they add. Their order decides at
-    most where two of them, of different labels, add pixels of equal priority: elements of different priority
-    never compare their times, and elements of one label that stand together in the queue may be permuted
-    (what they add stands together again, and is the same set).
+    Seeds of one level leave the queue one after the other, before the pixels that they add. Their order matters only if
+    two of them, of different labels, add pixels of equal priority: elements of different priority never compare their
+    times, and adjacent elements of one label can be permuted (the pixels they add are again adjacent and form the same
+    set).
 
     Args:
         label: Flat crop of the ids; 0 = free.
@@ -299,7 +299,7 @@ def order_matters(label: Image, level: Image, stride: int, seeds: Image) -> bool
 
 @compiled
 def _adds_equal(label: Image, level: Image, stride: int, seeds: Image) -> bool:
-    """Tell whether two seeds of different labels add pixels of equal priority; the seeds have one level."""
+    """Return whether two seeds of different labels add pixels of equal priority; all seeds have the same level."""
     added = np.empty(4 * seeds.size, np.int64)
     size = 0
     for position in seeds:

@@ -1,4 +1,4 @@
-"""Label maps: the type, and ids in sequence."""
+"""Label maps: their type, and consecutive ids."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LabelMap = NDArray[np.int32]
 def relabel(
     labels: NDArray[np.integer], types: NDArray[np.integer] | None = None
 ) -> tuple[LabelMap, NDArray[np.int64] | None, NDArray[np.int64]]:
-    """Number the nuclei of a map 1..N without gaps, in the order of their ids.
+    """Renumber the nuclei of a map 1..N without gaps, in the order of their ids.
 
     Args:
         labels: (H, W), any integer dtype, 0 = background, gaps allowed.
-        types: Row k belongs to id k + 1 of `labels` (so rows of missing ids exist too), or None.
+        types: Row k belongs to id k + 1 of `labels` (missing ids have rows, too), or None.
 
     Returns:
-        The int32 map, the int64 types of the ids that are left (or None), and those old ids, int64 (N,).
+        The int32 map, the int64 types of the remaining ids (or None), and their old ids, int64 (N,).
 
     Raises:
         ValueError: If an id is negative or `types` has no row for it.

@@ -14,14 +14,14 @@ Image = NDArray[Any]
 
 
 def h_maxima_transform(image: Image, h: float) -> Image:
-    """Cut every regional maximum down by `h`, or to where it joins a higher one.
+    """Lower every regional maximum by `h`, or to the level at which it joins a higher one.
 
     The regional maxima of the result are those of `image` whose morphological dynamics exceed `h`.
 
     Args:
         image: (H, W), any real dtype.
-        h: Height to cut, in the image's unit; for integer images truncated to a whole number, which changes
-            no maximum, since their dynamics are whole.
+        h: Height to cut, in the image's unit; truncated to an integer for integer images, which changes no maximum,
+            since their dynamics are integers.
 
     Returns:
         (H, W) of the image's dtype.
@@ -37,8 +37,8 @@ def h_maxima_transform(image: Image, h: float) -> Image:
 def reconstruct(seed: Image, mask: Image) -> Image:
     """Reconstruct `mask` from `seed` by dilation over 8 neighbours.
 
-    The hybrid algorithm of Vincent (1993): one raster scan, one backwards, then a queue of the pixels that
-    can still change their neighbours. Equal to ``skimage.morphology.reconstruction(seed, mask, "dilation")``.
+    Uses the hybrid algorithm of Vincent (1993): one forward and one backward raster scan, then a queue of the pixels
+    that can still change their neighbours. Equal to ``skimage.morphology.reconstruction(seed, mask, "dilation")``.
 
     Args:
         seed: (H, W), nowhere above `mask`.
@@ -51,7 +51,7 @@ def reconstruct(seed: Image, mask: Image) -> Image:
         ValueError: If shapes or dtypes differ, or `seed` is above `mask` somewhere.
     """
     if seed.shape != mask.shape or seed.dtype != mask.dtype:
-        raise ValueError(f"seed is {seed.dtype} {seed.shape}, mask {mask.dtype} {mask.shape}: they must be alike")
+        raise ValueError(f"seed is {seed.dtype} {seed.shape}, mask {mask.dtype} {mask.shape}: they must be equal")
     if (seed > mask).any():
         raise ValueError("the seed of a reconstruction by dilation must not exceed its mask")
     result = np.array(seed, order="C")
@@ -65,7 +65,7 @@ def reconstruct(seed: Image, mask: Image) -> Image:
 
 @compiled
 def _scan(result: Image, mask: Image, runs: Runs, down: bool) -> None:
-    """Raise each pixel of the runs to its neighbours in the row before it and in its own, downwards or upwards."""
+    """Raise the pixels of the runs to their neighbours in the preceding and the same row, downwards or upwards."""
     place, _, _ = runs
     height, width = mask.shape
     near = np.empty(width, mask.dtype)
@@ -91,7 +91,7 @@ def _scan(result: Image, mask: Image, runs: Runs, down: bool) -> None:
 
 @compiled
 def _raise_to_row(near: Image, row: Image, start: int, stop: int) -> None:
-    """Raise the values of the columns from `start` to `stop` to the three nearest in another row."""
+    """Raise the values of the columns `start` to `stop` to the three nearest in another row."""
     for shift in (-1, 0, 1):
         low, high = max(start + shift, 0), min(stop + shift, row.size)
         theirs, own = row[low:high], near[low - start - shift : high - start - shift]
@@ -101,7 +101,7 @@ def _raise_to_row(near: Image, row: Image, start: int, stop: int) -> None:
 
 @compiled
 def _propagate(result: Image, mask: Image, runs: Runs) -> None:
-    """Raise what the scans left, and what that raises in turn."""
+    """Propagate the remaining changes with a queue until nothing changes."""
     place, _, _ = runs
     height, width = mask.shape
     near = np.empty(width, mask.dtype)
@@ -128,9 +128,9 @@ def _propagate(result: Image, mask: Image, runs: Runs) -> None:
 
 
 def regional_maxima(image: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-    """Mark the plateaus without a higher 8-neighbour; an image of one value is one plateau, and marked.
+    """Mark the plateaus without a higher 8-neighbour; a constant image is one marked plateau.
 
-    They are what a reconstruction from one level below cannot reach.
+    These are the pixels that a reconstruction from one level below does not reach.
 
     Args:
         image: (H, W), any integer dtype.

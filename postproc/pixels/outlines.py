@@ -10,23 +10,23 @@ from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap
 
 STEPS = np.array([(0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)], np.int64)
-"""The 8 neighbours as (row, column), counter-clockwise as the image is seen, from the left one on."""
+"""The 8 neighbours as (row, column), counter-clockwise as the image is seen, starting with the left one."""
 
 
 def outlines(labels: LabelMap, count: int) -> list[NDArray[np.int32]]:
-    """Follow the outer border of each nucleus.
+    """Trace the outer border of each nucleus.
 
-    The border px of an 8-connected part in the order in which one walks around it (Suzuki and Abe 1985, algorithm 1,
-    outer borders alone), from its first px in raster order down its left side: what ``cv2.findContours`` gives with
-    ``RETR_EXTERNAL`` and ``CHAIN_APPROX_NONE``. A px that the border passes twice is there twice. Of a nucleus in
-    several parts, the longest border counts, of equally long ones the first.
+    The border pixels of an 8-connected part are listed in tracing order (Suzuki and Abe 1985, algorithm 1, outer
+    borders only), from its first pixel in raster order down its left side. The result equals that of
+    ``cv2.findContours`` with ``RETR_EXTERNAL`` and ``CHAIN_APPROX_NONE``. A pixel that the border passes twice is
+    listed twice. For a nucleus in several parts the longest border is returned, or the first of equally long ones.
 
     Args:
         labels: int32 (H, W), 0 = background.
         count: Number of nuclei N.
 
     Returns:
-        N arrays int32 (M, 2) as (x, y) px; empty for ids that are not in the map.
+        N arrays int32 (M, 2) as (x, y) px; empty for ids missing from the map.
     """
     parts, number = connected_components(labels, 8)
     owner, starts = _first_pixels(parts, labels, number)
@@ -38,7 +38,7 @@ def outlines(labels: LabelMap, count: int) -> list[NDArray[np.int32]]:
 
 @compiled
 def bounding_boxes(labels: LabelMap, count: int) -> NDArray[np.int64]:
-    """Return (top, left, bottom, right) in px of each nucleus, half open, int64 (N, 4); zeros for missing ids."""
+    """Return (top, left, bottom, right) in pixels of each nucleus, half open, int64 (N, 4); zeros for missing ids."""
     boxes = np.zeros((count + 1, 4), np.int64)
     height, width = labels.shape
     for y in range(height):
@@ -60,7 +60,7 @@ def bounding_boxes(labels: LabelMap, count: int) -> NDArray[np.int64]:
 
 @compiled
 def _first_pixels(parts: LabelMap, labels: LabelMap, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the label of each part, and the flat position of its first px in raster order."""
+    """Return the label of each part, and the flat position of its first pixel in raster order."""
     owner, starts = np.zeros(number, np.int64), np.full(number, -1, np.int64)
     flat, own = parts.ravel(), labels.ravel()
     before = 0
@@ -85,7 +85,7 @@ def _longest(owner: NDArray[np.int64], lengths: NDArray[np.int64], count: int) -
 
 @compiled
 def _follow(parts: LabelMap, starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the border px of all parts, one after the other, as (x, y), and where each border ends among them."""
+    """Return the concatenated border pixels of all parts as (x, y), and the end of each border among them."""
     width = parts.shape[1]
     points, size = np.empty((1024, 2), np.int32), 0
     ends = np.empty(starts.size, np.int64)
@@ -100,7 +100,7 @@ def _follow(parts: LabelMap, starts: NDArray[np.int64]) -> tuple[NDArray[np.int3
                 points = more
             points[size, 0], points[size, 1] = column, row
             size += 1
-            if back < 0:  # a single px
+            if back < 0:  # a single pixel
                 break
             towards = _neighbour(parts, part, row, column, came_from + 1, 1)
             next_row, next_column = row + STEPS[towards, 0], column + STEPS[towards, 1]
@@ -114,7 +114,7 @@ def _follow(parts: LabelMap, starts: NDArray[np.int64]) -> tuple[NDArray[np.int3
 
 @compiled
 def _neighbour(parts: LabelMap, part: int, row: int, column: int, start: int, turn: int) -> int:
-    """Return the first of the 8 neighbours that is of the part, from `start` on in the direction `turn`; -1 = none."""
+    """Return the first of the 8 neighbours in the part, starting at `start` in the direction `turn`; -1 = none."""
     for k in range(8):
         side = (start + turn * k) % 8
         y, x = row + STEPS[side, 0], column + STEPS[side, 1]

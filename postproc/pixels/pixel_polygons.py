@@ -1,8 +1,8 @@
 """Nuclei of a label map as polygons along the edges of their pixels, for programs that measure polygons.
 
-A polygon through pixel centres is too small by half a pixel on every side, and a line of pixels has none. The polygons
-here cover exactly the pixels of a nucleus, so area, centroid and perimeter are those of the mask. They are valid by
-OGC Simple Features (OGC 06-103r4, section 6.1.11.1), which JTS, and with it QuPath, demands.
+A polygon through pixel centres is too small by half a pixel on every side, and it is degenerate for a line of pixels.
+The polygons here cover exactly the pixels of a nucleus, so area, centroid and perimeter equal those of the mask. They
+are valid according to OGC Simple Features (OGC 06-103r4, section 6.1.11.1), as JTS, and thus QuPath, requires.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ COLUMN = np.array((1, 0, -1, 0), np.int64)
 
 
 def pixel_polygons(labels: LabelMap, count: int) -> list[list[list[Ring]]]:
-    """Follow the pixel edges around each nucleus.
+    """Trace the pixel edges around each nucleus.
 
     Pixel (x, y) covers [x, x + 1] x [y, y + 1]. Every 4-connected part of a nucleus is a polygon: its shell, then its
-    holes. Pixels of a nucleus that touch in a corner alone are different parts, or meet in a point of a ring around
-    them. Rings are simple, and share points but no edges. Corners alone are listed, so no three consecutive points lie
-    on a line. Shells have a positive area by the shoelace formula in (x, y), the counter-clockwise order of RFC 7946
-    (section 3.1.6), and are clockwise where y points down; holes are the reverse.
+    holes. Pixels of a nucleus that touch only at a corner are different parts, or meet at a point of a ring around
+    them. Rings are simple and may share points but not edges. Only corners are listed, so no three consecutive points
+    are collinear. Shells have a positive area by the shoelace formula in (x, y), the counter-clockwise order of RFC
+    7946 (section 3.1.6), and are clockwise where y points down; holes are the reverse.
 
     Args:
         labels: int32 (H, W), 0 = background, ids 1..N.
@@ -38,7 +38,7 @@ def pixel_polygons(labels: LabelMap, count: int) -> list[list[list[Ring]]]:
 
     Returns:
         Nucleus -> its parts in raster order of their first pixel -> rings, int32 (M, 2) as (x, y) corners of pixels.
-        The last point is not the first again. Ids that are not in the map have no parts.
+        The first point is not repeated at the end. Ids missing from the map have no parts.
     """
     parts, number = connected_components(labels, 4)
     points, ends, part, owner = _trace(parts, labels, number)
@@ -55,16 +55,16 @@ def pixel_polygons(labels: LabelMap, count: int) -> list[list[list[Ring]]]:
 
 @compiled
 def _trace(parts: LabelMap, labels: LabelMap, number: int) -> tuple[Ring, Ints, Ints, Ints]:
-    """Follow all rings of all parts, in raster order of the upper edge where each begins.
+    """Trace all rings of all parts, in raster order of the upper edge at which each begins.
 
-    The first ring of a part is its shell, since no px of the part lies above or left of its first one in raster order.
+    The first ring of a part is its shell, since no pixel of the part precedes its first one in raster order.
 
     Returns:
-        Points of all rings, one after the other; where each ring ends among them; its part, from 0; the label of each
-        part.
+        Concatenated points of all rings; the end of each ring among them; the part of each ring, from 0; the label of
+        each part.
     """
     height, width = parts.shape
-    seen = np.zeros((height, width), np.bool_)  # px whose upper edge is part of a ring; every ring has such an edge
+    seen = np.zeros((height, width), np.bool_)  # pixels whose upper edge is part of a ring; every ring has such an edge
     points, size = np.empty((1024, 2), np.int32), 0
     ends, part_of, rings = np.empty(256, np.int64), np.empty(256, np.int64), 0
     owner = np.zeros(number, np.int64)
@@ -85,21 +85,22 @@ def _trace(parts: LabelMap, labels: LabelMap, number: int) -> tuple[Ring, Ints, 
 
 @compiled
 def _follow(parts: LabelMap, seen: NDArray[np.bool_], y: int, x: int, points: Ring, size: int) -> tuple[Ring, int]:
-    """Append the ring that begins with the upper edge of px (x, y), heading east, with its part on the right.
+    """Append the ring that begins with the upper edge of pixel (x, y), heading east, with its part on the right.
 
-    Where four px meet and only two opposite ones are of the part, the ring turns left, around the px outside. These
-    two outer px are then apart: the 4-connected part surrounds one of them. So no ring visits a point twice.
+    Where four pixels meet and only two diagonal ones belong to the part, the ring turns left, around the pixel outside.
+    The two outer pixels are then separated, since the 4-connected part surrounds one of them, so no ring visits a point
+    twice.
 
     Returns:
-        The points, in a larger array where they did not fit, and their number.
+        The points, in a larger array if necessary, and their number.
     """
     part = parts[y, x]
-    row, column, heading, turned = y, x, 0, True  # the edge of px (column, row) on the left of the heading
+    row, column, heading, turned = y, x, 0, True  # the edge of pixel (column, row) on the left of the heading
     while True:
         if turned:
             if size == len(points):
                 points = np.concatenate((points, np.empty_like(points)))
-            # where the edge begins: upper left, upper right, lower right, lower left corner
+            # start of the edge: upper left, upper right, lower right or lower left corner
             points[size, 0] = column + (heading == 1 or heading == 2)
             points[size, 1] = row + (heading == 2 or heading == 3)
             size += 1

@@ -1,4 +1,4 @@
-"""Star-convex polygons on the px grid: measure, fill, suppress and paint them."""
+"""Star-convex polygons on the pixel grid: measure, fill, suppress and paint them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Floats = NDArray[np.float32]
 
 @compiled
 def ray_distances(labels: NDArray[Any], rays: int) -> Floats:
-    """Measure how far the outline of its nucleus is from each px, along rays.
+    """Measure the distance of each pixel to the outline of its nucleus along rays.
 
-    A ray advances one px at a time along its longer axis, the way a line is drawn; the outline lies half such a step
-    before the first px that is not of the nucleus, or outside the image.
+    A ray advances one pixel at a time along its longer axis, like a rasterised line. The outline is half such a step
+    before the first pixel that is outside the nucleus or the image.
 
     Args:
         labels: (H, W), 0 = background.
         rays: Number of directions; ray k has the angle ``2 pi k / rays`` from the x axis towards the y axis.
 
     Returns:
-        float32 (rays, H, W) in px, 0 on background.
+        float32 (rays, H, W) in pixels, 0 on background.
     """
     height, width = labels.shape
     distances = np.zeros((rays, height, width), np.float32)
@@ -53,7 +53,7 @@ def ray_distances(labels: NDArray[Any], rays: int) -> Floats:
 def directions(rays: int) -> NDArray[np.float64]:
     """Return the unit vector (x, y) of each ray, float64 (rays, 2).
 
-    Rounded to 12 digits: rays along an axis must not leave it by the last bit of pi.
+    Rounded to 12 digits, so that rays along an axis stay exactly on it despite the finite precision of pi.
     """
     units = np.empty((rays, 2))
     for k in range(rays):
@@ -70,20 +70,21 @@ def scan(
     crossings: NDArray[np.float64],
     counts: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Find where the outline of a polygon crosses the rows of the image.
+    """Find the crossings of a polygon's outline with the rows of the image.
 
-    By the even-odd rule, the px of a row inside the polygon are those between crossings 0 and 1, 2 and 3, and so on.
+    By the even-odd rule, the pixels of a row inside the polygon are those between crossings 0 and 1, 2 and 3, and so
+    on.
 
     Args:
         row: Of the polygon's centre.
         column: Of the polygon's centre.
-        radii: (R,), distance of each corner from the centre in px.
+        radii: (R,), distance of each corner from the centre in pixels.
         units: From `directions`.
         crossings: float64 (rows, R), filled with the sorted columns of the crossings of each row.
         counts: int64 (rows,), filled with their number.
 
     Returns:
-        First row that has px, and the row after the last; row y is in line ``y - first`` of `crossings`.
+        First row that has pixels, and the row after the last; row y is in line ``y - first`` of `crossings`.
     """
     heights = row + radii * units[:, 1]
     first, end = math.ceil(heights.min()), math.floor(heights.max()) + 1
@@ -107,20 +108,20 @@ def scan(
 def suppress(
     rows: NDArray[np.int64], columns: NDArray[np.int64], radii: Floats, shape: tuple[int, int], overlap: float
 ) -> NDArray[np.bool_]:
-    """Keep each polygon that shares at most `overlap` of the smaller of both with every likelier one that is kept.
+    """Suppress polygons whose intersection with a likelier kept one exceeds `overlap` of the smaller area.
 
-    Areas are counted in px, also beyond the border of the image. Each kept polygon looks for the centres of others
-    among the px around it.
+    Areas are counted in pixels, including those beyond the border of the image. For each kept polygon, the centres of
+    possible overlaps are searched among the pixels around it.
 
     Args:
-        rows: (N,), rows of the centres; no two polygons have one centre. The likeliest polygon comes first.
+        rows: (N,), rows of the centres, which are unique. The likeliest polygon comes first.
         columns: (N,), columns of the centres.
-        radii: float32 (N, R), corners in px.
+        radii: float32 (N, R), corners in pixels.
         shape: (H, W) of the image.
-        overlap: Largest share.
+        overlap: Largest fraction of the smaller area.
 
     Returns:
-        bool (N,), which polygons stay.
+        bool (N,), True for polygons that are kept.
     """
     count, rays = radii.shape
     stays = np.ones(count, np.bool_)
@@ -162,7 +163,7 @@ def _row_sums(
     left: int,
     side: int,
 ) -> NDArray[np.int32]:
-    """Return int32 (side, side + 1): px of a polygon to the left of each column of a box, row by row."""
+    """Return int32 (side, side + 1): pixels of a polygon to the left of each column of a box, row by row."""
     sums = np.zeros((side, side + 1), np.int32)
     first, end = scan(row, column, radii, units, crossings, counts)
     for y in range(first, end):
@@ -177,7 +178,7 @@ def _row_sums(
 
 @compiled
 def _area(crossings: NDArray[np.float64], counts: NDArray[np.int64], lines: int) -> int:
-    """Count the px of a scanned polygon."""
+    """Count the pixels of a scanned polygon."""
     total = 0
     for i in range(lines):
         for k in range(0, counts[i] - 1, 2):
@@ -195,7 +196,7 @@ def _common(
     top: int,
     left: int,
 ) -> int:
-    """Count the px that a scanned polygon shares with the one of which `sums` are the row sums in its box."""
+    """Count the pixels that a scanned polygon shares with another, given the row sums `sums` of that polygon's box."""
     side = sums.shape[0]
     total = 0
     for y in range(max(first, top), min(end, top + side)):
@@ -214,11 +215,11 @@ def paint(rows: NDArray[np.int64], columns: NDArray[np.int64], radii: Floats, sh
     Args:
         rows: (N,), rows of the centres.
         columns: (N,), columns of the centres.
-        radii: float32 (N, R), corners in px.
+        radii: float32 (N, R), corners in pixels.
         shape: (H, W) of the map.
 
     Returns:
-        int32 (H, W), polygon k has id k + 1; ids that others cover wholly are missing.
+        int32 (H, W), polygon k has id k + 1; ids of completely covered polygons are missing.
     """
     labels = np.zeros(shape, np.int32)
     count, rays = radii.shape

@@ -1,8 +1,7 @@
 """Runs: stretches of equal, non-zero pixels along a row.
 
-A label map of 16 Mpx holds a quarter of a million runs. What a job needs of every nucleus (sums, extents, what
-touches what) follows from its runs in closed form, so the pixels are read once, with vector instructions, and
-written once.
+A label map of 16 Mpx contains a quarter of a million runs. Properties of nuclei (sums, extents, contacts) follow from
+their runs in closed form, so the pixels are read once, with vector instructions, and written once.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from postproc.pixels.compiled import compiled
 
 Image = NDArray[Any]
 
-_BYTE_INDEX = np.uint64(0x0001020304050607)  # times 2^(8 b), it has b in its highest byte
+_BYTE_INDEX = np.uint64(0x0001020304050607)  # multiplied by 2^(8 b), its highest byte is b
 
 
 class Runs(NamedTuple):
@@ -24,7 +23,7 @@ class Runs(NamedTuple):
 
     Attributes:
         place: int32 (R, 3): row, first column, column after the last.
-        value: (R,), what the map holds there, in its dtype.
+        value: (R,), value of the map in each run, in its dtype.
         first: int64 (H + 1,): the runs of row y are ``first[y]`` to ``first[y + 1] - 1``.
     """
 
@@ -39,7 +38,7 @@ def find_runs(image: Image) -> Runs:
     Args:
         image: (H, W), any real dtype or bool.
     """
-    # NumPy asks for huge pages, and memory that is never touched costs nothing: room for the worst case is free.
+    # Untouched memory costs nothing, so allocating for the worst case is free.
     place = np.empty((image.size, 3), np.int32)
     value = np.empty(image.size, image.dtype)
     first = np.zeros(image.shape[0] + 1, np.int64)
@@ -70,15 +69,15 @@ def _find_runs(image: Image, place: NDArray[np.int32], value: Image, first: NDAr
 
 @compiled
 def _ends(row: Image, flags: NDArray[np.uint8], ends: NDArray[np.int64]) -> int:
-    """Write the columns at which the value changes, and the width, to `ends`; return how many there are."""
+    """Write the columns at which the value changes, and the width, to `ends`; return their number."""
     here, before = row[1:], row[: row.size - 1]
-    for k in range(here.size):  # without a branch, so that the compiler uses vector instructions
+    for k in range(here.size):  # branch-free, so that the compiler vectorises it
         flags[k + 1] = here[k] != before[k]
     words = flags.view(np.uint64)
     found = 0
     for i in range(words.size):
         word = words[i]
-        while word != 0:  # most groups of 8 px lie inside a run
+        while word != 0:  # most groups of 8 px are inside a run
             lowest = word & (~word + np.uint64(1))
             ends[found] = 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
             found += 1
@@ -89,7 +88,7 @@ def _ends(row: Image, flags: NDArray[np.uint8], ends: NDArray[np.int64]) -> int:
 
 @compiled
 def join_runs(runs: Runs, connectivity: int) -> tuple[NDArray[np.int32], int]:
-    """Number the connected components that runs of equal value make, in raster order of their first pixel.
+    """Label the connected components of runs of equal value, in raster order of their first pixel.
 
     Args:
         runs: Runs of a map.
@@ -98,6 +97,7 @@ def join_runs(runs: Runs, connectivity: int) -> tuple[NDArray[np.int32], int]:
     Returns:
         int32 (R,), the component 1..N of each run, and N.
     """
+    # Union-find over runs: two pointers advance along each pair of adjacent rows, and overlapping runs are united.
     place, value, first = runs
     reach = 1 if connectivity == 8 else 0
     parent = np.arange(value.size).astype(np.int32)
@@ -120,7 +120,7 @@ def join_runs(runs: Runs, connectivity: int) -> tuple[NDArray[np.int32], int]:
             count += 1
             component[run] = count
         else:
-            component[run] = component[root]  # roots come first
+            component[run] = component[root]  # roots precede their members
     return component, count
 
 
@@ -142,7 +142,7 @@ def _unite(parent: NDArray[np.int32], one: int, other: int) -> None:
 
 
 def draw_runs(runs: Runs, values: NDArray[Any], width: int) -> Image:
-    """Draw a map that has one value in each run and 0 elsewhere.
+    """Draw a map with one value per run and 0 elsewhere.
 
     Args:
         runs: Runs of a map.
@@ -167,7 +167,7 @@ def _draw_runs(runs: Runs, values: Image, image: Image) -> None:
 
 @compiled
 def areas(runs: Runs, owner: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """Count the pixels of each owner 0..count of runs, int64 (count + 1,)."""
+    """Count the pixels of the runs of each owner 0..count, int64 (count + 1,)."""
     place, _, _ = runs
     area = np.zeros(count + 1, np.int64)
     for run in range(owner.size):
@@ -176,13 +176,13 @@ def areas(runs: Runs, owner: NDArray[np.int32], count: int) -> NDArray[np.int64]
 
 
 def coordinate_sums(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Count the pixels of every nucleus and add up their coordinates.
+    """Count the pixels of every nucleus and sum their coordinates.
 
     Args:
         labels: int32 (H, W), 0 = background, ids 1..N; gaps are fine.
 
     Returns:
-        int64 (N + 1, 3): px, sum of x and sum of y of each id; the row of the background stays 0.
+        int64 (N + 1, 3): number of pixels, sum of x and sum of y of each id; the row of the background is 0.
     """
     runs = find_runs(labels)
     return _coordinate_sums(runs, int(runs.value.max(initial=0)))

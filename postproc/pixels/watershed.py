@@ -1,16 +1,15 @@
 """Marker-controlled watershed over 4 neighbours, equal to scikit-image's and several times faster.
 
-Most time of a watershed goes into a priority queue that holds the whole image. Here
+Most of the time of a watershed is spent in a priority queue of the whole image. Here
 
-- a component of the mask with one marker is filled without any queue, run by run,
-- every other component is copied into a crop that stays in the cache and has a small queue of its own,
+- a component of the mask with one marker is filled run by run, without a queue,
+- every other component is copied into a crop that stays in the cache and has its own small queue,
 - only pixels with a free neighbour enter it, and the flood ends with the last free pixel,
-- an element of the queue is one integer, made of level and time of entry.
+- an element of the queue is one integer that combines level and time of entry.
 
-Pixels are flooded in the order (value, time of entry). Seeds of equal value entered at the same time, and
-scikit-image (to 0.26) takes them in the accidental order of its heap. Where that decides anything,
-`watershed` can leave the image to scikit-image (``ties="skimage"``) or take the seeds in raster order
-(``ties="raster"``).
+Pixels are flooded in the order (value, time of entry). Seeds of equal value have the same time, and scikit-image (up to
+0.26) processes them in the arbitrary order of its heap. If that affects the result, `watershed` can either pass the
+image to scikit-image (``ties="skimage"``) or process the seeds in raster order (``ties="raster"``).
 """
 
 from __future__ import annotations
@@ -38,12 +37,11 @@ def watershed(
 
     Args:
         image: (H, W), any real dtype without NaN. Values are compared as float64, as scikit-image does.
-        markers: (H, W), 0 = none; ids up to 2**31 - 1. Markers outside of `mask` are ignored.
+        markers: (H, W), 0 = none; ids up to 2**31 - 1. Markers outside `mask` are ignored.
         mask: (H, W), True where pixels may be labelled; None = everywhere.
-        ties: What happens where the order of seeds of equal value decides: ``skimage`` gives the very map of
-            ``skimage.segmentation.watershed(image, markers, mask=mask)``; ``raster`` takes such seeds in
-            raster order, which is as good a choice, does not depend on the rest of the image, and is never
-            slow.
+        ties: What to do if the order of seeds of equal value affects the result: ``skimage`` returns exactly the map of
+            ``skimage.segmentation.watershed(image, markers, mask=mask)``; ``raster`` processes such seeds in raster
+            order, which is equally valid, does not depend on the rest of the image and is always fast.
 
     Returns:
         int32 (H, W): for each pixel of `mask` that a marker reaches, that marker's id, else 0.
@@ -53,7 +51,7 @@ def watershed(
     """
     area = np.ones(image.shape, np.bool_) if mask is None else np.asarray(mask, np.bool_)
     if image.shape != markers.shape or image.shape != area.shape:
-        raise ValueError(f"image {image.shape}, markers {markers.shape} and mask {area.shape} must have one shape")
+        raise ValueError(f"image {image.shape}, markers {markers.shape} and mask {area.shape} must have the same shape")
     if image.size == 0:
         return np.zeros(image.shape, np.int32)
     output = np.zeros(image.shape, np.int32)
@@ -61,16 +59,16 @@ def watershed(
     runs = find_runs(area)
     exact = ties == "skimage"
     if flood_components(_priorities(image), ids, output, runs, *join_runs(runs, 4), exact):
-        from skimage.segmentation import watershed as flood_whole  # rarely needed, and not quick to import
+        from skimage.segmentation import watershed as flood_whole  # rarely needed and slow to import
 
         return np.asarray(flood_whole(image, np.where(area, ids, np.int32(0)), mask=area), np.int32)
     return output
 
 
 def _priorities(image: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers of the same order and equality as the values of an image, as `flood_components` takes them.
+    """Map the values of an image to int32 numbers of the same order, as `flood_components` expects.
 
-    Most images fit float32 without loss; of others, each value is replaced by its rank among all of them.
+    Most images fit into float32 without loss; otherwise each value is replaced by its rank.
     """
     if image.dtype == np.uint8:
         return image.astype(np.int32, order="C")
