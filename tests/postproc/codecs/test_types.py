@@ -41,7 +41,7 @@ def test_no_nucleus_and_no_type():
 
 def test_mismatches_are_errors():
     labels = np.ones((3, 4), np.int32)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         majority_types(labels, labels[:2], 4)
     with pytest.raises(ValueError, match=r"expected 0\.\.4"):
         majority_types(labels, labels * 5, 4)

@@ -146,6 +146,6 @@ def test_inputs_stay_as_they_are():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         watershed(np.zeros((3, 3)), np.zeros((3, 4), int))
     assert watershed(np.zeros((0, 3)), np.zeros((0, 3), int)).shape == (0, 3)
