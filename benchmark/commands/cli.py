@@ -52,11 +52,15 @@ methods:  {", ".join(METHODS)}
 datasets: {", ".join(DATASETS)}
 tables:   {", ".join(TABLES)}
 
-NUCBENCH_DATA and NUCBENCH_RUNS name the folders of datasets and of runs where --data and --runs are not given."""
+NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data and --runs are not given."""
+
+
+NO_DEFAULT = "%(default).0s"
+"""End of the help of a switch: prints nothing, but keeps jsonargparse from adding ``(default: True)``."""
 
 
 def build_parser() -> ArgumentParser:
-    """Return the parser of the whole command line; imports nothing heavy."""
+    """Return the parser of the whole command line, without heavy imports."""
     parser = ArgumentParser(
         prog="nucbench",
         description="Benchmark suite for nuclei segmentation, detection and classification in histopathology.",
@@ -66,7 +70,7 @@ def build_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nucbench {version('nucbench')}")
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of errors.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, function in COMMANDS.items():
         subcommands.add_subcommand(name, _subparser(function), help=_summary(function))
@@ -91,8 +95,8 @@ def _summary(function: Callable[..., Any]) -> str:
 def _subparser(function: Callable[..., Any]) -> ArgumentParser:
     """Build the parser of one subcommand from the signature and docstring of its function.
 
-    Positional parameters become positional arguments, keyword-only ones flags; lists take several words
-    (``--evaluate kumar tnbc.all``), booleans are switches.
+    Positional parameters become positional arguments, keyword-only parameters become flags, lists take several words
+    (``--evaluate kumar tnbc.all``) and booleans are switches.
     """
     doc = parse_docstring(function.__doc__ or "")
     text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
@@ -125,7 +129,7 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
         if hints[name] is bool:
             action = "store_false" if parameter.default else "store_true"
             flag = f"--no-{flag[2:]}" if parameter.default else flag
-            parser.add_argument(flag, dest=name, action=action, help=helps[name])
+            parser.add_argument(flag, dest=name, action=action, help=helps[name] + NO_DEFAULT)
             continue
         if item:
             settings["nargs"] = "+"
@@ -135,7 +139,7 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
 
 
 def _add_settings(parser: ArgumentParser, kind: Any) -> None:
-    """Add an option for each field of a dataclass; the help is that of its docstring's attributes."""
+    """Add an option for each field of a dataclass, with help from the attributes in its docstring."""
     helps = {param.arg_name: param.description for param in parse_docstring(kind.__doc__ or "").params}
     for field, hint in fields_of(kind):
         flag = f"--{field.name.replace('_', '-')}"
@@ -143,7 +147,7 @@ def _add_settings(parser: ArgumentParser, kind: Any) -> None:
 
 
 def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put the fields of dataclasses together again."""
+    """Rebuild the dataclasses from their fields."""
     rest = dict(given)
     made = {
         name: kind(**{field.name: rest.pop(field.name) for field in dataclasses.fields(kind)})
@@ -161,7 +165,7 @@ def _item_type(hint: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    """Run a command line and return its exit status: 0 success, 1 failure, 2 wrong usage or configuration."""
     use_huge_pages()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
@@ -186,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except (KeyboardInterrupt, signals.Stopped) as error:
         stop = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT)
-        print(f"nucbench: {stop}; the same command goes on where this one stopped", file=sys.stderr)
+        print(f"nucbench: {stop}; run the same command to resume", file=sys.stderr)
         return stop.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -200,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_folders(name: str, value: Any) -> Any:
-    """Fill in the folders of datasets and runs from the environment."""
+    """Return the value, or the folder of datasets or runs from the environment if it is missing."""
     if value is None and name in ("data", "runs"):
         return Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
     return value

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Types and helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Mirror = Literal["off", "offline", "online"]
 
 
 def mirrored(wandb: Mirror | None) -> Mirror:
-    """Return how a run is mirrored to W&B: as asked for, else as WANDB_MODE says, else offline."""
+    """Return how to mirror a run to W&B: as requested, else as set in WANDB_MODE, else offline."""
     if wandb is not None:
         return wandb
     mode = os.environ.get("WANDB_MODE", "").lower()
@@ -20,7 +20,7 @@ def mirrored(wandb: Mirror | None) -> Mirror:
 
 
 def filled(path: Path | None) -> Path:
-    """Return a folder that the command line has filled in."""
+    """Return a folder that the command line has set."""
     if path is None:
-        raise ValueError("the command line fills in the folders of datasets and runs")
+        raise ValueError("the command line must set the folders of datasets and runs")
     return path
