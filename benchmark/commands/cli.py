@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -55,10 +55,6 @@ tables:   {", ".join(TABLES)}
 NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data and --runs are not given."""
 
 
-NO_DEFAULT = "%(default).0s"
-"""End of the help of a switch: prints nothing, but keeps jsonargparse from adding ``(default: True)``."""
-
-
 def build_parser() -> ArgumentParser:
     """Return the parser of the whole command line, without heavy imports."""
     parser = ArgumentParser(
@@ -83,7 +79,13 @@ def _formatter() -> Any:
     from jsonargparse import DefaultHelpFormatter
 
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-        """Keeps the line breaks of descriptions."""
+        """Keeps line breaks of descriptions, and omits ``default: True`` of switches and ``default: null``."""
+
+        def _get_help_string(self, action: Action) -> str:
+            text = super()._get_help_string(action)
+            if action.nargs == 0 or action.default is None:  # the help of the others says what None means
+                text = text.replace(" (default: %(default)s)", "").replace(", default: %(default)s", "")
+            return text
 
     return Formatter
 
@@ -129,7 +131,7 @@ def _subparser(function: Callable[..., Any]) -> ArgumentParser:
         if hints[name] is bool:
             action = "store_false" if parameter.default else "store_true"
             flag = f"--no-{flag[2:]}" if parameter.default else flag
-            parser.add_argument(flag, dest=name, action=action, help=helps[name] + NO_DEFAULT)
+            parser.add_argument(flag, dest=name, action=action, help=helps[name])
             continue
         if item:
             settings["nargs"] = "+"

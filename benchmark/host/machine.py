@@ -1,4 +1,4 @@
-"""`Machine`: where things are, and how much of this machine a run uses."""
+"""`Machine`: folders of data and runs, and the resources that a run uses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from postproc.errors import ConfigError
 
 PER_CORE = 4
-"""Worker processes for each core beyond which they only wait for each other."""
+"""Worker processes per core; more only wait for each other."""
 
 LEAST_BOUND = 32
-"""Worker processes that any machine may have, since containers may show fewer cores than they have."""
+"""Worker processes allowed on any machine, since containers may report fewer cores than they have."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where things are and how much of the machine to use.
+    """Folders of data and runs, and the resources to use.
 
     Attributes:
         data: Folder with one folder per dataset.
         runs: Folder of all runs.
-        devices: GPUs that train together.
-        workers: Processes that draw training items and decode predictions; None = one fewer than the cores.
+        devices: Number of GPUs for training.
+        workers: Processes that draw training samples and decode predictions; None = one fewer than the cores.
         progress: Show progress bars.
         compile: Compile networks for inference with torch.compile.
         wandb: Mirror runs to Weights & Biases: ``off``, ``offline`` or ``online``.
@@ -40,10 +40,10 @@ class Machine:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        """Check the counts.
+        """Validate the counts.
 
         Raises:
-            ConfigError: If one is impossible.
+            ConfigError: If a count is out of range.
         """
         if self.devices < 1:
             raise ConfigError(f"devices must be 1 or more, not {self.devices}")
@@ -52,17 +52,17 @@ class Machine:
         most = max(LEAST_BOUND, PER_CORE * _cores())
         if self.workers is not None and self.workers > most:
             raise ConfigError(
-                f"workers must be {most} or fewer on this machine of {_cores()} cores, not {self.workers}"
+                f"workers must be {most} or fewer on this machine with {_cores()} cores, not {self.workers}"
             )
 
     def loaders(self) -> int:
-        """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
+        """Return the number of processes that draw training samples; 0 on a small CPU, which training needs whole."""
         if self.workers is not None:
             return self.workers
         return min(8, max(0, _cores() - 2))
 
     def decoders(self) -> int:
-        """Return the number of processes that decode."""
+        """Return the number of processes that decode predictions."""
         return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
 
 
