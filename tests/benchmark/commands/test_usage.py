@@ -45,7 +45,7 @@ WRONG = [
     ("run hovernet synthetic --options.mode fastt", "'fastt'. Did you mean 'fast'? Choices: fast, original."),
     ("run unet synthetic --crop 30", "crop=30: unet does not accept crops of 30 px. The nearest that it takes: 188 px"),
     ("run unet synthetic --crop 250", "The nearest that it takes: 236 or 252 px; its recipe has 268."),
-    ("run unet synthetic --devices 99", "99 devices asked for, but this machine has "),
+    ("run unet synthetic --devices 99", "99 devices requested, but this machine has "),
     ("run unet synthetic --devices 0", "devices must be 1 or more, not 0"),
     ("run unet synthetic --workers -1", "workers must be 0 or more, not -1"),
     ("run unet synthetic --evaluate synthetic.tst", "synthetic has no split 'tst'. Choices: "),
