@@ -19,12 +19,12 @@ def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
 
 
 def weight_options(kind: type[NucleiMethod]) -> list[str]:
-    """Return the options of a method that say where its initial weights come from, one for each of its encoders."""
+    """Return the options of a method that name the source of its initial weights, one per encoder."""
     return [name for name in option_defaults(kind) if is_weight_option(name)]
 
 
 def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check options against the constructor of a method, and convert strings to its types.
+    """Check options against the constructor of a method and convert strings to its types.
 
     Args:
         kind: The method.
@@ -44,7 +44,7 @@ def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[
 
 
 def _convert(what: str, value: Any, hint: Any) -> Any:
-    """Turn `value` into the type of `hint`, or say what was expected."""
+    """Convert `value` to the type of `hint`, or raise an error that names the expected type."""
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for kind in kinds:
         if kind is type(None) and value in (None, "none", "null"):

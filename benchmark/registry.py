@@ -1,4 +1,4 @@
-"""Names of methods, datasets and tables, resolved only when asked for."""
+"""Names of methods, datasets and tables, imported only when requested."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def method_class(name: str) -> type[NucleiMethod]:
     """Return the class of a method.
 
     Raises:
-        ConfigError: If there is no method of that name.
+        ConfigError: If no method has that name.
     """
     return _load("method", name, METHODS)  # type: ignore[no-any-return]  # the registry names classes as strings
 
@@ -96,7 +96,7 @@ def dataset_class(name: str) -> type[NucleiDataModule]:
     """Return the class of a dataset.
 
     Raises:
-        ConfigError: If there is no dataset of that name.
+        ConfigError: If no dataset has that name.
     """
     return _load("dataset", name, DATASETS)  # type: ignore[no-any-return]
 
@@ -105,7 +105,7 @@ def table_class(name: str) -> Any:
     """Return the class of a table.
 
     Raises:
-        ConfigError: If there is no table of that name.
+        ConfigError: If no table has that name.
     """
     return _load("table", name, TABLES)
 

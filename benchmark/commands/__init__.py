@@ -1,1 +1,1 @@
-"""The subcommands of `nucbench`: signatures and docstrings make the help, heavy imports stay inside the functions."""
+"""The subcommands of `nucbench`: signatures and docstrings become the help; heavy imports stay inside functions."""

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, get_args, get_type_hints
@@ -52,11 +52,11 @@ methods:  {", ".join(METHODS)}
 datasets: {", ".join(DATASETS)}
 tables:   {", ".join(TABLES)}
 
-NUCBENCH_DATA and NUCBENCH_RUNS name the folders of datasets and of runs where --data and --runs are not given."""
+NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data and --runs are not given."""
 
 
 def build_parser() -> ArgumentParser:
-    """Return the parser of the whole command line; imports nothing heavy."""
+    """Return the parser of the whole command line, without heavy imports."""
     parser = ArgumentParser(
         prog="nucbench",
         description="Benchmark suite for nuclei segmentation, detection and classification in histopathology.",
@@ -66,7 +66,7 @@ def build_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nucbench {version('nucbench')}")
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of errors.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name, function in COMMANDS.items():
         subcommands.add_subcommand(name, _subparser(name, function), help=_summary(function))
@@ -74,7 +74,7 @@ def build_parser() -> ArgumentParser:
 
 
 def _formatter() -> Any:
-    from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
+    from argparse import SUPPRESS, RawDescriptionHelpFormatter
 
     from jsonargparse import DefaultHelpFormatter
 
@@ -95,8 +95,8 @@ def _summary(function: Callable[..., Any]) -> str:
 def _subparser(command: str, function: Callable[..., Any]) -> ArgumentParser:
     """Build the parser of one subcommand from the signature and docstring of its function.
 
-    Positional parameters become positional arguments, keyword-only ones flags; lists take several words
-    (``--evaluate kumar tnbc.all``), booleans are switches.
+    Positional parameters become positional arguments, keyword-only parameters become flags, lists take several words
+    (``--evaluate kumar tnbc.all``) and booleans are switches.
     """
     doc = parse_docstring(function.__doc__ or "")
     text = "\n\n".join(part for part in (doc.short_description, doc.long_description) if part)
@@ -164,7 +164,7 @@ def _item_type(hint: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    """Run a command line and return its exit status: 0 success, 1 failure, 2 wrong usage or configuration."""
     use_huge_pages()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except (KeyboardInterrupt, signals.Stopped) as error:
         stop = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT)
-        print(f"nucbench: {stop}; the same command goes on where this one stopped", file=sys.stderr)
+        print(f"nucbench: {stop}; run the same command to resume", file=sys.stderr)
         return stop.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

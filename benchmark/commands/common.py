@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Types and helpers shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Mirror = Literal["off", "offline", "online"]
 
 
 def filled(path: Path | None) -> Path:
-    """Return a folder that the command line has filled in."""
+    """Return a folder that the command line has set."""
     if path is None:
-        raise ValueError("the command line fills in the folders of datasets and runs")
+        raise ValueError("the command line must set the folders of datasets and runs")
     return path

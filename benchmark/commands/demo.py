@@ -1,4 +1,4 @@
-"""`nucbench demo`: everything once, on synthetic images, without a download."""
+"""`nucbench demo`: run everything once on synthetic images, without a download."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PICTURES_PER_RUN = 2
 
 
 def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
-    """Write synthetic data, run the demo sweep, build the tables and pictures, and say where they lie.
+    """Write synthetic data, run the demo sweep, build tables and pictures, and print where they are.
 
     Args:
-        out: Folder for all of it; what is there already is kept and not done again.
+        out: Output folder; existing results are kept and not computed again.
         steps: Optimiser steps of each training.
         progress: Show progress bars.
 
     Returns:
-        0 if every run is done, 1 otherwise.
+        0 if every run succeeded, 1 otherwise.
     """
     machine = Machine(out / "data", out / "runs", progress=progress)
     plan = SweepSpec.load(SWEEP)
@@ -48,7 +48,7 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
         good &= job.state is State.DONE or attempt(job)
     tables = build_tables(list(TABLES), [machine.runs], out / "tables")
     pictures = [path for spec, _ in runs for path in _pictures(spec, machine, out / "pictures")]
-    print("\nThese are synthetic images and a few steps of training: the scores show that everything works, no more.")
+    print("\nThe images are synthetic and training is short: the scores only show that everything works.")
     print(f"data:      {machine.data}")
     print(f"runs:      {machine.runs}")
     print(f"tables:    {', '.join(str(path) for path in tables if path.suffix == '.md')}")
@@ -75,7 +75,7 @@ def _pictures(spec: RunSpec, machine: Machine, out: Path) -> list[Path]:
 
 
 def side_by_side(images: list[NDArray[np.uint8]], gap: int = 6) -> NDArray[np.uint8]:
-    """Put images of one size beside each other, enlarged twice, with white gaps."""
+    """Place images of equal size side by side, enlarged twice, with white gaps."""
     large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for image in images]
     white = np.full((large[0].shape[0], gap, 3), 255, np.uint8)
     row = [part for image in large for part in (image, white)][:-1]

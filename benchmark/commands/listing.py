@@ -1,4 +1,4 @@
-"""`nucbench list`: what there is."""
+"""`nucbench list`: print the available methods, datasets, tables and runs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from postproc.errors import ConfigError, unknown_name
 
 
 def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: Path) -> int:
-    """Print methods, datasets, tables or runs: all of them, or the cards of those that are named.
+    """Print all methods, datasets, tables or runs, or the cards of the named ones.
 
     Returns:
-        Exit status: 1 where a stored file is broken, 0 otherwise.
+        Exit status: 1 if a stored file is broken, 0 otherwise.
 
     Raises:
-        ConfigError: If there is none of such a name, or runs are named.
+        ConfigError: If a name is unknown, or runs are named.
     """
     console = wide_console()
     if what == "runs":
         if names:
-            raise ConfigError(f"runs are listed all together, not by names such as {names[0]!r}; --runs names a folder")
+            raise ConfigError(f"runs cannot be listed by name, such as {names[0]!r}; set their folder with --runs")
         return _runs(console, verbose, runs)
     registry = {"methods": METHODS, "datasets": DATASETS, "tables": TABLES}[what]
     for name in names:
@@ -46,7 +46,7 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
 
 
 def print_models() -> None:
-    """Print the models that come with nucbench."""
+    """Print the models shipped with nucbench."""
     table = Table("model", "method", "trained on", "types", "MB", "licence")
     for name, folder in shipped_models().items():
         model = Description.read(folder)
@@ -55,7 +55,7 @@ def print_models() -> None:
         table.add_row(name, model.method, sets, types, size, model.licence)
     console = wide_console()
     console.print(table)
-    console.print("nucbench predict NAME IMAGE... uses one; scores are on its card:")
+    console.print("Use one with: nucbench predict NAME IMAGE... Its card has the scores:")
     for folder in shipped_models().values():
         console.print(f"  {folder / CARD}")
 
@@ -99,7 +99,7 @@ def _datasets(console: Console, names: list[str], verbose: bool, data: Path) -> 
         types = str(len(card.types) or "-")
         table.add_row(name, images, nuclei, types, magnification, present, _way(card), card.summary)
     console.print(table)
-    console.print("nucbench prepare NAME gets a dataset, or says what to do by hand.")
+    console.print("nucbench prepare NAME downloads a dataset, or prints the manual steps.")
     if verbose:
         for name in names:
             kind = dataset_class(name)
@@ -140,7 +140,7 @@ def _runs(console: Console, verbose: bool, runs: Path) -> int:
 
     found = sorted(runs.glob("*/*/*/spec.json"))
     if not found:
-        console.print(f"no runs in {runs.resolve()}; --runs or NUCBENCH_RUNS names another folder", soft_wrap=True)
+        console.print(f"no runs in {runs.resolve()}; set another folder with --runs or NUCBENCH_RUNS", soft_wrap=True)
         return 0
     problems: list[str] = []
     table = Table("run", "state", "steps", "minutes", "evaluated on")

@@ -1,4 +1,4 @@
-"""What each map of a network means: titles, units and kinds of values, for pictures."""
+"""Titles, units and value kinds of network output maps, for pictures."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ SINGLE: dict[str, tuple[str, Kind, str]] = {
     "proximity": ("Proximity to a centre", "amount", "1 at centres"),
     "density": ("Density of centres", "amount", "1 at centres"),
 }
-"""Name of a map of one channel -> title, kind and unit."""
+"""Name of a single-channel map -> title, kind and unit."""
 BY_TYPE = {"probability": "Probability of", "proximity": "Proximity:", "density": "Density:", "types": "Probability of"}
-"""Name of a map of a channel per type -> beginning of the titles."""
+"""Name of a map with one channel per type -> beginning of the titles."""
 TYPES_LAST = ("tp", "types")
-"""Maps that tell types apart, drawn after those that find nuclei."""
+"""Maps that classify nuclei, drawn after those that detect them."""
 CLASSES = ("outside", "inside", "boundary")
 """Channels of the map ``classes`` (`postproc.codecs.region_growing`)."""
 
 
 def panels_of(method: NucleiMethod, variant: str, maps: Maps, params: Params) -> list[MapPanel]:
-    """Return the maps of one image as they are to be drawn.
+    """Return the panels to draw for the maps of one image.
 
     Args:
         method: The method.
         variant: Its post-processing.
-        maps: What `benchmark.forward.maps.predict_maps` gave.
+        maps: Output of `benchmark.forward.maps.predict_maps`.
         params: Parameters of the post-processing.
 
     Raises:
-        ConfigError: If nothing is known of a map.
+        ConfigError: If a map is unknown.
     """
     if "boxes" in maps:
         return _detections(maps, params)
@@ -65,7 +65,7 @@ def panels_of(method: NucleiMethod, variant: str, maps: Maps, params: Params) ->
 
 
 def _plain(name: str, values: Array, method: NucleiMethod) -> list[MapPanel]:
-    """Return a panel per channel that is a class, a type, or the only one."""
+    """Return a panel for each channel that is a class, a type, or the only channel."""
     types, channels = method.task.types, len(values)
     if name == "tp" or (name == "foreground" and channels > 1):  # channel 0 is the background
         names = types if channels == len(types) + 1 else ("nucleus",)
@@ -79,7 +79,7 @@ def _plain(name: str, values: Array, method: NucleiMethod) -> list[MapPanel]:
     if name in ("probability", *SINGLE) and channels == 1:
         title, kind, unit = SINGLE.get(name, (NUCLEUS, "share", ""))
         return [MapPanel(title, values[0], kind, unit)]
-    raise ConfigError(f"{method.card.name}: nothing is known of the map {name!r} with {channels} channels")
+    raise ConfigError(f"{method.card.name}: cannot draw the unknown map {name!r} with {channels} channels")
 
 
 def _distance(values: Array, codec: Any, params: Params) -> list[MapPanel]:
@@ -104,7 +104,7 @@ def _rays(values: Array, codec: Any, params: Params) -> list[MapPanel]:
 
 
 def _attention(values: Array, codec: Any, params: Params) -> list[MapPanel]:
-    """Return the confidence and, as figure 2 of the paper, the smoothed distance transform that is divided."""
+    """Return the confidence and, as in figure 2 of the paper, the smoothed distance transform that is split."""
     panels = [MapPanel("Confidence of attention", values[0], "signed", "over the threshold")]
     if isinstance(codec, AttentionCodec) and isinstance(params, AttentionParams):
         tau = 0.0 if params.percentile is None else float(np.percentile(values[0], params.percentile))
@@ -122,11 +122,11 @@ SPECIAL: dict[str, Callable[[Array, Any, Params], list[MapPanel]]] = {
     "rays": _rays,
     "attention": _attention,
 }
-"""Name of a map -> what draws it, where channels differ in what they mean."""
+"""Name of a map -> function that makes its panels, for maps whose channels differ in meaning."""
 
 
 def _detections(maps: Maps, params: Params) -> list[MapPanel]:
-    """Return the masks of a method that finds boxes: of every detection, and of those that are certain enough."""
+    """Return the masks of a box detector: all detections, and those above the confidence threshold."""
     certain = float(getattr(params, "confidence", 0.0))
     scores = np.asarray(maps["scores"], np.float32)
     every, kept = _painted(maps, range(len(scores))), _painted(maps, np.flatnonzero(scores >= certain).tolist())
@@ -138,7 +138,7 @@ def _detections(maps: Maps, params: Params) -> list[MapPanel]:
 
 
 def _painted(maps: Maps, rows: Sequence[int] | range, *, flat: bool = False) -> Array:
-    """Paint masks (with `flat`, scores over whole boxes) into (H, W); where they overlap the largest value counts."""
+    """Paint masks (with `flat`, scores over whole boxes) into (H, W); the largest value wins where they overlap."""
     height, width = (int(side) for side in maps["shape"])
     canvas = np.zeros((height, width), np.float32)
     boxes = np.asarray(maps["boxes"], np.float32)

@@ -1,4 +1,4 @@
-"""`nucbench plot maps`: run the network of a finished run on an image and have its maps drawn."""
+"""`nucbench plot maps`: run the network of a finished run on images and draw its output maps."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def print_maps(
 
     Args:
         runs: Run directories.
-        images: Images as ``dataset/image``; none = of each run the one of median score.
+        images: Images as ``dataset/image``; none = the image with the median score of each run.
         data: Folder with one folder per dataset.
-        out: Folder to write.
-        variant: Post-processing of the result; None = the first of each run.
-        side: Side in px of the part that is shown.
+        out: Output folder.
+        variant: Post-processing variant of the result; None = the first variant of each run.
+        side: Side of the shown crop in pixels.
 
     Raises:
-        ConfigError: If a run is not finished or has no network, or an image or variant is unknown.
+        ConfigError: If a run is unfinished or has no network, or an image or variant is unknown.
         DataError: If a dataset or weights are missing or cannot be read.
     """
     if side < 1:
@@ -55,11 +55,11 @@ def print_maps(
 
 
 def pictures_of(run: Path, images: Sequence[str], data: Path, *, variant: str | None, side: int) -> Iterator[Drawn]:
-    """Yield a picture of each image, see `print_maps`."""
+    """Yield a picture of each image; see `print_maps`."""
     store = RunStore.open(run)
     method, params, record = load_run(store)
     if not method.card.trained:
-        raise ConfigError(f"{store.path}: {method.card.name} has no network, so there are no maps to draw")
+        raise ConfigError(f"{store.path}: {method.card.name} has no network and therefore no maps to draw")
     key = variant or next(iter(params))
     if key not in params:
         raise unknown_name("variant", key, params)
@@ -87,10 +87,10 @@ def pictures_of(run: Path, images: Sequence[str], data: Path, *, variant: str | 
 
 
 def find_image(name: str, data: Path) -> tuple[NucleiDataModule, Record]:
-    """Return the dataset and the record of an image, named ``dataset/image``.
+    """Return the dataset and the record of an image named ``dataset/image``.
 
     Raises:
-        ConfigError: If there is no such dataset or image.
+        ConfigError: If the dataset or image is unknown.
         DataError: If the dataset is missing.
     """
     dataset, _, image_id = name.partition("/")
@@ -104,10 +104,10 @@ def find_image(name: str, data: Path) -> tuple[NucleiDataModule, Record]:
 
 
 def typical(store: RunStore, data: Path) -> tuple[NucleiDataModule, Record]:
-    """Return the image on which a run scored neither well nor badly, the lower of two.
+    """Return the image with the median score of a run (the lower one of two).
 
-    It is one of the evaluations on the dataset of the training, where there are some. The score is PQ, else AJI or the
-    F1 of detection.
+    The image is from an evaluation on the training dataset if one exists. The score is PQ, else AJI, else the F1 of
+    detection.
 
     Raises:
         ConfigError: If the run was not evaluated.
@@ -121,11 +121,11 @@ def typical(store: RunStore, data: Path) -> tuple[NucleiDataModule, Record]:
                 values = scores[column].dropna().sort_values(kind="stable")
                 return find_image(f"{target.dataset}/{values.index[(len(values) - 1) // 2]}", data)
         return find_image(f"{target.dataset}/{scores.index[0]}", data)
-    raise ConfigError(f"{store.path} has no scores to choose an image by; name one: --images DATASET/IMAGE")
+    raise ConfigError(f"{store.path} has no scores, so no image can be chosen; name one: --images DATASET/IMAGE")
 
 
 def _fit(panel: MapPanel, shape: tuple[int, int]) -> MapPanel:
-    """Return a map at the size of the image, where the network saw another magnification."""
+    """Resize a map to the image, if the network saw another magnification."""
     if panel.values.shape == shape:
         return panel
     if min(panel.values.shape) == 0:

@@ -19,30 +19,29 @@ def predict(
     compile: bool = False,
     progress: bool = True,
 ) -> int:
-    """Find the nuclei in images with a trained model: label map, overlay and GeoJSON for QuPath.
+    """Find nuclei in images with a trained model: label map, overlay and GeoJSON for QuPath.
 
-    Each image NAME.EXT gives NAME.mat (inst_map, inst_type), NAME_overlay.png and NAME.geojson in --out. Images of
-    more than 20 million px are worked on by region, a tiled TIFF of 20,000 x 20,000 px in less than 6 GiB of memory;
-    they give NAME.tif (tiled label map, int32), NAME.csv (a row per nucleus), NAME.geojson and a shrunk
-    NAME_overlay.png.
+    For each image NAME.EXT, the command writes NAME.mat (inst_map, inst_type), NAME_overlay.png and NAME.geojson to
+    --out. Images of more than 20 million pixels are processed by region (a tiled TIFF of 20,000 x 20,000 px in less
+    than 6 GiB of memory); their results are NAME.tif (tiled label map, int32), NAME.csv (one row per nucleus),
+    NAME.geojson and a downscaled NAME_overlay.png.
 
-    Files that nucbench has not written are never replaced. Given again, the command leaves out images that are done
-    already and adds further ones to summary.csv. An image that cannot be read does not stop the others; the exit status
-    is then 1.
+    Only files written by nucbench are replaced. When run again, the command skips finished images and adds new ones to
+    summary.csv. If an image cannot be read, the others are still processed and the exit status is 1.
 
-    summary.csv has a row per image: its nuclei, those of each type and, of a run trained on Ki67, the labelling index
-    (immunopositive tumour nuclei in % of all tumour nuclei).
+    summary.csv has one row per image: the number of nuclei, in total and per type, and, for runs trained on Ki67, the
+    labelling index (immunopositive tumour nuclei in % of all tumour nuclei).
 
     Args:
-        run: Directory of a run, for example runs/dist/kumar/paper-s0-1234abcd, the folder of an exported model, or the
-            name of a model that comes with nucbench, for example default (see `nucbench models`).
-        images: Image files (PNG, TIFF, JPEG, BMP), folders of such files, or patterns in quotes ("slides/*.tif").
-        out: Folder to write.
-        variant: Post-processing of the run to use; default: its first.
-        magnification: Objective magnification of the images; they are rescaled to that of the training images and
-            the nuclei mapped back. 1 to 200; default: that of the training images.
-        again: Work on images that are done already as well.
-        compile: Compile the network with torch.compile; pays for many images of one size.
+        run: Run directory (for example runs/dist/kumar/paper-s0-1234abcd), folder of an exported model, or name of a
+            model shipped with nucbench (for example default; see `nucbench models`).
+        images: Image files (PNG, TIFF, JPEG, BMP), folders of such files, or quoted patterns ("slides/*.tif").
+        out: Output folder.
+        variant: Post-processing variant of the run; default: the first.
+        magnification: Objective magnification of the images, 1 to 200. Images are rescaled to the magnification of the
+            training images and nuclei mapped back. Default: the magnification of the training images.
+        again: Process finished images again.
+        compile: Compile the network with torch.compile; worthwhile for many images of one size.
         progress: Hide progress bars.
     """
     from benchmark.forward.scaling import check_magnification
@@ -51,7 +50,7 @@ def predict(
 
     check_magnification(magnification)
     find_model(run)
-    find_images(images)  # wrong words are answered before torch is imported, which takes seconds
+    find_images(images)  # report wrong arguments before the import of torch, which takes seconds
     from benchmark.inference.images import predict_images
     from benchmark.runs.trained import load_trained
 
@@ -77,14 +76,14 @@ def export(
     licence: str = "",
     note: str = "",
 ) -> None:
-    """Write a finished run as a model folder: weights, description and card, to be copied and used anywhere.
+    """Export a finished run as a portable model folder with weights, description and card.
 
     Args:
-        run: Directory of the run.
-        to: Folder to write; existing files are never overwritten.
-        name: Name of the model; default: that of the folder.
-        half: Store kernels in float16: half the size, at a loss far below that of bfloat16.
-        licence: Licence of the weights; default: that of the training data.
+        run: Run directory.
+        to: Output folder; existing files are never overwritten.
+        name: Name of the model; default: name of the folder.
+        half: Store kernels in float16: half the size, with a rounding error far below that of bfloat16.
+        licence: Licence of the weights; default: licence of the training data.
         note: Sentence at the top of the card.
     """
     from benchmark.runs.export import export as write
@@ -95,7 +94,7 @@ def export(
 
 
 def models() -> None:
-    """List the models that come with nucbench, ready for `nucbench predict`."""
+    """List the models shipped with nucbench, ready for `nucbench predict`."""
     from benchmark.commands.listing import print_models
 
     print_models()
@@ -111,14 +110,14 @@ def score(
     """Score a folder of predicted label maps against a folder of annotated ones.
 
     Files are matched by name without extension: .mat (inst_map, optional inst_type and inst_id), .npy, .png, .tif, or
-    .npz as runs store their predictions. What `nucbench predict` writes can be given as it is. The last row, all, holds
-    means over images; classification columns come from counts pooled over the images.
+    .npz (predictions stored by runs). The output of `nucbench predict` can be used unchanged. The last row, all, holds
+    means over images; classification columns are computed from counts pooled over images.
 
     Args:
         truth: Folder of annotated label maps.
         predictions: Folder of predicted label maps.
-        out: CSV to write; default: print a table only.
-        radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
+        out: Output CSV; default: only print a table.
+        radius: Largest distance of a matched detection for F_d and F_c, in pixels (12 at 40x, 6 at 20x).
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
@@ -144,15 +143,15 @@ def evaluate(
     note: str = "",
     machine: Annotated[Machine, ("data", "runs", "progress")],
 ) -> None:
-    """Score somebody else's label maps on a dataset, so that they become a row of the tables.
+    """Score external label maps on a dataset and store them as a row of the tables.
 
     Args:
-        predictions: Folder of label maps, one per image, named as the dataset's images.
+        predictions: Folder of label maps, one per image, named like the images of the dataset.
         dataset: Dataset the predictions belong to.
         method: Row name, for example CellProfiler.
         split: Split of the dataset.
         trained_on: Dataset the method was trained on; default: the same dataset.
-        note: Where the predictions come from; shown below tables.
+        note: Source of the predictions; shown below tables.
         machine: Where things are.
     """
     from benchmark.runs.foreign import evaluate_foreign

@@ -36,7 +36,7 @@ def datasets_table() -> str:
 
 
 def fill(text: str) -> str:
-    """Return the README with its generated parts made anew."""
+    """Return the README with its generated parts updated."""
     for name, table in (("methods", methods_table()), ("datasets", datasets_table())):
         pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         text = pattern.sub(lambda found, table=table: found[1] + table + found[2], text)  # type: ignore[misc]

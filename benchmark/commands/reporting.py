@@ -1,4 +1,4 @@
-"""Commands that show what is stored."""
+"""Commands that show stored results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def leaderboard(
     out: Path = Path("leaderboards/tables"),
     wandb: Mirror = "off",
 ) -> int:
-    """Rebuild the tables from stored scores, our figures beside the published ones, as CSV and Markdown.
+    """Rebuild the tables of our and the published scores from stored scores, as CSV and Markdown.
 
-    Nothing is trained and torch is not needed. Cells nobody has run stay empty. Stored files that are broken are named
-    and left out; the exit status is then 1.
+    Nothing is trained and torch is not needed. Cells without a run stay empty. Broken stored files are reported and
+    skipped; the exit status is then 1.
 
     Args:
         tables: Tables to build; default: all.
-        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        runs: Folder of runs to include, if it exists; default: NUCBENCH_RUNS or runs.
         store: Folder of published scores (`nucbench publish`).
-        out: Folder to write.
-        wandb: Log the tables to Weights & Biases too, as an artifact and to look at; what is to be uploaded later lies
-            in the folder leaderboard of the runs folder.
+        out: Output folder.
+        wandb: Also log the tables to Weights & Biases, as an artifact and as W&B tables; offline files are written to
+            the folder leaderboard in the runs folder.
     """
     from benchmark.mirrors.tables import show_tables
     from leaderboards.broken import name_problems
@@ -54,33 +54,33 @@ def plot(
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("plots"),
 ) -> int:
-    """Draw pictures of stored scores as PNG and SVG: box plots, bars of each image, sizes of nuclei, overlays.
+    """Draw plots of stored scores as PNG and SVG: box plots, bars per image, nucleus sizes, overlays.
 
-    Overlays and sizes show nuclei: they need the predictions of the runs and the datasets, and say what is missing.
-    `nucbench plot maps --run RUN` runs the network of a finished run and shows what it says before decoding
-    (probabilities, distances, HV maps, attention, proximity), beside image, annotation and result.
+    Overlays and sizes need the predictions of the runs and the datasets; missing ones are reported.
+    `nucbench plot maps --run RUN` runs the network of a finished run and shows its output before decoding
+    (probabilities, distances, HV maps, attention, proximity) next to image, annotation and result.
 
     Args:
         plots: Plots to draw: boxes, confusion, images, overlays, sizes; ki67-labels, ki67-stages, ki67-gamma,
-            ki67-lambda, which show the sweeps of those names; maps, with --run; default: all but maps.
-        run: Of maps: directories of the runs.
-        images: Of maps: images, each DATASET/IMAGE, for example kumar/TCGA-B0-5711-01Z-00-DX1. Default: the image on
-            which each run scored neither well nor badly.
-        variant: Of maps: post-processing of the result. Default: the run's first.
-        side: Of maps: side of the part of the image that is shown, px.
+            ki67-lambda (the sweeps of those names); maps (needs --run). Default: all except maps.
+        run: For maps: run directories.
+        images: For maps: images, each DATASET/IMAGE, for example kumar/TCGA-B0-5711-01Z-00-DX1. Default: the image with
+            the median score of each run.
+        variant: For maps: post-processing variant of the result; default: the first of the run.
+        side: For maps: side of the shown crop in pixels.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        runs: Folder of runs to include, if it exists; default: NUCBENCH_RUNS or runs.
         store: Folder of published scores (`nucbench publish`).
-        out: Folder to write.
+        out: Output folder.
     """
     from leaderboards.plots.draw import print_plots
     from postproc.errors import ConfigError
 
     chosen = plots or (["maps"] if run else [])
     if "maps" in chosen and not run:
-        raise ConfigError("maps are drawn of a run: nucbench plot maps --run RUN")
+        raise ConfigError("maps need a run: nucbench plot maps --run RUN")
     if "maps" not in chosen and (run or images or variant):
-        raise ConfigError("--run, --images and --variant belong to the plot maps: nucbench plot maps --run RUN")
+        raise ConfigError("--run, --images and --variant are options of the plot maps: nucbench plot maps --run RUN")
     others = [name for name in chosen if name != "maps"]
     status = 0
     if others or not chosen:
@@ -99,17 +99,17 @@ def report(
     store: Path = Path("leaderboards/scores"),
     out: Path = Path("report"),
 ) -> int:
-    """Make a folder of HTML pages from stored results: tables, runs, scores of each image, plots, overlays.
+    """Write stored results as a folder of HTML pages: tables, runs, scores per image, plots, overlays.
 
-    Nothing is trained. The folder needs nothing outside itself and can be sent to others. Overlays show nuclei: they
-    need the predictions of the runs and the datasets; what is missing is said. Stored files that are broken are named
-    and left out; the exit status is then 1.
+    Nothing is trained. The folder is self-contained and can be sent to others. Overlays need the predictions of the
+    runs and the datasets; missing ones are reported. Broken stored files are reported and skipped; the exit status is
+    then 1.
 
     Args:
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
-        runs: Folder of runs to include; default: NUCBENCH_RUNS or runs, where it exists.
+        runs: Folder of runs to include, if it exists; default: NUCBENCH_RUNS or runs.
         store: Folder of published scores (`nucbench publish`).
-        out: Folder to write; an older report in it is replaced, anything else is not.
+        out: Output folder; an older report in it is replaced, other files never are.
     """
     from leaderboards.report.build import print_report
 
@@ -122,10 +122,10 @@ def publish(
     *,
     store: Path = Path("leaderboards/scores"),
 ) -> None:
-    """Copy the record and the per-image scores of finished runs (no images, no weights) to where tables keep them.
+    """Copy the records and per-image scores of finished runs (no images, no weights) to the store of the tables.
 
     Args:
-        run: Directories of runs; also what searches selected, search/NAME.json below the runs folder.
+        run: Run directories, or results of searches (search/NAME.json in the runs folder).
         store: Folder of published scores.
     """
     from leaderboards.publish import publish_run
@@ -142,12 +142,12 @@ def list_(
     data: Path | None = None,
     runs: Path | None = None,
 ) -> int:
-    """List methods, datasets, tables or runs; `nucbench list methods dist` shows all that is known of one.
+    """List methods, datasets, tables or runs; `nucbench list methods dist` shows one method in full.
 
     Args:
         what: What to list.
-        names: Methods, datasets or tables whose whole cards are shown; default: all, a line each.
-        verbose: Show the whole cards: recipe, options, deviations, layouts.
+        names: Methods, datasets or tables to show in full; default: all, one line each.
+        verbose: Show full cards: recipe, options, deviations, layouts.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
     """

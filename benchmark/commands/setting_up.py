@@ -1,4 +1,4 @@
-"""Commands about data and this machine."""
+"""Commands that prepare data, measure speed and run the demo."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ def prepare(
     data: Path | None = None,
     progress: bool = True,
 ) -> int:
-    """Get a dataset and check that it is complete and readable, or write a synthetic stand-in in its layout.
+    """Obtain and check a dataset, or write a synthetic stand-in in the same layout.
 
-    What is not there is downloaded where that needs no form or sign-in; a download that broke off goes on. Otherwise
-    the steps are printed, with exit status 1. Archives that you have fetched are unpacked from DATA/NAME/downloads, or
-    from wherever --from says. Nothing that is there is overwritten. With --all, a table at the end says how each went;
-    the exit status is 1 if one failed, and datasets that are to be fetched by hand have not failed.
+    Missing files are downloaded if that needs no form or sign-in; interrupted downloads are resumed. Otherwise the
+    manual steps are printed and the exit status is 1. Archives that you have downloaded are unpacked from
+    DATA/NAME/downloads, or from the paths given by --from. Existing files are never overwritten. With --all, a table at
+    the end shows the result for each dataset; the exit status is 1 if one failed (a manual download is not a failure).
 
     Args:
         dataset: Dataset to prepare.
-        all: Prepare every dataset, whatever becomes of the others.
-        from_: Archives (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2) that hold the dataset or a part of it.
-        mirror: Address that serves the downloads as MIRROR/DATASET/FILE, in place of those of the cards.
-        synthetic: Write synthetic images in the dataset's own layout; never over existing files.
-        images: Number of synthetic images over all splits; default: the least that fills every split.
-        size: Side of the synthetic images, px; default: 256, or that of the annotation they are simulated from.
+        all: Prepare every dataset, even if some fail.
+        from_: Archives (.zip, .tar, .tar.gz, .tar.xz, .tar.bz2) with the dataset or a part of it.
+        mirror: Address that serves the downloads as MIRROR/DATASET/FILE, instead of the addresses on the cards.
+        synthetic: Write synthetic images in the layout of the dataset; existing files are never overwritten.
+        images: Number of synthetic images over all splits; default: the smallest number that fills every split.
+        size: Side of the synthetic images in pixels; default: 256, or the size of the annotation they are
+            simulated from.
         seed: Seed of the synthetic images.
-        source: Whose outlines the images of synthetic-dist are simulated from: tnbc, the paper's, or generated.
-            Default: tnbc where all of it is in the folder of datasets, else generated.
+        source: Outlines from which images of synthetic-dist are simulated: tnbc (as in the paper) or generated.
+            Default: tnbc if the complete dataset is in the data folder, else generated.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         progress: Hide progress bars.
     """
@@ -48,7 +49,7 @@ def prepare(
     from postproc.errors import ConfigError
 
     if source is not None and not synthetic:
-        raise ConfigError(f"--source {source} belongs to synthetic images; give --synthetic too")
+        raise ConfigError(f"--source {source} applies to synthetic images only; add --synthetic")
     stand_in = StandIn(images, size, seed, source) if synthetic else None
     root = filled(data)
     return run(dataset, root, every=all, archives=from_ or [], mirror=mirror, stand_in=stand_in, progress=progress)
@@ -65,20 +66,21 @@ def speed(
     workers: int | None = None,
     out: Path = Path("leaderboards/speed"),
 ) -> None:
-    """Time metrics, targets, post-processing and loading in one thread, or methods, on synthetic images.
+    """Time metrics, targets, post-processing and data loading in one thread, or methods, on synthetic images.
 
-    Of a method, the network on a whole image, its post-processing and (with --train) a training step are timed apart.
-    The CSV is named by hardware, precision and versions.
+    For a method, the network on a whole image, its post-processing and (with --train) a training step are timed
+    separately. The CSV is named after hardware, precision and versions.
 
     Args:
-        methods: Methods to time; none = the components.
+        methods: Methods to time; default: the components.
         options: Options of the methods, for example --options.mode fast.
-        sizes: Sides of the square images, px; default: 1000.
-        repeats: Counted runs of each job, after one that is not counted; fewer of jobs that take seconds.
+        sizes: Sides of the square images in pixels; default: 1000.
+        repeats: Timed repeats of each job after one warm-up; fewer for jobs that take seconds.
         precision: Floating-point precision of networks.
-        train: Time training steps too, at the recipe's batch and crop size.
-        workers: Processes that draw training samples, beside a measurement in one; 0 = none. Default: one per core.
-        out: Folder to write.
+        train: Also time training steps, with the batch and crop size of the recipe.
+        workers: Processes that draw training samples, in addition to a measurement in one process; 0 = none. Default:
+            one per core.
+        out: Output folder.
     """
     from benchmark.speed.report import run_speed
 
@@ -86,10 +88,10 @@ def speed(
 
 
 def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:
-    """Try everything in a few minutes without a download: three methods on two synthetic datasets.
+    """Run a demo of a few minutes without downloads: three methods on two synthetic datasets.
 
     Args:
-        out: Folder to write: data, runs, tables and pictures.
+        out: Output folder for data, runs, tables and pictures.
         steps: Optimiser steps of each training.
         progress: Hide progress bars.
     """

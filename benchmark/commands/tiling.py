@@ -1,4 +1,4 @@
-"""The command that cuts whole slides into tiles."""
+"""The command that cuts whole-slide images into tiles."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def tiles(
     workers: int = 0,
     progress: bool = True,
 ) -> int:
-    """Cut whole slides into tiles of several magnifications, the training set of `nucbench run self-supervised tiles`.
+    """Cut whole-slide images into tiles at several magnifications, for `nucbench run self-supervised tiles`.
 
-    Tiles lie side by side; those with too little tissue are left out. Each is a PNG in a folder per magnification and
-    slide below --out, and manifest.csv lists them. Given again, also after a kill, the command goes on where it was;
-    further slides are added. A slide that cannot be read does not stop the others; the exit status is then 1.
+    Tiles do not overlap; tiles with too little tissue are skipped. Each tile is a PNG in a folder per magnification and
+    slide in --out, and manifest.csv lists all tiles. Run the same command to resume after an interruption or to add
+    slides. If a slide cannot be read, the others are still processed and the exit status is 1.
 
     Args:
-        slides: Whole slides (SVS, NDPI, SCN, pyramidal TIFF: what tiffslide reads).
-        out: Folder to write; nucbench looks for it in the folder of datasets, as tiles.
-        magnifications: Magnifications of the tiles; default: 10 20 40. A slide gives those up to its own.
-        size: Side of the tiles, px.
-        tissue: Least share of px that are tissue (saturated and not black).
-        per_slide: Most tiles of each slide and magnification, at random places; default: all.
-        target: Image whose colours every tile is brought to (Reinhard); default: the slides' own colours.
-        magnification: Objective magnification of all slides, where they state none or a wrong one.
-        mpp: Microns per px of all slides, instead of --magnification.
-        seed: Seed of the random places.
-        workers: Processes, each with a slide of its own.
+        slides: Whole-slide images (SVS, NDPI, SCN, pyramidal TIFF: formats that tiffslide reads).
+        out: Output folder; the dataset tiles is read from the folder tiles in the data folder.
+        magnifications: Magnifications of the tiles, at most that of the slide; default: 10 20 40.
+        size: Side of the tiles in pixels.
+        tissue: Smallest fraction of tissue pixels (saturated and not black) in a tile.
+        per_slide: Largest number of tiles per slide and magnification, at random positions; default: all.
+        target: Image whose colours are transferred to every tile (Reinhard); default: keep the colours of the slides.
+        magnification: Objective magnification of all slides, if the files state none or a wrong one.
+        mpp: Microns per pixel of all slides, instead of --magnification.
+        seed: Seed of the random positions.
+        workers: Worker processes, each on one slide at a time.
         progress: Hide progress bars.
     """
     from benchmark.host.outputs import check_outputs

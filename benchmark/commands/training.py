@@ -31,21 +31,21 @@ def run(
 ) -> None:
     """Train a method on a dataset, tune it, predict and score whole images, and store the run.
 
-    Whatever is already stored is not done again: the same command, started after it was killed, goes on; with other
-    sets under --evaluate it scores the trained run on those too. Settings left out are those of the method's paper.
+    Stored results are not computed again: run the same command to resume after an interruption, or with other sets in
+    --evaluate to also score the trained run on those. Settings default to those of the method's paper.
 
     Args:
         method: Method to train (see `nucbench list methods`).
         dataset: Dataset to train on (see `nucbench list datasets`).
-        protocol: strict: keep validation images out of training and choose checkpoint and post-processing parameters
-            on them. paper: train on all training images, last checkpoint, the paper's parameters.
+        protocol: strict: exclude validation images from training and use them to choose the checkpoint and the
+            post-processing parameters. paper: all training images, last checkpoint, the parameters of the paper.
         seed: Seed of initialisation, crops and augmentation.
-        train_split: Split to train on: a split of the dataset, all, group:A,B or except-group:A,B.
-        also: Further training sets, each DATASET.SPLIT or DATASET, whose images are trained on too.
-        validate: With protocol strict, another dataset to validate on, DATASET.SPLIT or DATASET: its validation images.
-            Default: the validation images of the training dataset.
-        evaluate: Sets to score, each DATASET.SPLIT, or DATASET: its test split, or all its images where it has
-            none. Default: the training dataset.
+        train_split: Training split: a split of the dataset, all, group:A,B or except-group:A,B.
+        also: Additional training sets, each DATASET.SPLIT or DATASET.
+        validate: Other dataset to validate on with protocol strict: DATASET.SPLIT, or DATASET for its validation
+            images. Default: the validation images of the training dataset.
+        evaluate: Sets to score, each DATASET.SPLIT, or DATASET for its test split (all images if it has none). Default:
+            the training dataset.
         options: Options of the method, for example --options.features 16 (see `nucbench list methods --verbose`).
         precision: Floating-point precision; auto: bf16 where the hardware has it, else 16-bit on GPUs, 32 on CPUs.
         overrides: What is trained differently from the recipe.
@@ -82,12 +82,12 @@ def sweep(
     dry_run: bool = False,
     machine: OnOneDevice,
 ) -> int:
-    """Run every combination that a sweep file lists; what is done is skipped, a failure does not stop the others.
+    """Run every combination in a sweep file; skip finished runs and continue after failures.
 
-    A sweep file is YAML: lists of methods, datasets and seeds, the protocol, what to evaluate on, settings as in
-    `nucbench run` (not applied to methods that train nothing), `folds: true` to leave out one patient after the other,
-    `cases`, each a set of changes with which the sweep is repeated, and `paper`, how long the paper trains each method.
-    Files that come with nucbench are named without a folder (demo.yaml).
+    A sweep file is YAML with lists of methods, datasets and seeds, the protocol, the sets to evaluate on, settings as
+    in `nucbench run` (ignored for methods without training), `folds: true` for leave-one-patient-out, `cases` (sets
+    of changes; the sweep is repeated with each) and `paper` (training length of each method in the paper). Files
+    shipped with nucbench are given by name without a folder (demo.yaml).
 
     Args:
         file: Sweep file.
@@ -119,11 +119,11 @@ def search(
     dry_run: bool = False,
     machine: OnOneDevice,
 ) -> int:
-    """Search hyper-parameters with Optuna; every trial is a run under protocol strict, judged on validation images.
+    """Search hyper-parameters with Optuna; each trial is a run under protocol strict, scored on validation images.
 
-    A search file is YAML: method, dataset, space (setting -> values), number of trials, and settings as in `nucbench
-    run`, with `validate` where another dataset's validation images judge. Given again, also after a kill, it goes on
-    where it was. Files that come with nucbench are named without a folder (dist-search.yaml).
+    A search file is YAML with method, dataset, space (setting -> values), number of trials, and settings as in
+    `nucbench run`; `validate` names another dataset whose validation images are used. Run the same command to
+    resume after an interruption. Files shipped with nucbench are given by name without a folder (dist-search.yaml).
 
     Args:
         file: Search file.

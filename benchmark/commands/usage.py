@@ -1,6 +1,7 @@
-"""What is wrong with a command line, in a line or two: the parser's own messages name its types, not the remedy.
+"""Short usage errors: the messages of the parser name its types, not the remedy.
 
-A command line that the parser has refused is read again here, word by word, beside what each command takes.
+A command line that the parser rejected is read again here, word by word, and compared with the arguments of each
+command.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_
 from postproc.errors import nearest
 
 KINDS = {float: "a number", int: "a whole number", dict: "NAME VALUE pairs"}
-"""Type -> what the user is to give."""
+"""Type -> description of the expected value."""
 
 COMMON = ("--help", "-h", "--version", "--debug")
-"""What stands before the command."""
+"""Options allowed before the command."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Argument:
-    """What a command takes.
+    """An argument of a command.
 
     Attributes:
         name: ``--flag`` or ``POSITIONAL``.
-        hints: Types that a value may have, those of the items of a list.
-        switch: Takes no value.
-        several: Takes any number of words.
-        required: Must be given.
+        hints: Allowed types of a value, or of the items of a list.
+        switch: Whether it takes no value.
+        several: Whether it takes any number of words.
+        required: Whether it must be given.
     """
 
     name: str
@@ -40,11 +41,11 @@ class Argument:
 
     @property
     def choices(self) -> list[str]:
-        """Names that it takes; empty = any."""
+        """Allowed values; empty = any."""
         return [str(name) for hint in self.hints if get_origin(hint) is Literal for name in get_args(hint)]
 
     def wrong(self, value: str) -> str:
-        """Say why a value does not fit; empty if it may."""
+        """Return the reason why a value is not allowed, or an empty string."""
         if choices := self.choices:
             text = f"{self.name} is {value!r}.{_near(value, choices)} Choices: {', '.join(choices)}."
             return "" if value in choices else text
@@ -144,7 +145,7 @@ def _flag(name: str, *, off: bool = False) -> str:
 
 
 def takes(function: Callable[..., Any]) -> list[Argument]:
-    """Return what the command of a function takes, nested settings (``--slurm.minutes``) too."""
+    """Return the arguments of a command, including nested settings (``--slurm.minutes``)."""
     hints = get_type_hints(function)
     found = [Argument("--help", switch=True)]
     settings = settings_of(function)
@@ -169,12 +170,12 @@ def takes(function: Callable[..., Any]) -> list[Argument]:
 
 
 def explain(message: str, words: Sequence[str], commands: Mapping[str, Sequence[Argument]]) -> str:
-    """Say what is wrong with a command line: the argument, its value, the choices and the nearest name.
+    """Describe the error in a command line: the argument, its value, the choices and the nearest name.
 
     Args:
-        message: Of the parser, for what is not found here.
+        message: Message of the parser, used if no error is found here.
         words: The command line.
-        commands: Command -> what it takes.
+        commands: Command -> its arguments.
     """
     at = next((k for k, word in enumerate(words) if not word.startswith("-")), None)
     if unknown := [word for word in words[:at] if word not in COMMON]:
@@ -187,7 +188,7 @@ def explain(message: str, words: Sequence[str], commands: Mapping[str, Sequence[
 
 
 def _faults(command: str, words: Sequence[str], known: Sequence[Argument]) -> Iterator[str]:
-    """Yield what is wrong, word by word."""
+    """Yield the errors, word by word."""
     see = f"See nucbench {command} --help."
     flags = {each.name: each for each in known if each.name.startswith("--")}
     places = [each for each in known if each.name not in flags]

@@ -1,1 +1,1 @@
-"""The machine and its files."""
+"""Hardware, files, signals and console output."""

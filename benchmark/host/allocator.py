@@ -1,18 +1,18 @@
-"""Large tensors in huge pages, on CPUs."""
+"""Huge memory pages for large tensors on CPUs."""
 
 from __future__ import annotations
 
 import os
 
 VARIABLE = "THP_MEM_ALLOC_ENABLE"
-"""With it, torch asks for pages of 2 MiB for tensors of that size and more; read at the first allocation."""
+"""If set, torch requests pages of 2 MiB for tensors of at least that size; read at the first allocation."""
 
 
 def use_huge_pages() -> None:
-    """Let torch lay large tensors into huge pages, as NumPy does with arrays; call it before torch is first used.
+    """Make torch allocate large tensors in huge pages, as NumPy does; call it before the first use of torch.
 
-    The system fills each page with zeros when it is first touched, and a network that computes on hundreds of MB at a
-    time, as HoVer-Net does on large tiles, spends more time in that than in arithmetic when pages have 4 KiB. What the
-    user has set stays.
+    The system fills each page with zeros at the first access. With pages of 4 KiB, a network that allocates hundreds of
+    MB at a time, such as HoVer-Net on large tiles, spends more time on this than on arithmetic. A value set by the user
+    is kept.
     """
     os.environ.setdefault(VARIABLE, "1")

@@ -1,4 +1,4 @@
-"""What commands print at their end."""
+"""Tables that commands print."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.table import Table
 
 
 def wide_console() -> Console:
-    """Return a console that cuts no table short where the output is not a terminal.
+    """Return a console that does not truncate tables if the output is not a terminal.
 
-    It prints what it is given: names of users may hold brackets, which are not markup.
+    Markup is disabled, since names given by users may contain brackets.
     """
     console = Console(markup=False, highlight=False)
     return console if console.is_terminal else Console(width=max(console.width, 200), markup=False, highlight=False)
@@ -29,7 +29,7 @@ def print_frame(frame: pd.DataFrame) -> None:
 
 
 def cell(value: float | None) -> str:
-    """Return a score with three decimals, a dash where there is none."""
+    """Format a score with three decimals, or a dash if it is missing."""
     if value is None or math.isnan(value):
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What a run ran on: hardware, versions, commit."""
+"""Environment of a run: hardware, package versions, commit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def hardware() -> str:
-    """Name the device that trains: the GPU, or the processor with its number of cores."""
+    """Return the name of the training device: the GPU, or the processor and its number of cores."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return f"{count} x {torch.cuda.get_device_name(0)}" if count > 1 else torch.cuda.get_device_name(0)
@@ -62,7 +62,7 @@ def _commit() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return hardware, Python, package versions and the git commit of the suite."""
+    """Return hardware, Python version, package versions and git commit of the suite."""
     versions = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Errors of the machine, in words: a full disk, no memory left, a file that must not be opened."""
+"""Readable messages for system errors: full disk, out of memory, inaccessible file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _NO_MEMORY = (
 
 
 def in_words(error: BaseException) -> str | None:
-    """Return what a person can do about an error of the machine; None for errors of any other kind.
+    """Return a message with the remedy for a system error, or None for any other error.
 
     Args:
-        error: What was raised.
+        error: The exception.
     """
     if isinstance(error, OSError) and error.errno in FULL:
         where = f" of {os.fspath(error.filename)}" if isinstance(error.filename, str | os.PathLike) else ""
-        return f"the disk{where} is full ({error.strerror}). What was complete is kept: free some space and go on."
+        return f"the disk{where} is full ({error.strerror}). Complete results are kept: free space and try again."
     if _is_lack_of_memory(error):
         return (
-            f"memory ran out: {_first_line(error)}. Take a smaller --batch-size or --crop, fewer --workers, or a "
-            "machine with more memory; what was complete is kept."
+            f"memory ran out: {_first_line(error)}. Use a smaller --batch-size or --crop, fewer --workers, or a "
+            "machine with more memory; complete results are kept."
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"

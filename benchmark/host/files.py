@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, folders that one process holds, and JSON."""
+"""Atomic file writes, folder locks and JSON."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from postproc.errors import BusyError, DataError
 
 @contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that replaces it when the block ends without an error.
+    """Open a temporary file next to `path` that replaces it if the block ends without an error.
 
-    Its rights are those that the umask gives.
+    Its permissions follow the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
@@ -39,14 +39,14 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def held(folder: Path, doing: str) -> Iterator[None]:
-    """Hold a folder, made where missing, so that a second process cannot write it.
+    """Lock a folder, created if missing, against writing by a second process.
 
     Args:
         folder: The folder.
-        doing: What the process that holds it does, for the message: ``working on``.
+        doing: Activity of the process that holds the lock, for the message: ``working on``.
 
     Raises:
-        BusyError: If another process holds it.
+        BusyError: If another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -61,7 +61,7 @@ def held(folder: Path, doing: str) -> Iterator[None]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, keys in the given order."""
+    """Write a JSON file atomically, with keys in the given order."""
     with atomic(path, "w") as file:
         json.dump(content, file, indent=2, default=_plain)
         file.write("\n")
@@ -72,10 +72,10 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
 
     Args:
         path: The file.
-        remedy: What to do where it cannot be read, for the message.
+        remedy: Remedy if it cannot be read, for the message.
 
     Raises:
-        DataError: If it is missing, far too large or nested, or no JSON object.
+        DataError: If the file is missing, far too large, nested too deeply, or not a JSON object.
     """
     return read_json_object(path, DataError, remedy)
 

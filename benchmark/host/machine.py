@@ -1,4 +1,4 @@
-"""`Machine`: where things are, and how much of this machine a run uses."""
+"""`Machine`: folders of data and runs, and the resources that a run uses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from postproc.errors import ConfigError, unknown_name
 
 PER_CORE = 4
-"""Worker processes for each core beyond which they only wait for each other."""
+"""Worker processes per core; more only wait for each other."""
 
 LEAST_BOUND = 32
-"""Worker processes that any machine may have, since containers may show fewer cores than they have."""
+"""Worker processes allowed on any machine, since containers may report fewer cores than they have."""
 
 
 MIRRORS = ("off", "offline", "online")
@@ -32,7 +32,7 @@ def wandb_mode() -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where things are and how much of the machine to use.
+    """Folders of data and runs, and the resources to use.
 
     The fields are options of the commands that train, predict or score; the texts below are their help. The metadata
     of a field may name its ``choices``, and the function that gives its value where the command line does not
@@ -60,7 +60,7 @@ class Machine:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        """Check the counts.
+        """Validate the counts.
 
         Raises:
             ConfigError: If one is impossible, or the mode of W&B is unknown.
@@ -74,17 +74,17 @@ class Machine:
         most = max(LEAST_BOUND, PER_CORE * _cores())
         if self.workers is not None and self.workers > most:
             raise ConfigError(
-                f"workers must be {most} or fewer on this machine of {_cores()} cores, not {self.workers}"
+                f"workers must be {most} or fewer on this machine with {_cores()} cores, not {self.workers}"
             )
 
     def loaders(self) -> int:
-        """Return the number of processes that draw training items: none on a small CPU, where training needs it all."""
+        """Return the number of processes that draw training samples; 0 on a small CPU, which training needs whole."""
         if self.workers is not None:
             return self.workers
         return min(8, max(0, _cores() - 2))
 
     def decoders(self) -> int:
-        """Return the number of processes that decode."""
+        """Return the number of processes that decode predictions."""
         return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
 
 

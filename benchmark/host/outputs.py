@@ -1,4 +1,4 @@
-"""No command writes over a file that it reads."""
+"""Check that a command does not overwrite its own input files."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from postproc.errors import ConfigError
 
 OVERLAY = "_overlay.png"
-"""End of the names of pictures with outlines."""
+"""Suffix of overlay images."""
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], *, remedy: str = "give another --out") -> None:
-    """Refuse to start where a file to be written is one that is read.
+    """Raise an error if an output file is also an input file.
 
-    Files are compared as the system knows them (as `os.path.samefile` does), so that other spellings of a path,
-    symbolic links, hard links, and file systems that ignore capitals make no difference.
+    Files are compared by device and inode (as in `os.path.samefile`), which covers different spellings of a path,
+    symbolic links, hard links and case-insensitive file systems.
 
     Args:
-        outputs: Files that may be written; those that do not exist yet replace nothing.
+        outputs: Files that may be written; they need not exist.
         inputs: Files that are read.
-        remedy: What the user can do.
+        remedy: Remedy for the message.
 
     Raises:
-        ConfigError: If an output would replace an input; the message names both.
+        ConfigError: If an output would overwrite an input; the message names both.
     """
     read: dict[tuple[int, int], Path] = {}
     for path in inputs:
@@ -40,7 +40,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path], *, remedy: st
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of the file that a path leads to, None where there is none."""
+    """Return device and inode of the file at a path, or None if it does not exist."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Which precision the hardware runs fastest without harm."""
+"""Choice of the floating-point precision for the hardware."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether the processor multiplies bfloat16 in hardware; elsewhere it is emulated, many times slower."""
+    """Return whether the processor supports bfloat16 in hardware; emulation is many times slower."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def resolve(precision: str) -> str:
-    """Return the Lightning precision that ``auto`` stands for: bf16 where there is hardware for it.
+    """Return the Lightning precision for ``auto``: bf16 if the hardware supports it.
 
-    On a GPU without bfloat16 it is 16-bit floating point with loss scaling; on a CPU without it, float32.
+    Without bfloat16 support, GPUs use 16-bit floating point with loss scaling and CPUs use float32.
     """
     if precision != "auto":
         return precision
@@ -23,5 +23,5 @@ def resolve(precision: str) -> str:
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
-    """Return the dtype that inference computes in under a Lightning precision; None = float32."""
+    """Return the autocast dtype of inference for a Lightning precision; None = float32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolve(precision))

@@ -8,7 +8,7 @@ import threading
 
 
 def end_with_parent() -> None:
-    """Let a worker end when the process that started it is killed: it would wait for work for ever."""
+    """End this worker when its parent process is killed; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 

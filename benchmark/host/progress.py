@@ -1,4 +1,4 @@
-"""Progress bars that say what is being done."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def track(items: Sequence[T], what: str, show: bool = True) -> Iterable[T]:
-    """Iterate over `items` with a progress bar on the terminal, or one line where there is no terminal."""
+    """Iterate over `items` with a progress bar, or a single line if the output is not a terminal."""
     if not show:
         return items
     if not sys.stderr.isatty():
@@ -25,18 +25,18 @@ def track(items: Sequence[T], what: str, show: bool = True) -> Iterable[T]:
 
 @contextmanager
 def byte_bar(what: str, done: int, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """Give a function that moves a progress bar of bytes on; one line stands for it where there is no terminal.
+    """Yield a function that advances a byte progress bar, or print one line if the output is not a terminal.
 
     Args:
         what: Name of the file.
-        done: Bytes that are there already.
-        total: Bytes of all; None = unknown.
-        show: Show the bar, or the line.
+        done: Bytes already present.
+        total: Total bytes; None = unknown.
+        show: Show the bar or the line.
     """
     if not show or not sys.stderr.isatty():
         if show:
             size = "" if total is None else f" of {total / 1e6:.1f} MB"
-            print(f"downloading {what}{size}, from byte {done} on", file=sys.stderr, flush=True)
+            print(f"downloading {what}{size}, starting at byte {done}", file=sys.stderr, flush=True)
         yield lambda count: None
         return
     from rich import progress

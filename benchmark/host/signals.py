@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: training finishes its step and writes a checkpoint before it does."""
+"""Stop signals: training finishes its current step and writes a checkpoint before it exits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the end of a job or a machine; what clusters send ahead of a time limit."""
+"""Ctrl-C; end of a job or shutdown; sent by clusters before a time limit."""
 
 
 class Stopped(BaseException):
-    """A signal asked this process to stop. What is stored stands, and the same command goes on from there.
+    """A signal asked this process to stop. Stored results remain valid; the same command resumes from them.
 
-    No error, as KeyboardInterrupt is none: ``except Exception`` lets it pass.
+    Like KeyboardInterrupt, it is not an `Exception`, so ``except Exception`` does not catch it.
 
     Args:
         number: The signal.
@@ -29,18 +29,18 @@ class Stopped(BaseException):
 
     @property
     def status(self) -> int:
-        """Exit status of a process that this ends, as shells give it."""
+        """Exit status of the stopped process, as in shells."""
         return 128 + self.number
 
 
 class _Listener:
-    """What this process was asked, and whether it may be interrupted."""
+    """The received signal, and whether this process may be interrupted."""
 
     def __init__(self) -> None:
-        self.signals: tuple[int, ...] = ()  # those that are listened to
-        self.owner = 0  # process that listens: its forked workers inherit the handlers
+        self.signals: tuple[int, ...] = ()  # handled signals
+        self.owner = 0  # process that handles signals: its forked workers inherit the handlers
         self.asked: int | None = None
-        self.patient = False  # between two steps of training alone it stops
+        self.patient = False  # stop only between two training steps
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.owner:
@@ -52,7 +52,7 @@ class _Listener:
                 hint = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
                 print(f"{signal.Signals(number).name}: stopping after this step{hint}", file=sys.stderr, flush=True)
             return
-        if self.patient or number != signal.SIGINT:  # Lightning makes its own of a KeyboardInterrupt
+        if self.patient or number != signal.SIGINT:  # Lightning handles KeyboardInterrupt itself
             raise Stopped(number)
         raise KeyboardInterrupt
 
@@ -68,12 +68,12 @@ def _end_as_usual(number: int) -> None:
 
 
 def listen(*further: int) -> None:
-    """Let signals end this process by `Stopped` (or KeyboardInterrupt): to be called by programs, not by libraries.
+    """Make signals raise `Stopped` (or KeyboardInterrupt); to be called by programs, not by libraries.
 
-    Does nothing outside the main thread, which alone hears signals.
+    Does nothing outside the main thread, which alone receives signals.
 
     Args:
-        further: Signals beside `SIGNALS`.
+        further: Signals in addition to `SIGNALS`.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -82,23 +82,23 @@ def listen(*further: int) -> None:
 
 
 def listen_again() -> None:
-    """Take the signals back from a library that has taken them over, if this process listens at all."""
+    """Restore the signal handlers after a library replaced them, if this process handles signals."""
     if threading.current_thread() is threading.main_thread() and _listener.owner == os.getpid():
         for number in _listener.signals:
             signal.signal(number, _listener.hear)
 
 
 def asked() -> int | None:
-    """Return the signal that asked this process to stop, if one did."""
+    """Return the signal that asked this process to stop, or None."""
     return _listener.asked
 
 
 @contextmanager
 def between_steps() -> Iterator[None]:
-    """Put a stop off: within the block, `asked` is to be looked at where the work can be left.
+    """Defer a stop: within the block, check `asked` wherever the work can be interrupted.
 
     Raises:
-        Stopped: At the end, if a signal came and nothing has answered it.
+        Stopped: At the end, if a signal was received and not handled.
     """
     _listener.patient, _listener.asked = True, None
     try:

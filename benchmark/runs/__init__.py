@@ -1,1 +1,1 @@
-"""Training, evaluation and their record."""
+"""Training, evaluation and run records."""

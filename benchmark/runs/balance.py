@@ -1,14 +1,14 @@
-"""What evens out how often types are learnt, for any method: where crops are drawn, and what types weigh in the loss.
+"""Type balancing for any method: sampling of training crops and weights of types in the loss.
 
-Neither is part of any paper's recipe; a run asks for them with ``balance`` (`benchmark.results.spec.Overrides`).
+Neither is part of a paper's recipe; a run enables them with ``balance`` (`benchmark.results.spec.Overrides`).
 
-``crops``: each training item is drawn from a window around a nucleus. Its type is drawn first, each type of the
-training set being equally likely, then the nucleus among all of that type; the window is a quarter larger than the
-crop, so that the nucleus lies within an eighth of the crop's side from the middle, unless the image ends there.
+``crops``: each training crop is drawn from a window around a nucleus. First its type is drawn, with equal probability
+for each type in the training set, then a nucleus of that type. The window is a quarter larger than the crop, so the
+nucleus is within an eighth of the crop's side from the centre, except near image borders.
 
-``loss``: in the cross-entropy over types, each type weighs inversely to its share of the typed px of the training set
-(of the nuclei, where these are points). The weights are such that the nuclear px weigh as much as before in all, and
-background weighs 1: the balance shifts between types, not between nuclei and background.
+``loss``: in the cross-entropy over types, each type is weighted inversely to its share of the typed pixels in the
+training set (of the nuclei for point annotation). The total weight of nuclear pixels is unchanged and background has
+weight 1: the balance shifts between types, not between nuclei and background.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from models.base.method import NucleiMethod
 
 SPARE = 4
-"""A window is larger than the crop by one part in this many."""
+"""The window is larger than the crop by 1 / SPARE of its side."""
 
 
 def check_balance(spec: RunSpec, method: NucleiMethod) -> None:
-    """Refuse a balance that would do nothing.
+    """Reject a balance that would have no effect.
 
     Raises:
-        ConfigError: If the training data has no types, or the method does not learn from them.
+        ConfigError: If the training data has no types, or the method does not use them.
     """
     balance = spec.overrides.balance
     if balance is None:
@@ -43,34 +43,34 @@ def check_balance(spec: RunSpec, method: NucleiMethod) -> None:
     if not method.task.types:
         raise ConfigError(f"balance={balance}: {spec.dataset} has no types; leave it out")
     if not method.card.trained or method.card.needs == "none":
-        raise ConfigError(f"balance={balance}: {spec.method} learns from no annotation; leave it out")
+        raise ConfigError(f"balance={balance}: {spec.method} does not use annotation; leave it out")
     if balance != "crops" and not method.weighs_types:
         raise ConfigError(
             f"balance={balance}: the loss of {spec.method} with these options has no cross-entropy over types; use "
-            "balance=crops, or the option classify=true where it has one"
+            "balance=crops, or the option classify=true if the method has one"
         )
 
 
 def window_side(spec: RunSpec, recipe: Recipe) -> int | None:
-    """Return the side in px of the windows that crops are drawn from; None = crops are drawn from whole images."""
+    """Return the side in pixels of the windows from which crops are drawn; None = whole images."""
     return recipe.crop + recipe.crop // SPARE if spec.overrides.balance in ("crops", "both") else None
 
 
 def weighs_loss(spec: RunSpec) -> bool:
-    """Tell whether types are weighed in the loss."""
+    """Return whether the loss weights types."""
     return spec.overrides.balance in ("loss", "both")
 
 
 def type_weights(samples: Iterable[Sample], types: int) -> NDArray[np.float32]:
-    """Return what background and types weigh in the cross-entropy over types.
+    """Return the weights of background and types in the cross-entropy over types.
 
     Args:
         samples: The training images.
         types: Number of types T.
 
     Returns:
-        float32 (T + 1,): 1 for background, and 1 / (K s) for a type that makes up the share s, where K types occur; 1
-        for one that does not occur.
+        float32 (T + 1,): 1 for background, 1 / (K s) for a type with share s, where K types occur, and 1 for types that
+        do not occur.
     """
     counts = np.zeros(types + 1)
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Datasets of a run: opened, checked against each other and the method."""
+"""Open the datasets of a run and check them against each other and the method."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
-    """Return a data module whose files are known to be there.
+    """Return a data module after checking that its files exist.
 
     Raises:
-        ConfigError: If there is no dataset of that name.
-        DataError: If its folder is missing or not recognised.
+        ConfigError: If no dataset has that name.
+        DataError: If its folder is missing or has an unknown layout.
     """
     data = dataset_class(name)(machine.data / name)
     if not data.records:
@@ -30,10 +30,10 @@ def open_dataset(name: str, machine: Machine) -> NucleiDataModule:
 
 
 def open_sources(spec: RunSpec, machine: Machine) -> Sources:
-    """Return the images of a run: its training sets, and what protocol ``strict`` validates on.
+    """Return the images of a run: its training sets and the validation images of protocol ``strict``.
 
     Raises:
-        ConfigError: If a split is unknown, or the sets differ in magnification: their images would not be rescaled.
+        ConfigError: If a split is unknown, or the sets differ in magnification (images are not rescaled).
         DataError: If files are missing.
     """
     sets = tuple(ImageSet(open_dataset(t.dataset, machine), t.split) for t in spec.training_sets)
@@ -51,18 +51,18 @@ def open_sources(spec: RunSpec, machine: Machine) -> Sources:
         if found != sources.magnification:
             raise ConfigError(
                 f"{other.data.card.name} is at {found}x and {first.data.card.name} at {sources.magnification}x; "
-                "training sets that are used together must have one magnification"
+                "combined training sets must have the same magnification"
             )
     if strict:
-        sources.validation.records()  # raises where there are none
+        sources.validation.records()  # raises if there are none
     return sources
 
 
 def _open_validation(spec: RunSpec, machine: Machine, sets: tuple[ImageSet, ...]) -> ImageSet:
-    """Return what is validated on: the images that the run names, else those that the training set sets aside.
+    """Return the validation images: those named by the run, else those of the training set.
 
     Raises:
-        ConfigError: If they have no annotation, or a patient of theirs is trained on too.
+        ConfigError: If they have no annotation, or share a patient with the training images.
         DataError: If files are missing.
     """
     target = spec.validation_set
@@ -70,21 +70,21 @@ def _open_validation(spec: RunSpec, machine: Machine, sets: tuple[ImageSet, ...]
         return ImageSet(sets[0].data, "validation")
     source = ImageSet(open_dataset(target.dataset, machine), target.split)
     if source.data.card.annotation == "none":
-        raise ConfigError(f"{target} cannot be validated on: it has no annotation")
+        raise ConfigError(f"cannot validate on {target}: it has no annotation")
     trained = {record.group for each in sets for record in each.records() if not record.validation}
     shared = sorted(trained & {record.group for record in source.records()})
     if shared:
         raise ConfigError(
-            f"{len(shared)} groups (patients) of {target} are trained on too, for example {shared[0]!r}. Leave them "
-            f"out of {spec.dataset}, or validate on others."
+            f"{len(shared)} groups (patients) of {target} are also training images, for example {shared[0]!r}. Exclude "
+            f"them from {spec.dataset}, or validate on other images."
         )
     return source
 
 
 def trained_images_of(sources: Sources) -> set[Path | str]:
-    """Return the files of all images that a run is trained on or chooses its checkpoint and parameters with.
+    """Return the files of all images used for training or for the choice of checkpoint and parameters.
 
-    Tiles of whole slides are parts of images that other datasets may hold: of these the patients are returned.
+    For tiles of whole slides, which may be parts of images in other datasets, the patients are returned instead.
     """
     return {
         record.group if data.card.annotation == "none" else record.image
@@ -94,12 +94,12 @@ def trained_images_of(sources: Sources) -> set[Path | str]:
 
 
 def check_pair(method: NucleiMethod, data: NucleiDataModule) -> None:
-    """Refuse a training set that lacks what the method learns from."""
+    """Reject a training set that lacks the annotation required by the method."""
     needs, has = method.card.needs, data.card.annotation
     if needs != "none" and has == "none":
-        raise ConfigError(f"{method.card.name} learns from annotation, and {data.card.name} has none")
+        raise ConfigError(f"{method.card.name} needs annotation, but {data.card.name} has none")
     if needs == "instances" and has == "points":
         raise ConfigError(
-            f"{method.card.name} learns from outlines, but {data.card.name} has only points. Methods that learn from "
-            "points are listed by: nucbench list methods"
+            f"{method.card.name} needs outlines, but {data.card.name} has only points. List methods for point "
+            "annotation with: nucbench list methods"
         )

@@ -23,12 +23,12 @@ from postproc.instances import Instances
 
 @dataclass(frozen=True)
 class Decoding:
-    """What an evaluation scores: one way of decoding.
+    """A post-processing variant to score.
 
     Attributes:
-        key: Of the variant.
-        title: Its row name in tables.
-        params: Its post-processing parameters, stored beside the scores.
+        key: Key of the variant.
+        title: Row name in tables.
+        params: Post-processing parameters, stored with the scores.
     """
 
     key: str
@@ -39,14 +39,14 @@ class Decoding:
 def evaluate(
     store: RunStore, images: ImageSet, variant: Decoding, *, typed: bool, seen: int = 0, progress: bool = True
 ) -> dict[str, float]:
-    """Score one variant on a set of images and store a row per image.
+    """Score one variant on a set of images and store one row per image.
 
     Args:
-        store: Of the run; holds the predictions.
-        images: What is scored.
-        variant: What was decoded how.
-        typed: Whether types are scored (the method predicts this dataset's types).
-        seen: How many of the images the method was trained on, stored beside the scores.
+        store: Store of the run, with the predictions.
+        images: Images to score.
+        variant: Variant that produced the predictions.
+        typed: Whether to score types (if the method predicts the types of this dataset).
+        seen: Number of the images that were training images, stored with the scores.
         progress: Show a progress bar.
 
     Returns:
@@ -66,7 +66,7 @@ def evaluate(
     for record in track(images.records(), f"scoring {images} ({variant.title})", progress):
         sample = data.read(record)
         if not has_nuclei(sample.truth):
-            continue  # regions alone: what is predicted there is neither right nor wrong
+            continue  # only regions are annotated: predictions are neither right nor wrong
         path = store.prediction_file(card.name, variant.key, record.image_id)
         found = score_image(
             sample.truth,
@@ -77,7 +77,7 @@ def evaluate(
         )
         rows.append({"image": record.image_id, **found})
     if not rows:
-        raise DataError(f"no image of {images} has annotated nuclei to be scored against; choose another split")
+        raise DataError(f"no image of {images} has annotated nuclei to score against; choose another split")
     scores = pd.DataFrame(rows)
     write_scores(file, scores)
     write_json(
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _candidates(path: Path, truth: Instances) -> Instances | None:
-    """Read the candidates of an image, where there are some and the annotation is such that they can be scored."""
+    """Read the detection candidates of an image, if they exist and the annotation allows scoring them."""
     if truth.labels is not None or not path.exists():
         return None
     found = read_instances(path)

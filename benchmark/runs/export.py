@@ -25,34 +25,34 @@ from benchmark.runs.run import load_run
 from postproc.errors import ConfigError
 
 SHOWN = ("dice", "aji", "pq", "F_d", "f1")
-"""Scores on a card, where there are some."""
+"""Scores shown on a card, if available."""
 
 
 def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: str) -> Path:
-    """Write a run as a model folder, whole or not at all.
+    """Write a run as a model folder, atomically.
 
     Args:
         run: Run directory.
-        to: Folder to write; must not exist, or be empty.
-        name: Name of the model; empty = the folder's.
+        to: Output folder; must be missing or empty.
+        name: Name of the model; empty = name of the folder.
         half: Store the kernels in float16: half the size. Biases and batch statistics stay float32.
-        licence: Of the weights; empty = as the training data asks.
+        licence: Licence of the weights; empty = licence of the training data.
         note: Sentence for the card: intended use, or a warning.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: If the run is not finished or trains nothing, or the folder holds something.
+        ConfigError: If the run is unfinished or trains nothing, or the folder is not empty.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} exists; existing files are never overwritten. Give another folder.")
     store = RunStore.open(run)
     method, params, record = load_run(store)
     if not method.card.trained:
-        raise ConfigError(f"{method.card.name} has no weights to export: it trains nothing")
+        raise ConfigError(f"{method.card.name} has no weights to export, since it trains nothing")
     spec = store.spec()
-    # all options, so that the model outlives other defaults; but not where initial weights came from
+    # all options, so that the model does not depend on later defaults; without the source of initial weights
     options = {**option_defaults(type(method)), **spec.options}
     for name_of_weights in weight_options(type(method)):
         del options[name_of_weights]
@@ -62,7 +62,7 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
         folder.mkdir()
         state = {k: _stored(v, half) for k, v in method.state_dict().items()}
         weights = save(state)
-        (folder / WEIGHTS).write_bytes(weights)  # the library's own writer leaves a file that nobody else may read
+        (folder / WEIGHTS).write_bytes(weights)  # save_file of the library creates a file that only its owner can read
         description = Description(
             name=name or to.name,
             method=spec.method,
@@ -116,7 +116,7 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
         "",
         "## Scores",
         "",
-        "Mean over images, as `nucbench run` gives them with the weights in float32.",
+        "Means over images, as printed by `nucbench run` with weights in float32.",
         "",
         *_scores(store),
         "",
@@ -125,7 +125,7 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
 
 
 def training_sets(record: dict[str, Any]) -> list[str]:
-    """Return a line for each training set of a record: its name, images, nuclei and hash."""
+    """Return one line per training set of a record: name, images, nuclei and hash."""
     return [
         f"{each['dataset']}.{each['split']}: {each['images']} images"
         + ("" if each["nuclei"] is None else f" with {each['nuclei']:,} nuclei")

@@ -1,4 +1,4 @@
-"""Somebody else's predictions: the same scoring, the same tables."""
+"""Score external predictions for the same tables."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from postproc.errors import ConfigError, DataError
 def evaluate_foreign(
     predictions: Path, dataset: str, split: str, method: str, trained_on: str, note: str, machine: Machine
 ) -> Result:
-    """Score a folder of label maps on a dataset and store it like a run.
+    """Score a folder of label maps on a dataset and store the result like a run.
 
     Args:
-        predictions: Folder with one label map per image of the split, named by image id.
+        predictions: Folder with one label map per image of the split, named by image ID.
         dataset: Registry name.
         split: Split of the dataset.
         method: Row name in tables.
-        trained_on: Dataset the method was trained on.
-        note: Where the predictions come from.
-        machine: Where datasets and runs are.
+        trained_on: Training dataset of the method.
+        note: Source of the predictions.
+        machine: Folders of datasets and runs.
 
     Raises:
-        ConfigError: If the row name is empty, or the training set has a name that cannot be that of a folder.
-        DataError: If a prediction is missing or has another size than its image.
+        ConfigError: If the row name is empty, or the name of the training set is not a valid folder name.
+        DataError: If a prediction is missing or differs in size from its image.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
     if not slug:
-        raise ConfigError(f"--method {method!r} is no name for a row")
+        raise ConfigError(f"--method {method!r} is not a valid row name")
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", trained_on):
         raise ConfigError(
             f"--trained-on {trained_on!r} cannot name a dataset: use letters, digits, '.', '_', '+' and '-' only"
@@ -54,7 +54,7 @@ def evaluate_foreign(
     if missing:
         raise DataError(
             f"{predictions} has no prediction for {len(missing)} of {len(records)} images of {dataset}.{split}: "
-            f"{', '.join(missing[:5])}. Files are matched by image id, extensions .mat, .npy, .npz, .png or .tif."
+            f"{', '.join(missing[:5])}. Files are matched by image ID; extensions: .mat, .npy, .npz, .png or .tif."
         )
     digest = hashlib.sha256()
     for record in records:

@@ -1,4 +1,4 @@
-"""What chooses the checkpoint of protocol ``strict``."""
+"""The score that chooses the checkpoint under protocol ``strict``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def check_monitor(monitor: str, card: MethodCard, annotation: str) -> None:
-    """Refuse a score that validation will not give.
+    """Reject a score that validation does not compute.
 
     Args:
         monitor: One of `benchmark.results.spec.MONITORS`.
-        card: Of the method.
-        annotation: Of the validation images, as on a dataset's card.
+        card: Card of the method.
+        annotation: Annotation of the validation images, as on a dataset card.
 
     Raises:
-        ConfigError: If outlines are needed and the method or the annotation has points alone, or the reverse.
+        ConfigError: If the score needs outlines and the method or the annotation has only points, or the reverse.
     """
     outlines = annotation == "instances" and "segmentation" in card.tasks
     if not outlines and monitor in ("dice", "aji", "pq"):

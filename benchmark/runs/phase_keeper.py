@@ -1,4 +1,4 @@
-"""`PhaseKeeper`: time, progress, checkpoints and the best weights of one phase of a training."""
+"""`PhaseKeeper`: time, progress, checkpoints and best weights of one training phase."""
 
 from __future__ import annotations
 
@@ -24,34 +24,33 @@ from models.base.weight_average import WeightAverage
 from postproc.errors import DataError, NucbenchError
 
 SEED_STEP = 1_000_003
-"""How far the seeds of two phases of a run are apart."""
+"""Difference between the seeds of two consecutive phases."""
 SAVE_SECONDS = 60.0
-"""A checkpoint is written after the first step that ends so many seconds after the last one."""
+"""Minimum time in seconds between two checkpoints."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints beside their place and moves them there: one that exists is whole, also on a full disk."""
+    """Writes checkpoints to a temporary file first, so that an existing one is always complete, even on a full disk."""
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint in one step."""
+        """Write a checkpoint atomically."""
         with atomic(Path(path)) as file:
             torch.save(dict(checkpoint), file)
 
 
 class PhaseKeeper(pl.Callback):
-    """Keeps time, progress, checkpoints and the best weights of one phase.
+    """Records time and progress of one phase, and saves checkpoints and the best weights.
 
-    Checkpoints are written between steps: at the end of the phase, when `SAVE_SECONDS` have gone by, and when the
-    process is asked to stop. Every step seeds itself, so a run that is stopped or killed and started again takes the
-    same steps as one that was not.
+    Checkpoints are written between steps: at the end of the phase, after `SAVE_SECONDS`, and when the process is asked
+    to stop. Each step sets its own seed, so a resumed run takes the same steps as an uninterrupted one.
 
     Args:
         run: The run.
         index: Number of the phase.
         total_steps: Optimiser steps of the phase.
-        minutes: Time after which the phase ends early; None = never.
-        bookmark: Where the phase is in its items, which is kept here.
-        average: Keeps the moving average of the weights that is chosen from; None = the weights themselves.
+        minutes: Time limit of the phase; None = no limit.
+        bookmark: Position of the phase in its training samples, updated here.
+        average: Moving average of the weights, used for the best weights; None = the weights themselves.
     """
 
     def __init__(
@@ -86,15 +85,15 @@ class PhaseKeeper(pl.Callback):
         self.best_file = run.store.checkpoints / f"phase{index}-best.pt"
 
     def share(self) -> float:
-        """Return the share of the phase that is done: of its steps or of its time, whichever is more."""
+        """Return the completed share of the phase, by steps or by time, whichever is larger."""
         share = self._step / self.total_steps
         if self._limit is not None:
             share = max(share, self.elapsed / self._limit)
         return min(share, 1.0)
 
     def result(self, steps: int) -> dict[str, Any]:
-        """Return what is noted of the phase after its `steps` steps."""
-        best = self.best if math.isfinite(self.best) else None  # not finite: cut short before the first validation
+        """Return the summary of the phase after `steps` optimiser steps."""
+        best = self.best if math.isfinite(self.best) else None  # not finite: stopped before the first validation
         return {
             "steps": steps,
             "minutes": round(self.elapsed / 60, 2),
@@ -104,10 +103,10 @@ class PhaseKeeper(pl.Callback):
         } | ({f"val_{self.monitor}": best} if self.monitor != LOSS else {})
 
     def resume_from(self) -> Path | None:
-        """Return the checkpoint to go on from, if there is one.
+        """Return the checkpoint to resume from, or None.
 
         Raises:
-            DataError: If it cannot be read.
+            DataError: If the checkpoint cannot be read.
         """
         if not self._checkpoint.exists():
             return None
@@ -121,32 +120,32 @@ class PhaseKeeper(pl.Callback):
         return self._checkpoint
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
+        """Return the state for a resumed run."""
         names = ("elapsed", "epochs", "batches", "steps", "best", "best_epoch", "finished")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the state from `state_dict`."""
         for name, value in state_dict.items():
             setattr(self, name, value)
         self._bookmark.epoch, self._bookmark.batches = self.epochs, self.batches
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        signals.listen_again()  # Lightning has just taken over SIGTERM, and would leave in the middle of things
+        signals.listen_again()  # Lightning has just replaced the SIGTERM handler and would exit within a step
         self._last_tick = self._last_save = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let loggers count steps as the optimiser does.
+        """Make loggers count steps as the optimiser does.
 
-        Lightning counts them once more when it resumes at the end of an epoch, and logs all later steps one too high.
+        Lightning counts one step twice when it resumes at the end of an epoch, and logs all later steps one too high.
         """
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed what is random inside the network (dropout), and note the step."""
+        """Seed the randomness inside the network (dropout) and record the step."""
         key = np.random.SeedSequence((self._seed, self.epochs, batch_idx, trainer.global_rank))
         torch.manual_seed(int(key.generate_state(1)[0]))
         self._step = trainer.global_step
@@ -154,7 +153,7 @@ class PhaseKeeper(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count time, stop at the limit, refuse a loss that is not finite, save, and stop if a signal asks for it."""
+        """Measure time, stop at the limit, reject a loss that is not finite, save, and stop on a signal."""
         now = time.monotonic()
         self.elapsed += now - self._last_tick
         self._last_tick = now
@@ -168,17 +167,17 @@ class PhaseKeeper(pl.Callback):
         if self._limit is not None and _any(trainer, self.elapsed >= self._limit):
             trainer.should_stop = True
         last = trainer.is_last_batch or trainer.should_stop or trainer.global_step >= self.total_steps
-        if not last:  # the end of an epoch comes next, and saves if need be
+        if not last:  # otherwise on_train_epoch_end follows and saves if necessary
             self._pause(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop if a signal asks for it; the checkpoint is that of the last step that wrote one."""
+        """Stop on a signal; the last checkpoint remains."""
         self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose, stop early, save."""
+        """Choose the best weights, stop early and save."""
         if trainer.global_step == self.steps:
-            return  # Lightning ends the epoch again whose end a resumed run goes on from
+            return  # Lightning repeats the end of an epoch if a run resumes there
         self.steps = trainer.global_step
         self.epochs += 1
         self.batches = 0
@@ -189,7 +188,7 @@ class PhaseKeeper(pl.Callback):
         self._pause(trainer)
 
     def _pause(self, trainer: pl.Trainer) -> None:
-        """Save where it is time to, and leave where a signal asks for it."""
+        """Save if due, and stop on a signal."""
         due = self.finished or signals.asked() is not None or time.monotonic() - self._last_save >= SAVE_SECONDS
         if _any(trainer, due):
             trainer.save_checkpoint(self._checkpoint)
@@ -214,10 +213,10 @@ class PhaseKeeper(pl.Callback):
             trainer.should_stop = True
 
     def _monitored(self, trainer: pl.Trainer, module: NucleiMethod) -> float | None:
-        """Return the value of this epoch that chooses, None where there is none.
+        """Return the monitored value of this epoch, or None.
 
-        Without a loss, training stopped inside its first epoch: nothing to choose from, the last weights are kept.
-        Scores are there after some epochs only.
+        A missing loss means that training stopped within its first epoch; the last weights are kept. Scores exist only
+        after some epochs.
         """
         if self.monitor != LOSS:
             return module.validation_scores.get(self.monitor)
@@ -227,7 +226,7 @@ class PhaseKeeper(pl.Callback):
 
 
 def _any(trainer: pl.Trainer, wish: bool) -> bool:
-    """Tell whether one of the processes that train together wishes something: all of them then do it at one step."""
+    """Return whether any training process requests an action, so that all act at one step."""
     return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
 
 

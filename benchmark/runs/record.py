@@ -1,4 +1,4 @@
-"""The record of a run: what it was trained on, how, and where."""
+"""The record of a run: data, settings and environment of the training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmark.results.spec import FORMAT, RunSpec
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:
-    """Return what the record says of the training images."""
+    """Return the training images for the record."""
     also = {"also": [str(target) for target in spec.training_sets[1:]]} if spec.also else {}
     validate = {"validate": str(spec.validation_set)} if spec.validation_set else {}
     return {"dataset": spec.dataset, "split": spec.split, **also, **validate}
 
 
 def _fingerprints(run: Run) -> dict[str, Any]:
-    """Return what the record says of the contents of all images; annotation that is not learnt from is not read."""
+    """Return fingerprints of all images for the record; unused annotation is not read."""
     sources = run.sources
     first, *others = [data.fingerprint(split, annotated=sources.annotated) for data, split in sources.train]
     found: dict[str, Any] = {"data": first}
@@ -36,7 +36,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
 
     Args:
         run: The run.
-        training: Steps, minutes and what else `benchmark.runs.train.train` notes.
+        training: Steps, minutes and the other results of `benchmark.runs.train.train`.
     """
     machine = environment()
     spec, store, method = run.spec, run.store, run.method
@@ -69,7 +69,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
 
 
 def starting_weights(spec: RunSpec) -> str:
-    """Return what the networks of a run start from, as its options say; for ImageNet's, where they come from."""
+    """Return the initial weights of a run according to its options; for ImageNet weights, their source."""
     from benchmark.options import option_defaults, weight_options
     from benchmark.registry import method_class
 

@@ -1,4 +1,4 @@
-"""`Result`: where a run lies and what it scored."""
+"""`Result`: directory and scores of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from benchmark.results.store import RunStore
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left.
+    """Directory and scores of a run.
 
     Attributes:
-        store: Its directory.
+        store: Store of the run.
         scores: (target, row title) -> summary over images.
     """
 
@@ -38,11 +38,11 @@ SHOWN = (
     "recall",
     "f1",
 )
-"""Scores that a run prints, in this order, where it has them."""
+"""Scores printed after a run, in this order, if available."""
 
 
 def print_result(result: Result) -> None:
-    """Print where a run lies and its scores, a row per evaluated set and post-processing."""
+    """Print the directory of a run and its scores, one row per evaluated set and post-processing variant."""
     console = wide_console()
     rows = result.scores
     shown = [name for name in SHOWN if any(name in scores for scores in rows.values())]

@@ -1,4 +1,4 @@
-"""One run from spec to scores: train, tune, predict, evaluate, each skipped where it is done."""
+"""One run from spec to scores: train, tune, predict and evaluate; finished steps are skipped."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
 
 
 def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str = "") -> Result:
-    """Run a spec and evaluate it on `targets`; whatever is already stored is not computed again.
+    """Run a spec and evaluate it on `targets`; stored results are not computed again.
 
     Args:
         spec: The run.
-        targets: What it is evaluated on.
-        machine: Where things are.
-        group: What mirrors list the run under; empty = its method.
+        targets: Sets to evaluate on.
+        machine: Folders and resources.
+        group: Group of the run in mirrors; empty = its method.
 
     Raises:
-        ConfigError: If the spec cannot work, found before anything is trained.
-        DataError: If data is missing, found before anything is trained.
+        ConfigError: If the spec is invalid; raised before training.
+        DataError: If data is missing; raised before training.
     """
     opened = {name: open_dataset(name, machine) for name in dict.fromkeys(target.dataset for target in targets)}
     images = {target: ImageSet(opened[target.dataset], target.split) for target in targets}
     for target, each in images.items():
-        each.records()  # raises where there are none
+        each.records()  # raises if there are none
         if each.data.card.annotation == "none":
             raise ConfigError(f"{target} has no annotation to score against; name other sets with --evaluate")
     if machine.devices > max(1, torch.cuda.device_count()):
-        raise ConfigError(f"{machine.devices} devices asked for, but this machine has {torch.cuda.device_count()} GPUs")
+        raise ConfigError(f"{machine.devices} devices requested, but this machine has {torch.cuda.device_count()} GPUs")
     run = open_run(spec, machine)
-    if process_rank():  # started by Lightning beside the first process, to train with it and no more
+    if process_rank():  # started by Lightning for distributed training only
         train_method(run)
         return Result(run.store, {})
     with run.store.lock(), Mirror(run, group) as mirror:
@@ -73,10 +73,10 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
 
 
 def open_run(spec: RunSpec, machine: Machine) -> Run:
-    """Open the images of a run, build its method and make its directory.
+    """Open the images of a run, build its method and create its directory.
 
     Raises:
-        ConfigError: If the spec cannot work; nothing is stored then.
+        ConfigError: If the spec is invalid; nothing is stored in this case.
         DataError: If data is missing.
     """
     sources = open_sources(spec, machine)
@@ -91,7 +91,7 @@ def open_run(spec: RunSpec, machine: Machine) -> Run:
 
 
 def prepare_run(run: Run, mirror: Mirror | None = None) -> dict[str, Params]:
-    """Train and tune, and write the record; return the post-processing parameters of each variant."""
+    """Train, tune and write the record; return the post-processing parameters of each variant."""
     training = train_method(run, mirror)
     if torch.cuda.is_available():
         run.method.cuda()
@@ -102,21 +102,21 @@ def prepare_run(run: Run, mirror: Mirror | None = None) -> dict[str, Params]:
 
 
 def train_method(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
-    """Train a method that learns; return steps, minutes and what else `benchmark.runs.train.train` notes."""
+    """Train the method, if it is trainable; return steps, minutes and the other results of `benchmark.runs.train`."""
     return train(run, mirror) if run.method.card.trained else {"steps": 0, "minutes": 0.0}
 
 
 def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
-    """Refuse settings of the training that cannot work, before anything is stored.
+    """Reject invalid training settings before anything is stored.
 
     Raises:
-        ConfigError: If a name is unknown, the method trains nothing, or the network does not take crops of that size;
-            with the nearest.
+        ConfigError: If a name is unknown, the method trains nothing, or the network does not accept the crop size; the
+            message names the nearest valid sizes.
     """
     given = spec.overrides.given()
     if given and not method.card.trained:
         flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
-        raise ConfigError(f"{method.card.name} trains nothing, so that {flags} would do nothing; leave it out")
+        raise ConfigError(f"{method.card.name} trains nothing, so {flags} would have no effect; leave it out")
     recipe = spec.overrides.applied_to(method.recipe)
     build_policy(recipe.augment)
     crop, geometry = spec.overrides.crop, method.geometry
@@ -125,19 +125,19 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
     larger = geometry.valid_input(crop)
     near = [size for size in (larger - geometry.multiple, larger) if size >= geometry.minimum]
     raise ConfigError(
-        f"crop={crop}: {method.card.name} does not take crops of {crop} px. The nearest that it takes: "
-        f"{' or '.join(map(str, near))} px; its recipe has {method.recipe.crop}."
+        f"crop={crop}: {method.card.name} does not accept crops of {crop} px. Nearest valid sizes: "
+        f"{' or '.join(map(str, near))} px; the recipe has {method.recipe.crop} px."
     )
 
 
 def _evaluate(
     run: Run, images: ImageSet, params: dict[str, Params], trained_images: set[Path | str]
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Predict and score a set of images with every variant; return the summaries by set and title."""
+    """Predict and score a set of images with every variant; return summaries by set and title."""
     predict_dataset(run, images, params)
     seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in images.records())
     if seen:
-        print(f"note: {seen} images of {images} were trained on; its scores say nothing about new images", flush=True)
+        print(f"note: {seen} images of {images} are training images; its scores do not apply to new images", flush=True)
     types = images.data.card.types
     typed = bool(types) and types == run.method.task.types
     found = {}
@@ -151,15 +151,15 @@ def _evaluate(
 
 
 def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
-    """Load a finished run: its method with weights, parameters per variant, and record.
+    """Load a finished run: method with weights, parameters per variant, and record.
 
     Raises:
-        ConfigError: If the run is not finished.
+        ConfigError: If the run is unfinished.
     """
     if not store.record_file.exists():
-        raise ConfigError(f"the run {store.path} is not finished; start it again with the same command to resume it")
+        raise ConfigError(f"the run {store.path} is not finished; run the same command to resume it")
     spec = store.spec()
-    initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # fetched, and overwritten anyway
+    initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # else downloaded and overwritten
     spec = dataclasses.replace(spec, options={**spec.options, **initial})
     record = read_json(store.record_file)
     stored_task = record.get("task")  # runs of earlier versions lack it
@@ -170,7 +170,7 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
     stored = read_json(store.params_file)
     params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items() if key in stored}
     if not params:
-        raise DataError(f"{store.params_file} has parameters of none of {', '.join(method.codecs)}; run it again")
+        raise DataError(f"{store.params_file} has no parameters for any of {', '.join(method.codecs)}; run it again")
     if torch.cuda.is_available():
         method = method.cuda()
     return method.eval(), params, record

@@ -1,4 +1,4 @@
-"""Train a method: the phases of its recipe, resumable between any two steps."""
+"""Train the phases of a method's recipe, resumable between any two steps."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from postproc.errors import ConfigError, DataError, NucbenchError
 if TYPE_CHECKING:
     from benchmark.mirrors.run import Mirror
 
-# Lightning's advice on loggers, devices and its own internals, repeated by every run of every user.
+# Lightning's hints on loggers, devices and its internals, repeated in every run.
 for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
-warnings.filterwarnings("ignore", message="The `srun` command is available")  # advice to all users of a cluster
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # a hint to all users of a cluster
 
 
 def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
-    """Build the method of a run, seeded, with its options checked against the constructor.
+    """Build the method of a run with a fixed seed, after checking its options against the constructor.
 
     Raises:
         ConfigError: If an option is unknown or has a wrong type or value.
@@ -59,18 +59,18 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
         method = kind(task, **options)
     except NucbenchError:
         raise
-    except Exception as error:  # of whatever library fails over a value, such as no features at all
+    except Exception as error:  # any library may fail on a value, such as zero features
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ConfigError(f"{spec.method} cannot be built with the options {given or '(none)'}: {error}") from error
     return method.to(memory_format=torch.channels_last)
 
 
 def train(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
-    """Train all phases that are not done, and leave the weights in `Run.store`; `Run.method` holds them afterwards.
+    """Train all unfinished phases and save the weights to `Run.store`; `Run.method` holds them afterwards.
 
     Args:
-        run: The run, its method freshly built.
-        mirror: Shows the training elsewhere too.
+        run: The run, with a newly built method.
+        mirror: Mirror of the training, such as W&B.
 
     Returns:
         Steps, minutes, loss and epoch of the chosen weights.
@@ -105,7 +105,7 @@ def train(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
 
 
 def load_weights(method: NucleiMethod, path: Path) -> None:
-    """Load weights that a run saved; nothing but tensors is read.
+    """Load the weights saved by a run; only tensors are read.
 
     Raises:
         DataError: If the file is truncated or belongs to another network.
@@ -119,7 +119,7 @@ def load_weights(method: NucleiMethod, path: Path) -> None:
 def _train_phase(
     run: Run, index: int, minutes: float | None, watchers: tuple[list[Logger], list[pl.Callback]]
 ) -> dict[str, Any]:
-    """Train one phase, unless it is done; leave its weights in the method and return what came of it."""
+    """Train one phase unless it is finished; load its weights into the method and return its summary."""
     store, method, recipe = run.store, run.method, run.recipe
     result_file = store.checkpoints / f"phase{index}.json"
     weights = store.checkpoints / f"phase{index}.pt"
@@ -127,7 +127,7 @@ def _train_phase(
         load_weights(method, weights)
         return read_json(result_file)
     phase, bookmark = recipe.phases[index], Bookmark()
-    method.begin(phase)  # which images are learnt from depends on it
+    method.begin(phase)  # the choice of training images depends on it
     data = TrainingData(run.sources, _loading(run, index), bookmark)
     steps_per_epoch = len(data.train_dataloader())
     if steps_per_epoch == 0:
@@ -137,11 +137,11 @@ def _train_phase(
     method.begin(phase, type_weights=_type_weights(run), share=keeper.share)
     trainer = _trainer(run, keeper, steps_per_epoch, watchers)
     with warnings.catch_warnings(), signals.between_steps():
-        # What Lightning tells every user of every run: about workers, loggers, empty loaders and its own internals.
+        # Lightning's hints in every run: about workers, loggers, empty loaders and its internals.
         warnings.filterwarnings("ignore", module="pytorch_lightning.*")
         trainer.fit(method, datamodule=data, ckpt_path=keeper.resume_from(), weights_only=True)
     if not keeper.finished:
-        raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command again to resume it")
+        raise NucbenchError(f"training of {store.run_id} was interrupted; run the same command to resume it")
     if run.strict and keeper.best_file.exists():
         load_weights(method, keeper.best_file)
     result = keeper.result(trainer.global_step)
@@ -153,7 +153,7 @@ def _train_phase(
 
 
 def _loading(run: Run, index: int) -> Loading:
-    """Return how the items of a phase are drawn."""
+    """Return the loading settings of a phase."""
     return run.method.loading(
         run.recipe,
         run.recipe.phases[index],
@@ -167,7 +167,7 @@ def _loading(run: Run, index: int) -> Loading:
 
 
 def _type_weights(run: Run) -> torch.Tensor | None:
-    """Return what background and types weigh in the loss, of the images that the current phase learns from."""
+    """Return the loss weights of background and types, from the training images of the current phase."""
     if not weighs_loss(run.spec):
         return None
     images = choose_images(run.spec, run.method, run.sources.training_images)
@@ -180,13 +180,13 @@ def _trainer(
     """Return the trainer of one phase."""
     loggers, callbacks = watchers
     devices, strict = run.machine.devices, run.strict
-    # the average moves, and the row of the step is known, before the keeper saves
+    # the average is updated and the row of the step is written before the keeper saves
     kept = [keeper] if keeper.average is None else [keeper.average, keeper]
     return pl.Trainer(
         accelerator="auto",
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
-        use_distributed_sampler=False,  # EpochSampler divides the items itself
+        use_distributed_sampler=False,  # EpochSampler distributes the samples itself
         precision=resolve(run.spec.precision),  # type: ignore[arg-type]  # one of PRECISIONS
         max_steps=keeper.total_steps,
         max_epochs=-1,
@@ -198,50 +198,50 @@ def _trainer(
         enable_progress_bar=run.machine.progress,
         gradient_clip_val=run.recipe.gradient_clip,
         num_sanity_val_steps=0,
-        # Lightning validates at the end of an epoch; a phase that is shorter than one would end without
+        # Lightning validates at the end of an epoch; a shorter phase would end without validation
         val_check_interval=keeper.total_steps if strict and keeper.total_steps < steps_per_epoch else 1.0,
         log_every_n_steps=log_interval(keeper.total_steps),
     )
 
 
 def _cluster() -> list[ClusterEnvironment]:
-    """Return what keeps Lightning from taking a job of a cluster for one process of several that the cluster started.
+    """Return the environment that stops Lightning from treating a cluster job as one of several started processes.
 
-    A job of a sweep is one task, which starts processes for further GPUs itself. Lightning would also queue the job
-    again on its own when the time limit comes near, beside what the sweep does.
+    A job of a sweep is one task, which starts the processes for more GPUs itself. Lightning would also requeue the job
+    near the time limit, in addition to the sweep.
     """
     alone = SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS", "1") == "1"
     return [LightningEnvironment()] if alone else []
 
 
 def choose_images(spec: RunSpec, method: NucleiMethod, samples: list[Sample]) -> list[Sample]:
-    """Return the images that the current phase learns from, with the labels that the run may use.
+    """Return the training images of the current phase, with the labels that the run may use.
 
     Raises:
-        DataError: If there is none.
+        DataError: If no image is suitable.
     """
     share = spec.overrides.label_share
     labelled = samples if share is None else keep_labels(samples, share, spec.seed)
     chosen = method.choose(labelled)
     if not chosen:
         raise DataError(
-            f"none of the {len(samples)} training images has what {spec.method} learns from in this phase (nuclei, or "
-            "regions: nucbench list methods --verbose); annotate some, or choose other options"
+            f"none of the {len(samples)} training images has the annotation that {spec.method} needs in this phase "
+            "(nuclei or regions: nucbench list methods --verbose); annotate some, or choose other options"
         )
     return chosen
 
 
 def process_rank() -> int:
-    """Return this process' number among those that train together; Lightning and launchers set it."""
+    """Return the rank of this process in distributed training, set by Lightning and launchers."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
 def task_of(spec: RunSpec, card: DatasetCard | None = None) -> Task:
-    """Return what the training set asks of a network.
+    """Return the task that the training set defines.
 
     Args:
         spec: The run.
-        card: Of the training set as it was opened; None = that of its class, which lacks what a user's own set states.
+        card: Card of the opened training set; None = the card of its class, which lacks the settings of user datasets.
     """
     card = card or dataset_class(spec.dataset).card
     return Task.of_card(card)

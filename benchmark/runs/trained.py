@@ -1,4 +1,4 @@
-"""A trained method, ready to predict: of a run directory, a model folder, or a model that comes with nucbench."""
+"""Load a trained method for prediction from a run directory, a model folder or a model shipped with nucbench."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def load_trained(source: Path) -> Trained:
-    """Load a run directory, a model folder, or a model of nucbench by its name.
+    """Load a run directory, a model folder, or a model shipped with nucbench by its name.
 
     Raises:
-        ConfigError: If there is none, or the run is not finished.
+        ConfigError: If it does not exist, or the run is unfinished.
         DataError: If a file is damaged.
     """
     folder = find_model(source)

@@ -1,4 +1,4 @@
-"""Choose post-processing parameters on the validation images."""
+"""Tune post-processing parameters on the validation images."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from postproc.instances import Instances
 def fit_parameters(run: Run) -> dict[str, Params]:
     """Return the post-processing parameters of every variant, tuned under protocol ``strict``.
 
-    Under protocol ``paper`` these are the paper's. The result is stored, with the score of every candidate, and read
-    back by a run that resumes; a variant that the stored run did not have yet is added.
+    Under protocol ``paper``, the parameters of the paper are used. The result is stored with the score of every
+    candidate; a resumed run reads it and adds missing variants.
     """
     store, method = run.store, run.method
     stored = read_json(store.params_file) if store.params_file.exists() else {}
@@ -49,20 +49,20 @@ def fit_parameters(run: Run) -> dict[str, Params]:
 
 
 def _predicted(run: Run) -> list[tuple[Maps, Instances]]:
-    """Return the maps and the annotation of every validation image with nuclei."""
+    """Return maps and annotation of every validation image with nuclei."""
     found: list[tuple[Maps, Instances]] = []
     source = run.sources.validation
     for record in track(source.records(), "predicting validation images", run.machine.progress):
         sample = source.data.read(record)
         if not has_nuclei(sample.truth):
-            continue  # regions alone
+            continue  # only regions are annotated
         image = rescale(sample.image, run.magnification, sample.magnification)
         found.append((predict_maps(run.method, image, run.settings), sample.truth))
     return found
 
 
 def candidates(codec: Codec[Any]) -> list[Params]:
-    """Return every combination of the tunable parameters of a codec, the paper's first."""
+    """Return all combinations of the tunable parameters of a codec, starting with those of the paper."""
     space = search_space(codec.params_type)
     default = codec.defaults()
     grid = [
@@ -75,20 +75,21 @@ def candidates(codec: Codec[Any]) -> list[Params]:
 def tune(
     codec: Codec[Any], images: list[tuple[Maps, Instances]], radius: float, workers: int, progress: bool = True
 ) -> tuple[Params, list[dict[str, Any]]]:
-    """Return the best parameters over all candidates, and every candidate's score.
+    """Return the best of all candidate parameters, and the score of every candidate.
 
-    The mean over images counts; of equal candidates the first one wins, so the paper's stay where nothing is gained.
+    The score is the mean over images. The first of equal candidates wins, so the paper's parameters are kept unless
+    others are better.
 
     Args:
-        codec: Decodes the maps.
+        codec: Codec that decodes the maps.
         images: Maps and annotation of each validation image.
-        radius: Px within which a detection counts.
-        workers: Processes that decode.
+        radius: Largest distance of a matched detection in pixels.
+        workers: Decoding processes.
         progress: Show a progress bar.
     """
     grid = candidates(codec)
     jobs = [(params, maps, truth) for params in grid for maps, truth in images]
-    with decoders(workers if workers > 1 else 0) as pool:  # one worker beside an idle process gains nothing
+    with decoders(workers if workers > 1 else 0) as pool:  # one worker next to an idle process is no faster
         if pool is None:
             values = [_score(codec, *job, radius) for job in track(jobs, "tuning post-processing", progress)]
         else:
@@ -102,7 +103,7 @@ def tune(
 
 
 def _score(codec: Codec[Any], params: Params, maps: Maps, truth: Instances, radius: float) -> float:
-    """Return what is maximised: AJI (DIST paper, section VI-C), or the F1 of detection where there are no outlines."""
+    """Return the score to maximise: AJI (DIST paper, section VI-C), or the F1 of detection without outlines."""
     found = decode(codec, maps, params, truth.shape)
     if truth.labels is not None and found.labels is not None:
         return aji(contingency(truth.labels, found.labels))

@@ -133,7 +133,7 @@ class TestSignals:
             output = "".join(process.communicate(timeout=120))
             assert process.returncode == 128 + number, output
             assert f"{number.name}: stopping after this step" in output
-            assert "the same command goes on" in output
+            assert "run the same command to resume" in output
             assert "Traceback" not in output
             state = torch.load(run_folder(tmp_path) / "checkpoints/phase0.ckpt", weights_only=True)
             steps.append(state["global_step"])
@@ -150,7 +150,7 @@ class TestSignals:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
         assert process.returncode == 128 + signal.SIGTERM
-        assert errors == "nucbench: stopped by SIGTERM; the same command goes on where this one stopped\n"
+        assert errors == "nucbench: stopped by SIGTERM; run the same command to resume\n"
         nucbench(*CLASSICAL, data=data, runs=tmp_path)
         assert "evaluations/synthetic.test/fiji/scores.csv" in results(tmp_path)
 

@@ -69,9 +69,9 @@ def test_images_are_named(place: Path) -> None:
 
 def test_what_has_no_maps_is_refused(place: Path) -> None:
     done = nucbench("plot", "maps", "--run", run_of(place, "fiji"), folder=place, status=2)
-    assert "fiji has no network, so there are no maps to draw" in done.stderr
+    assert "fiji has no network and therefore no maps to draw" in done.stderr
     assert "nucbench plot maps --run RUN" in nucbench("plot", "maps", folder=place, status=2).stderr
     done = nucbench("plot", "boxes", "--run", run_of(place, "dist"), folder=place, status=2)
-    assert "belong to the plot maps" in done.stderr
+    assert "are options of the plot maps" in done.stderr
     done = nucbench("plot", "map", folder=place, status=2)
     assert "Did you mean 'maps'?" in done.stderr

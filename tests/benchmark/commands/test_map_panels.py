@@ -67,7 +67,7 @@ def test_detections_are_painted_where_their_boxes_are() -> None:
 def test_an_unknown_map_is_named() -> None:
     kind = method_class("dist")
     method = kind(Task(), **kind.small)
-    with pytest.raises(ConfigError, match="dist: nothing is known of the map 'mystery' with 3 channels"):
+    with pytest.raises(ConfigError, match="dist: cannot draw the unknown map 'mystery' with 3 channels"):
         panels_of(method, "dist", {"mystery": np.zeros((3, 8, 8), np.float32)}, method.codec.params_type())
     assert isinstance(kind.card, MethodCard)
 

@@ -45,9 +45,9 @@ WRONG = [
     ("run unet synthetic --options.features inf", "option 'features' of unet is 'inf'; expected int"),
     ("run unet synthetic --options.features -4", "unet cannot be built with the options features=-4"),
     ("run hovernet synthetic --options.mode fastt", "'fastt'. Did you mean 'fast'? Choices: fast, original."),
-    ("run unet synthetic --crop 30", "crop=30: unet does not take crops of 30 px. The nearest that it takes: 188 px"),
-    ("run unet synthetic --crop 250", "The nearest that it takes: 236 or 252 px; its recipe has 268."),
-    ("run unet synthetic --devices 99", "99 devices asked for, but this machine has "),
+    ("run unet synthetic --crop 30", "crop=30: unet does not accept crops of 30 px. Nearest valid sizes: 188 px"),
+    ("run unet synthetic --crop 250", "Nearest valid sizes: 236 or 252 px; the recipe has 268 px."),
+    ("run unet synthetic --devices 99", "99 devices requested, but this machine has "),
     ("run unet synthetic --devices 0", "devices must be 1 or more, not 0"),
     ("run unet synthetic --workers -1", "workers must be 0 or more, not -1"),
     ("run unet synthetic --evaluate synthetic.tst", "synthetic has no split 'tst'. Choices: "),
@@ -127,7 +127,7 @@ def test_every_recipe_has_a_crop_that_the_network_takes(name: str) -> None:
     method = kind(Task(types, 0.25), **options)
     check_recipe(RunSpec(name, "kumar", overrides=Overrides(crop=method.recipe.crop)), method)
     if method.geometry.multiple > 1:
-        with pytest.raises(ConfigError, match="does not take crops"):
+        with pytest.raises(ConfigError, match="does not accept crops"):
             check_recipe(RunSpec(name, "kumar", overrides=Overrides(crop=method.recipe.crop + 1)), method)
 
 

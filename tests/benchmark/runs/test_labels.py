@@ -100,7 +100,7 @@ class TestChoice:
             found.append({s.image_id for s in choose_images(spec, network, ALL_FOUR)})
         assert found == [{"both", "regions"}, {"both", "nuclei"}]
         network.begin(network.recipe.phases[0])
-        with pytest.raises(DataError, match="none of the 1 training images has what kinet learns from"):
+        with pytest.raises(DataError, match="none of the 1 training images has the annotation that kinet needs"):
             choose_images(spec, network, ALL_FOUR[1:2])
 
     def test_labels_are_taken_off_by_the_seed_of_the_run(self) -> None:

@@ -32,5 +32,5 @@ def test_a_variant_that_a_stored_run_lacks_is_added(tmp_path: Path, protocol: st
         r: f["dice"] for r, f in first.scores.items()
     }
     write_json(first.store.params_file, {"other": whole["dist"]})
-    with pytest.raises(DataError, match=r"params\.json has parameters of none of dist, dist-p1-1"):
+    with pytest.raises(DataError, match=r"params\.json has no parameters for any of dist, dist-p1-1"):
         load_run(first.store)

@@ -73,4 +73,4 @@ def test_scores_of_training_images_are_marked(folder: Path, tmp_path: Path, caps
     }
     assert seen["kumar.test_same"] == 0
     assert seen["tnbc.all"] > 0
-    assert "of tnbc.all were trained on" in capsys.readouterr().out
+    assert "of tnbc.all are training images" in capsys.readouterr().out

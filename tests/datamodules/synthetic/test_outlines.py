@@ -58,7 +58,7 @@ def test_prepare_says_whose_outlines_were_used(tmp_path: Path, capsys: pytest.Ca
     assert main(["prepare", "kumar", "--synthetic", "--source", "tnbc", "--data", str(tmp_path)]) == 2
     assert "kumar is not simulated from another dataset's annotation" in capsys.readouterr().err
     assert main(["prepare", "synthetic-dist", "--source", "tnbc", "--data", str(tmp_path)]) == 2
-    assert "give --synthetic too" in capsys.readouterr().err
+    assert "add --synthetic" in capsys.readouterr().err
     # a stand-in is not the annotation of DS1
     assert main(["prepare", "tnbc", "--synthetic", "--images", "50", "--size", "32", "--data", str(tmp_path)]) == 0
     assert prepare(tmp_path, "--images", "3", "--size", "32") == 0
