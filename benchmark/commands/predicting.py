@@ -106,6 +106,7 @@ def score(
     predictions: Path,
     out: Path | None = None,
     radius: float = 12.0,
+    components: bool | None = None,
 ) -> None:
     """Score a folder of predicted label maps against a folder of annotated ones.
 
@@ -118,6 +119,8 @@ def score(
         predictions: Folder of predicted label maps.
         out: CSV to write; default: print a table only.
         radius: Distance within which a detection counts for F_d and F_c, px (12 at 40x, 6 at 20x).
+        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
+            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
@@ -126,7 +129,7 @@ def score(
 
     if out is not None:
         check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])
-    scores = score_folders(truth, predictions, radius=radius)
+    scores = score_folders(truth, predictions, radius=radius, components=components)
     if out is not None:
         write_scores(out, scores)
         print(f"{len(scores) - 1} images scored; written to {out}")
@@ -141,6 +144,7 @@ def evaluate(
     split: str = "test",
     trained_on: str | None = None,
     note: str = "",
+    components: bool | None = None,
     data: Path | None = None,
     runs: Path | None = None,
     progress: bool = True,
@@ -154,6 +158,8 @@ def evaluate(
         split: Split of the dataset.
         trained_on: Dataset the method was trained on; default: the same dataset.
         note: Where the predictions come from; shown below tables.
+        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
+            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
         progress: Hide progress bars.
@@ -163,4 +169,6 @@ def evaluate(
     from benchmark.runs.result import print_result
 
     machine = Machine(filled(data), filled(runs), progress=progress)
-    print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))
+    print_result(
+        evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine, components)
+    )
