@@ -12,13 +12,18 @@ STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def shown(cell: object) -> object:
     """Prefix text that a spreadsheet would run as a formula with an apostrophe; numbers are returned unchanged."""
-    if not isinstance(cell, str) or not cell.startswith(STARTS):
+    if not isinstance(cell, str) or not cell.lstrip("'").startswith(STARTS):
         return cell
     try:
         float(cell)
     except ValueError:
         return f"'{cell}"
     return cell
+
+
+def unshown(cell: str) -> str:
+    """Return the text of which `shown` made a cell: text that begins with an apostrophe and a formula gets one more."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(STARTS) else cell
 
 
 def shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -41,4 +46,4 @@ def check_name(name: str, place: object) -> None:
         raise DataError(f"the name {short(name)} in {place} has a line break or control character; rename it")
 
 
-__all__ = ["check_name", "shown", "shown_frame"]
+__all__ = ["check_name", "shown", "shown_frame", "unshown"]

@@ -31,6 +31,10 @@ class DataError(NucbenchError):
     """A file or folder that is missing, unreadable or inconsistent."""
 
 
+class InputWarning(UserWarning):
+    """What was assumed of a file, or looks wrong in it; the command line prints it in one line."""
+
+
 class _Short(reprlib.Repr):
     """`repr` limited to the first few elements, however large the value."""
 

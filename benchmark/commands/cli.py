@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from argparse import Action, ArgumentError
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -24,7 +25,7 @@ from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
 from benchmark.host.machine import folder
 from benchmark.registry import DATASETS, METHODS, TABLES
-from postproc.errors import ConfigError, NucbenchError
+from postproc.errors import ConfigError, InputWarning, NucbenchError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": training.run,
@@ -53,6 +54,9 @@ datasets: {", ".join(DATASETS)}
 tables:   {", ".join(TABLES)}
 
 NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data and --runs are not given."""
+
+
+_FORMAT = warnings.formatwarning
 
 
 def build_parser() -> ArgumentParser:
@@ -180,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parsed[parsed.subcommand]
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)
     signals.listen()
+    warnings.formatwarning = _in_one_line
     try:
         return function(**_gathered(function, given)) or 0
     except NucbenchError as error:
@@ -200,6 +205,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"nucbench: error: {text}", file=sys.stderr)
         return 1
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Format a warning; one about the user's files is for people and leaves out the place in the code."""
+    if issubclass(category, InputWarning):
+        return f"nucbench: warning: {message}\n"
+    return _FORMAT(message, category, filename, lineno, line)
 
 
 def _with_folders(name: str, value: Any) -> Any:

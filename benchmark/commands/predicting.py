@@ -106,6 +106,7 @@ def score(
     predictions: Path,
     out: Path | None = None,
     radius: float = 12.0,
+    components: bool | None = None,
 ) -> None:
     """Score a folder of predicted label maps against a folder of annotated ones.
 
@@ -118,17 +119,20 @@ def score(
         predictions: Folder of predicted label maps.
         out: Output CSV; default: only print a table.
         radius: Largest distance of a matched detection for F_d and F_c, in pixels (12 at 40x, 6 at 20x).
+        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
+            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
     from benchmark.results.scoring import score_folders
     from benchmark.results.store import write_scores
+    from postproc.cells import shown_frame
 
     if out is not None:
         check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])
-    scores = score_folders(truth, predictions, radius=radius)
+    scores = score_folders(truth, predictions, radius=radius, components=components)
     if out is not None:
-        write_scores(out, scores)
+        write_scores(out, shown_frame(scores))
         print(f"{len(scores) - 1} images scored; written to {out}")
     print_frame(scores)
 
@@ -141,6 +145,7 @@ def evaluate(
     split: str = "test",
     trained_on: str | None = None,
     note: str = "",
+    components: bool | None = None,
     machine: Annotated[Machine, ("data", "runs", "progress")],
 ) -> None:
     """Score external label maps on a dataset and store them as a row of the tables.
@@ -152,9 +157,13 @@ def evaluate(
         split: Split of the dataset.
         trained_on: Dataset the method was trained on; default: the same dataset.
         note: Source of the predictions; shown below tables.
+        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
+            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
         machine: Where things are.
     """
     from benchmark.runs.foreign import evaluate_foreign
     from benchmark.runs.result import print_result
 
-    print_result(evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine))
+    print_result(
+        evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine, components)
+    )

@@ -221,7 +221,7 @@ def _comment_on_nothing(found: list[ImageSummary]) -> None:
     if found and not any(each.nuclei for each in found):
         print(
             f"no nuclei in {len(found)} of {len(found)} images: is the magnification right? "
-            "was the training long enough?",
+            "is it the stain of the training images? was the training long enough?",
             file=sys.stderr,
         )
 

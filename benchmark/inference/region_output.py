@@ -19,6 +19,7 @@ from benchmark.inference.region_decoding import NAME, Found
 from benchmark.results.pictures import PALETTE, write_png
 from datamodules.reading.files import replacing
 from datamodules.reading.regions import Regions
+from postproc.cells import shown
 from postproc.pixels.clusters import extents
 from postproc.pixels.labels import LabelMap
 
@@ -177,7 +178,11 @@ def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str
         writer.writerow(["id", "x", "y", "area", *(["type", "name"] if types is not None else [])])
         for row, k in enumerate(numbers.order.tolist()):
             x, y = numbers.centres[row].tolist()
-            kind = [] if types is None else [int(types[k]), names[types[k] - 1] if 0 < types[k] <= len(names) else ""]
+            kind = (
+                []
+                if types is None
+                else [int(types[k]), shown(names[types[k] - 1]) if 0 < types[k] <= len(names) else ""]
+            )
             writer.writerow([row + 1, f"{x:.2f}", f"{y:.2f}", int(numbers.area[row]), *kind])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,9 @@ from benchmark.results.store import CANDIDATES
 from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
 from datamodules.reading.regions import label_regions
+from datamodules.reading.sense import Sense
 from postproc.cells import check_name
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, InputWarning
 from postproc.instances import Instances
 
 LABEL_SUFFIXES = (".mat", ".npy", ".npz", ".png", ".tif", ".tiff")
@@ -30,7 +32,9 @@ OBJECT_COLUMNS = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
 """Columns of every table, after ``image``."""
 
 
-def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types: int | None = None) -> pd.DataFrame:
+def score_folders(
+    truth: Path, predictions: Path, *, radius: float = 12.0, types: int | None = None, components: bool | None = None
+) -> pd.DataFrame:
     """Score each annotated image of a folder, and the folder as a whole.
 
     Files belong together if their names without the extension are equal; the formats may differ. Predictions
@@ -42,6 +46,7 @@ def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types
         predictions: Likewise.
         radius: Px within which a nucleus counts as detected, for F_d and F_c: 12 at 40x, 6 at 20x.
         types: Number of types T, None = the largest that occurs in any file.
+        components: What a map is whose ids fall into many parts, see `Sense`.
 
     Returns:
         A row per image in the order of their names, and last ``all``: the mean over the images (without those
@@ -52,14 +57,17 @@ def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types
     Raises:
         ConfigError: If the radius or the number of types makes no sense.
         DataError: If a folder is missing or has no label map, two files have one name, a prediction is
-            missing or of another size, or a file cannot be read.
+            missing or of another size, a file cannot be read, or its ids make no sense.
     """
     if not radius >= 0:
         raise ConfigError(f"radius is {radius} px; give 0 or more, such as 12 at 40x or 6 at 20x")
     if types is not None and types < 1:
         raise ConfigError(f"types is {types}; give the number of nucleus types, or leave it out")
     pairs = _pairs(Path(truth), Path(predictions))
-    rows = [_score(name, *paths, radius, types or 0) for name, paths in pairs.items()]
+    sense, kinds = Sense(components), Kinds()
+    rows = [_score(name, *paths, radius, types or 0, sense, kinds) for name, paths in pairs.items()]
+    sense.tell()
+    kinds.tell()
     scores = pd.DataFrame(rows)
     summary = summarise(scores)
     classes = [name for name in summary if name.startswith("F_c_") and name.removeprefix("F_c_").isdigit()]
@@ -70,22 +78,57 @@ def score_folders(truth: Path, predictions: Path, *, radius: float = 12.0, types
     return pd.concat([scores.reindex(columns=["image", *columns]), last], ignore_index=True)
 
 
-def _score(name: str, truth: Path, prediction: Path, radius: float, types: int) -> dict[str, str | float]:
-    by_band = _score_by_band(truth, prediction)
+@dataclass
+class Kinds:
+    """Which images have types on one side only.
+
+    Attributes:
+        truth: Files of annotations with types whose predictions have none.
+        predictions: Files of predictions with types whose annotations have none.
+    """
+
+    truth: list[Path] = field(default_factory=list)
+    predictions: list[Path] = field(default_factory=list)
+
+    def compare(self, truth: Instances, prediction: Instances, paths: tuple[Path, Path]) -> None:
+        """Note an image that has nuclei with types on one side, and nuclei without on the other."""
+        if truth.types is None and prediction.types is not None and prediction.types.any():
+            self.predictions.append(paths[1])
+        if prediction.types is None and truth.types is not None and truth.types.any():
+            self.truth.append(paths[0])
+
+    def tell(self) -> None:
+        """Say that types were not scored."""
+        for paths, side in ((self.truth, "prediction"), (self.predictions, "annotation")):
+            if paths:
+                more = f" and {len(paths) - 1} more have" if len(paths) > 1 else " has"
+                warnings.warn(
+                    f"{paths[0]}{more} types and the {side} none: F_d and F_c are not scored there; types are read "
+                    "from inst_type, class or type_map of .mat files",
+                    InputWarning,
+                    stacklevel=3,
+                )
+
+
+def _score(
+    name: str, truth: Path, prediction: Path, radius: float, types: int, sense: Sense, kinds: Kinds
+) -> dict[str, str | float]:
+    by_band = _score_by_band(truth, prediction, sense)
     if by_band is not None:
         return {"image": name, **by_band}
-    both = [_read(truth), _read(prediction)]
+    both = [_read(truth, sense), _read(prediction, sense)]
     if both[0].shape != both[1].shape:
         raise DataError(
             f"{prediction}: {_size(both[1])} px (H x W), but {truth} has {_size(both[0])} px; "
             "predict the whole image at the size of its annotation"
         )
+    kinds.compare(both[0], both[1], (truth, prediction))
     row: dict[str, str | float] = {"image": name}
     row.update(score_image(both[0], both[1], radius=radius, types=types))
     return row
 
 
-def _score_by_band(truth: Path, prediction: Path) -> dict[str, float] | None:
+def _score_by_band(truth: Path, prediction: Path, sense: Sense) -> dict[str, float] | None:
     """Score huge maps (.npy, .tif) by bands of rows, never in memory as a whole; None where both are small."""
     with ExitStack() as stack:
         maps = {}
@@ -99,23 +142,24 @@ def _score_by_band(truth: Path, prediction: Path) -> dict[str, float] | None:
         for path in (truth, prediction):
             if path not in maps:
                 raise DataError(f"{path}: a label map of more than {LARGE} px must be .npy or a tiled .tif; convert it")
+            sense.check_bands(maps[path].read, maps[path].shape, path)
         return score_by_band(maps[truth], maps[prediction], (truth, prediction))
 
 
-def _read(path: Path) -> Instances:
-    nuclei = read_label_map(path)
+def _read(path: Path, sense: Sense) -> Instances:
+    nuclei = read_label_map(path, sense)
     if nuclei.labels is None:
         raise DataError(f"{path}: holds no label map; a .mat file needs the array inst_map (H, W)")
     return nuclei
 
 
-def read_label_map(path: Path) -> Instances:
-    """Read one of the files that `find_label_maps` finds.
+def read_label_map(path: Path, sense: Sense) -> Instances:
+    """Read one of the files that `find_label_maps` finds; those that nucbench stores are not checked for sense.
 
     Raises:
-        DataError: If it is damaged or no label map.
+        DataError: If it is damaged, no label map, or its ids make no sense.
     """
-    return read_prediction(path) if path.suffix.lower() == ".npz" else read_instances(path)
+    return read_prediction(path) if path.suffix.lower() == ".npz" else read_instances(path, sense)
 
 
 def _size(nuclei: Instances) -> str:
@@ -133,7 +177,9 @@ def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
         )
     extra = [name for name in pred_files if name not in true_files]
     if extra:
-        warnings.warn(f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", stacklevel=3)
+        warnings.warn(
+            f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", InputWarning, stacklevel=3
+        )
     return {name: (path, pred_files[name]) for name, path in true_files.items()}
 
 

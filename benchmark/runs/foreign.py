@@ -11,19 +11,27 @@ from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
 from benchmark.registry import METHODS
-from benchmark.results.scoring import find_label_maps, read_label_map
+from benchmark.results.scoring import Kinds, find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT
 from benchmark.results.store import RunStore, write_instances
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
+from datamodules.reading.sense import Sense
 from datamodules.sources import ImageSet
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
 
 
 def evaluate_foreign(
-    predictions: Path, dataset: str, split: str, method: str, trained_on: str, note: str, machine: Machine
+    predictions: Path,
+    dataset: str,
+    split: str,
+    method: str,
+    trained_on: str,
+    note: str,
+    machine: Machine,
+    components: bool | None = None,
 ) -> Result:
     """Score a folder of label maps on a dataset and store the result like a run.
 
@@ -35,6 +43,7 @@ def evaluate_foreign(
         trained_on: Training dataset of the method.
         note: Source of the predictions.
         machine: Folders of datasets and runs.
+        components: What a map is whose ids fall into many parts, see `Sense`.
 
     Raises:
         ConfigError: If the row name is empty, or the name of the training set is not a valid folder name.
@@ -63,15 +72,19 @@ def evaluate_foreign(
     store = RunStore(machine.runs, f"{name}/{trained_on}/paper-s0-{digest.hexdigest()[:8]}")
     stored = [store.prediction_file(dataset, slug, record.image_id) for record in records]
     check_outputs(stored, files.values(), remedy="give another --runs")
+    sense, kinds = Sense(components), Kinds()
     with store.lock():
         for record in records:
-            prediction = read_label_map(files[record.image_id])
-            if prediction.shape != data.read(record).truth.shape:
+            prediction, truth = read_label_map(files[record.image_id], sense), data.read(record).truth
+            if prediction.shape != truth.shape:
                 raise DataError(
                     f"{files[record.image_id]} is {prediction.shape} px, image {record.image_id} of {dataset} is "
-                    f"{data.read(record).truth.shape}"
+                    f"{truth.shape}"
                 )
+            kinds.compare(truth, prediction, (record.annotations[0], files[record.image_id]))
             write_instances(store.prediction_file(dataset, slug, record.image_id), prediction)
+        sense.tell()
+        kinds.tell()
         write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
         write_json(store.record_file, _record(store, method, slug, trained_on, note))
         images, variant = ImageSet(data, split), Decoding(slug, method, Params())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -41,6 +42,12 @@ SHOWN = (
 """Scores printed after a run, in this order, if available."""
 
 
+def _found_nothing(scores: dict[str, float]) -> bool:
+    """Tell whether every score of nuclei is 0, as where none is found."""
+    known = [scores[name] for name in ("aji", "pq", "F_d", "f1") if name in scores and not math.isnan(scores[name])]
+    return bool(known) and not any(known)
+
+
 def print_result(result: Result) -> None:
     """Print the directory of a run and its scores, one row per evaluated set and post-processing variant."""
     console = wide_console()
@@ -59,6 +66,14 @@ def print_result(result: Result) -> None:
         table.add_row(target, title, str(int(scores["images"])), *cells)
     if rows:
         console.print(table)
+    empty = [target for (target, _), scores in rows.items() if _found_nothing(scores)]
+    if empty:
+        console.print(
+            f"scores of zero on {', '.join(dict.fromkeys(empty))}: was the training long enough? have the images the "
+            "magnification and the stain of the training images?",
+            soft_wrap=True,
+            markup=False,
+        )
     console.print(f"run:     {result.store.path}", soft_wrap=True)
     console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
     console.print(

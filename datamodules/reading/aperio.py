@@ -22,6 +22,9 @@ from postproc.pixels.labels import LabelMap, relabel
 MAX_BYTES = 200_000_000
 """Largest XML file that is parsed; the largest of MoNuSeg has about 20 MB."""
 
+PLAUSIBLE_MPP = (0.05, 10.0)
+"""Microns per px that are believed: 200x to 1x. Some files state nanometres or a placeholder."""
+
 _TIE = 1e-4
 # px; outlines often run exactly through pixel centres, and this decides which of them are inside
 
@@ -169,4 +172,4 @@ def _mpp(root: Element) -> float | None:
         value = float(root.get("MicronsPerPixel", "nan"))
     except ValueError:
         return None
-    return value if np.isfinite(value) and value > 0 else None
+    return value if PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1] else None

@@ -21,6 +21,7 @@ from PIL import Image
 
 from datamodules.reading.matfile import read_arrays
 from datamodules.reading.matlab import instances_of_arrays, integral
+from datamodules.reading.sense import Sense
 from datamodules.reading.temporary import new_file
 from postproc.errors import DataError
 from postproc.instances import Instances
@@ -76,16 +77,18 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array[..., :3])
 
 
-def read_instances(path: Path) -> Instances:
+def read_instances(path: Path, sense: Sense | None = None) -> Instances:
     """Read a label map, with types where the file has them.
 
-    ``.npy``, ``.png`` (one channel of 8 or 16 bits) and ``.tif`` hold the map alone. ``.mat`` (MATLAB 5)
+    ``.png`` (one channel of 8 or 16 bits, or a palette whose index is the id) and ``.tif`` hold the map alone, and so
+    does ``.npy``, unless it has two channels, ids and types, as CoNIC's maps have. ``.mat`` (MATLAB 5)
     holds ``inst_map``, and perhaps ``inst_type``, ``inst_id``, ``type_map``, as HoVer-Net's label files do,
     or what `write_mat` wrote; `datamodules.reading.matlab.instances_of_arrays` says how types find their ids. Ids may
-    have gaps and are numbered 1..N anew.
+    have gaps and are numbered 1..N anew. A map of one value in many parts is a mask, see `Sense`.
 
     Args:
         path: The file.
+        sense: Checks the ids and collects what was assumed; None = check by the default rules, and warn at once.
 
     Returns:
         The nuclei; `types` is None where the file has none.
@@ -95,8 +98,13 @@ def read_instances(path: Path) -> Instances:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if sense is None:
+        own = Sense()
+        nuclei = read_instances(path, own)
+        own.tell()
+        return nuclei
     if suffix == ".mat":
-        return instances_of_arrays(path, read_mat(path))
+        return instances_of_arrays(path, read_mat(path), sense)
     readers: dict[str, Callable[[Path], NDArray[Any]]] = {
         ".npy": _read_npy,
         ".png": _read_pillow_labels,
@@ -105,7 +113,12 @@ def read_instances(path: Path) -> Instances:
     }
     if suffix not in readers:
         raise DataError(f"{path}: label maps end in .mat, .npy, .png or .tif; convert it to one of them")
-    labels, _, _ = relabel(integral(_decode(path, readers[suffix]), path))
+    array = _decode(path, readers[suffix])
+    if suffix == ".npy" and array.ndim == 3 and array.shape[2] == 2:
+        both = {"inst_map": array[..., 0], "type_map": array[..., 1]}
+        return instances_of_arrays(path, {name: np.ascontiguousarray(half) for name, half in both.items()}, sense)
+    raw = integral(array, path)
+    labels = sense.check(relabel(raw)[0], array, path)
     return Instances((labels.shape[0], labels.shape[1]), labels=labels)
 
 
@@ -245,7 +258,7 @@ def _read_pillow_rgb(path: Path) -> NDArray[Any]:
 
 def _read_pillow_labels(path: Path) -> NDArray[Any]:
     with _pillow(path) as image:
-        if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):  # of a palette, the index is the id
             raise DataError(
                 f"{path}: a label map of mode {image.mode}; colours are no ids, "
                 "write one channel of 8 or 16 bits with the id of the nucleus at each pixel"

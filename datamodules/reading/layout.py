@@ -55,7 +55,7 @@ class Found:
 
 
 def find_pairs(root: Path, pairings: Iterable[Pairing]) -> list[Found]:
-    """Find images with their annotations under `root`; capitals in folder names do not matter.
+    """Find images with their annotations under `root`; capitals, blanks and underscores in folder names do not matter.
 
     Args:
         root: The dataset's folder.
@@ -224,20 +224,25 @@ def _groups_in_turn(rows: list[SplitRow]) -> list[SplitRow]:
     return [rows[k] for k in sorted(range(len(rows)), key=lambda k: (turns[k], k))]
 
 
+def _plain(name: str) -> str:
+    """Return a folder's name without what differs between copies of a dataset: capitals, blanks, underscores."""
+    return name.lower().replace("_", " ").replace("-", " ")
+
+
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _pairs_of(folder: Path, pairing: Pairing) -> list[Found]:
-    if pairing.images and folder.name.lower() != pairing.images:
+    if pairing.images and _plain(folder.name) != _plain(pairing.images):
         return []
     beside = folder
     if pairing.annotations:
-        candidates = [path for path in _folders(folder.parent) if path.name.lower() == pairing.annotations]
+        candidates = [path for path in _folders(folder.parent) if _plain(path.name) == _plain(pairing.annotations)]
         if not candidates:
             return []
         beside = candidates[0]
-    annotations = {path.name: path for path in beside.iterdir() if not path.name.startswith(".")}
+    annotations = {path.stem + path.suffix.lower(): path for path in beside.iterdir() if not path.name.startswith(".")}
     if not any(name.endswith(pairing.endings) for name in annotations):
         return []
     part = folder.parent.name if pairing.images else folder.name

@@ -45,7 +45,7 @@ def read_arrays(path: Path, most: int) -> dict[str, NDArray[Any]]:
 
     Args:
         path: The file.
-        most: Most values that one array may have.
+        most: Most values that one array may have; compressed arrays may have twice as many together.
 
     Returns:
         Name -> array, of two dimensions or more.
@@ -83,6 +83,7 @@ class _Reader:
         self._path = path
         self._order = order
         self._most = most
+        self._left = 2 * most
 
     def arrays(self, content: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield name and array of each element of the file that holds a dense real array."""
@@ -114,6 +115,7 @@ class _Reader:
             described = self._describe(head[8:])
             if described is None:
                 return None
+            self._claim(*described, size)
             rest = unpack.decompress(unpack.unconsumed_tail, max(1, size + 8 - len(head)))
             beyond = unpack.decompress(unpack.unconsumed_tail, 1)  # the end, where the checksum is looked at
         except zlib.error as error:
@@ -122,6 +124,18 @@ class _Reader:
         if len(whole) != size + 8 or beyond or not unpack.eof:
             raise _damaged(self._path, "a compressed element of another length than it states")
         return self._array(whole[8 : 8 + _HEAD], memoryview(whole)[8:])
+
+    def _claim(self, name: str, shape: tuple[int, ...], at: int, size: int) -> None:
+        """Check what an array asks for before it is expanded: a file of zeros expands to a thousand times its size."""
+        count = math.prod(shape)
+        if size > at + 16 + 8 * count:
+            raise _damaged(self._path, f"array {name!r} has {size} bytes for a shape of {shape}")
+        self._left -= count
+        if self._left < 0:
+            raise DataError(
+                f"{self._path}: its arrays hold more than {2 * self._most} values together; "
+                "save inst_map and the types alone"
+            )
 
     def _array(self, head: bytes, content: bytes | memoryview) -> tuple[str, NDArray[Any]] | None:
         described = self._describe(head)

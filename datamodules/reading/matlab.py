@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from postproc.errors import DataError
+from datamodules.reading.sense import Sense
+from postproc.errors import DataError, InputWarning
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
+
+TYPE_KEYS = ("inst_type", "class")
+"""Arrays that hold the type of each nucleus: of HoVer-Net's files, and of Lizard's."""
+ID_KEYS = ("inst_id", "inst_uid", "id")
+"""Arrays that name the id of each row: of CoNSeP's later copies and ours, of HoVer-Net's output, and of Lizard's."""
+MAP_KEYS = ("type_map", "class_map")
+"""Arrays that hold the type of each px."""
+MOST_TYPES = 255
+"""Largest type that is believed; scores have a row and a column per type."""
+MAX_SIDE = 1 << 20
+"""Longest side of an image in px that is believed."""
+
+_LIKE_TYPES = re.compile(r"type|class|categor", re.IGNORECASE)
 
 
 def integral(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
@@ -39,16 +55,17 @@ def integral(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
     return whole
 
 
-def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Instances:
+def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]], sense: Sense | None = None) -> Instances:
     """Build nuclei from the arrays of a label file.
 
-    The types (rows of ``inst_type``) go to the ids of ``inst_map`` so:
+    The types (rows of ``inst_type``, or ``class`` as in Lizard) go to the ids of ``inst_map`` so:
 
-    - with ``inst_id``, row k belongs to id ``inst_id[k]``;
+    - with ``inst_id`` (``inst_uid`` in HoVer-Net's output, ``id`` in Lizard), row k belongs to id ``inst_id[k]``, in
+      whatever order; ids without a row have no type;
     - otherwise, with as many rows as the map has ids, row k belongs to the k-th smallest id;
     - otherwise, with at least as many rows as the largest id, row k belongs to id k + 1 (HoVer-Net's
       convention);
-    - without ``inst_type``, ``type_map`` gives each nucleus the type of most of its pixels.
+    - without rows, ``type_map`` (``class_map``) gives each nucleus the type of most of its pixels.
 
     The second and third rule agree where ids have no gaps and exclude each other where they have.
 
@@ -57,6 +74,7 @@ def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Instance
         arrays: ``inst_map`` (H, W) and perhaps ``inst_type``, ``inst_score``, ``inst_id`` (N, 1 each) and
             ``type_map`` (H, W); or, for nuclei without outline, ``image_shape`` (1, 2) and ``inst_centroid``
             (N, 2; x, y).
+        sense: Checks maps whose ids no row names; None = take them as they stand.
 
     Returns:
         The nuclei, numbered 1..N anew in the order of their ids.
@@ -69,69 +87,117 @@ def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Instance
     raw = integral(arrays["inst_map"], path)
     labels, _, ids = relabel(raw)
     shape = (labels.shape[0], labels.shape[1])
-    rows = _rows(path, arrays, ids)
-    scores = arrays["inst_score"].ravel()[rows].astype(np.float32) if "inst_score" in arrays else None
-    if "inst_type" in arrays:
-        types = _whole_types(path, arrays["inst_type"])[rows]
-    elif "type_map" in arrays:
-        types = majority_types(labels, _whole_types(path, arrays["type_map"]).reshape(arrays["type_map"].shape), path)
+    key, type_map = _first(TYPE_KEYS, arrays), _first(MAP_KEYS, arrays)
+    rows = _rows(path, arrays, ids, key)
+    if rows is None and sense is not None:
+        labels = sense.check(labels, arrays["inst_map"], path)
+    scores = types = None
+    if rows is not None and "inst_score" in arrays:
+        scores = _by_row(arrays["inst_score"].ravel().astype(np.float32), rows)
+    if rows is not None and key is not None:
+        types = _by_row(_whole_types(path, key, arrays[key]), rows)
+    elif type_map is not None:
+        drawn = arrays[type_map]
+        types = majority_types(labels, _whole_types(path, type_map, drawn).reshape(drawn.shape), path)
     else:
-        return Instances(shape, labels=labels, scores=scores)
+        _name_foreign_types(path, arrays)
     return Instances(shape, labels=labels, types=types, scores=scores)
 
 
-def _rows(path: Path, arrays: dict[str, NDArray[Any]], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the row of ``inst_type`` (and ``inst_score``) of each id of the map, see `read_instances`."""
-    lengths = {arrays[name].size for name in ("inst_type", "inst_score") if name in arrays}
-    if not lengths:
-        return np.zeros(0, np.int64)
-    if len(lengths) > 1:
-        raise DataError(f"{path}: inst_type and inst_score have {sorted(lengths)} rows, expected the same number")
-    (length,) = lengths
-    if "inst_id" in arrays:
-        return _rows_by_id(path, arrays["inst_id"].ravel(), ids, length)
+def _first(keys: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> str | None:
+    return next((key for key in keys if key in arrays), None)
+
+
+def _by_row(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the value of each id, 0 where it has no row (-1)."""
+    return np.concatenate([values, np.zeros(1, values.dtype)])[rows]
+
+
+def _name_foreign_types(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Say which arrays look like types, where none of those that are read is in the file."""
+    alike = [name for name in arrays if _LIKE_TYPES.search(name)]
+    if alike:
+        warnings.warn(
+            f"{path}: read without types; {', '.join(map(repr, alike))} may hold them, but only "
+            f"{', '.join((*TYPE_KEYS, *MAP_KEYS))} are read. Rename the array",
+            InputWarning,
+            stacklevel=4,
+        )
+
+
+def _rows(
+    path: Path, arrays: dict[str, NDArray[Any]], ids: NDArray[np.int64], key: str | None
+) -> NDArray[np.int64] | None:
+    """Find the row of types (and ``inst_score``) of each id of the map, -1 = none; None where the file has no rows."""
+    columns = [name for name in (key, "inst_score") if name is not None and name in arrays]
+    if not columns:
+        return None
+    lengths = [arrays[name].size for name in columns]
+    if len(set(lengths)) > 1:
+        raise DataError(f"{path}: {key} and inst_score have {sorted(lengths)} rows, expected the same number")
+    name, length = columns[0], lengths[0]
+    named = _first(ID_KEYS, arrays)
+    if named == "id" and arrays["id"].size != length:  # perhaps that of the image
+        named = None
+    if named is not None:
+        return _rows_by_id(path, (named, name), arrays[named].ravel(), ids, length)
     if length == len(ids):
         return np.arange(length)
     if length >= ids.max(initial=0):
         return ids - 1
     raise DataError(
-        f"{path}: inst_type has {length} rows for {len(ids)} ids up to {ids.max()}; "
+        f"{path}: {name} has {length} rows for {len(ids)} ids up to {ids.max()}; "
         "give one row per id, one row up to the largest id, or inst_id"
     )
 
 
-def _rows_by_id(path: Path, known: NDArray[Any], ids: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def _rows_by_id(
+    path: Path, names: tuple[str, str], known: NDArray[Any], ids: NDArray[np.int64], length: int
+) -> NDArray[np.int64]:
+    """Find the row of each id in the ids that the rows name, -1 where none does."""
     if len(known) != length or len(np.unique(known)) != length:
-        raise DataError(f"{path}: inst_id has {len(known)} rows for {length} of inst_type, or an id twice")
-    missing = np.setdiff1d(ids, known)
-    if missing.size:
-        raise DataError(f"{path}: inst_map has the id {missing[0]}, which is not in inst_id")
+        raise DataError(f"{path}: {names[0]} has {len(known)} rows for {length} of {names[1]}, or an id twice")
+    if len(ids) and not np.isin(ids, known).any():
+        raise DataError(f"{path}: none of the {len(ids)} ids of inst_map is in {names[0]} ({length} rows)")
+    if length == 0:
+        return np.full(len(ids), -1)
     order = np.argsort(known)
-    return order[np.searchsorted(known, ids, sorter=order)]
+    place = order[np.minimum(np.searchsorted(known, ids, sorter=order), length - 1)]
+    return np.where(known[place] == ids, place, -1)
 
 
 def _points_of_mat(path: Path, arrays: dict[str, NDArray[Any]]) -> Instances:
     points, shape = arrays.get("inst_centroid"), arrays.get("image_shape")
     if points is None or shape is None or shape.size != 2:
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise DataError(f"{path}: no inst_map (H, W); the file holds {found}")
+        raise DataError(f"{path}: no inst_map (H, W); the file holds {found}. Rename the label map to inst_map")
+    sides = shape.ravel().astype(np.float64)
+    if not (np.isfinite(sides).all() and (sides == np.floor(sides)).all() and sides.min() >= 1):
+        raise DataError(f"{path}: image_shape is {sides.tolist()}, expected height and width in px")
+    if sides.max() > MAX_SIDE:
+        raise DataError(f"{path}: image_shape claims {sides[0]:g} x {sides[1]:g} px")
+    if points.size % 2 or not np.isfinite(points).all():
+        raise DataError(f"{path}: inst_centroid of shape {points.shape}; expected (N, 2), finite x and y in px")
     points = points.reshape(-1, 2).astype(np.float32)
-    types, scores = arrays.get("inst_type"), arrays.get("inst_score")
-    for name, values in (("inst_type", types), ("inst_score", scores)):
+    key = _first(TYPE_KEYS, arrays)
+    types, scores = None if key is None else arrays[key], arrays.get("inst_score")
+    for name, values in ((key, types), ("inst_score", scores)):
         if values is not None and values.size != len(points):
             raise DataError(f"{path}: {name} has {values.size} rows for {len(points)} centroids")
     return Instances(
-        (int(shape.ravel()[0]), int(shape.ravel()[1])),
+        (int(sides[0]), int(sides[1])),
         points=points,
-        types=None if types is None else _whole_types(path, types),
+        types=None if types is None else _whole_types(path, key or "", types),
         scores=None if scores is None else scores.ravel().astype(np.float32),
     )
 
 
-def _whole_types(path: Path, values: NDArray[Any]) -> NDArray[np.int64]:
+def _whole_types(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.int64]:
     flat = values.ravel()
     if not (np.isfinite(flat).all() and (flat >= 0).all() and np.array_equal(flat, np.floor(flat))):
-        raise DataError(f"{path}: nucleus types must be whole numbers from 0")
+        raise DataError(f"{path}: {name}: nucleus types must be whole numbers from 0")
+    if flat.max(initial=0) > MOST_TYPES:
+        raise DataError(f"{path}: {name} holds the type {flat.max():g}; types are 0 (none) to {MOST_TYPES}")
     return flat.astype(np.int64)
 
 
@@ -151,8 +217,14 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.int64], path: Path) ->
     """
     if type_map.shape != labels.shape:
         raise DataError(f"{path}: type_map is {type_map.shape}, inst_map {labels.shape}")
-    count, kinds = int(labels.max(initial=0)), int(type_map.max(initial=0)) + 1
+    kinds = int(type_map.max(initial=0)) + 1
     inside = labels > 0
-    votes = np.bincount((labels[inside] - 1) * np.int64(kinds) + type_map[inside], minlength=count * kinds)
-    types: NDArray[np.int64] = votes.reshape(count, kinds).argmax(axis=1)
+    # pairs that occur, since a table of all nuclei and types would be as large as a file makes it
+    pairs, votes = np.unique((labels[inside] - 1) * np.int64(kinds) + type_map[inside], return_counts=True)
+    nucleus, kind = np.divmod(pairs, kinds)
+    types = np.zeros(int(labels.max(initial=0)), np.int64)
+    order = np.lexsort(
+        (-kind, votes, nucleus)
+    )  # the last of a nucleus has most votes, and of two that tie is the lower
+    types[nucleus[order]] = kind[order]
     return types

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,12 @@ from pydantic import ConfigDict
 from datamodules.reading.files import replacing
 from datamodules.reading.plain_files import read_yaml
 from datamodules.reading.schema import STRICT, Name, Positive, check
-from postproc.errors import DataError, short, unknown_name
+from postproc.cells import shown, unshown
+from postproc.errors import DataError, InputWarning, short, unknown_name
 
 HEADERS = {
-    "x": ("x", "x_px", "centroid_x", "center_x", "centre_x"),
-    "y": ("y", "y_px", "centroid_y", "center_y", "centre_y"),
+    "x": ("x", "x_px", "centroid_x", "centroid_x_px", "center_x", "centre_x"),
+    "y": ("y", "y_px", "centroid_y", "centroid_y_px", "center_y", "centre_y"),
     "class": ("class", "type", "label", "classification"),
 }
 """Column -> its spellings; capitals do not matter, and a blank counts as an underscore."""
@@ -96,7 +98,8 @@ def read_points(
         types: Names of the types 1..T, found whatever their capitals; empty = the class is not read.
 
     Returns:
-        float32 (N, 2) as (x, y) px, and int64 (N,), 1..T or 0 = unknown; None without types.
+        Points that differ (one that is repeated with its class counts once): float32 (N, 2) as (x, y) in pixels, and
+        int64 (N,), 1..T or 0 = unknown; None without types.
 
     Raises:
         DataError: If the file is unreadable, or a column, number or class cannot be; the message names the line.
@@ -107,15 +110,30 @@ def read_points(
     columns = _columns(path, lines[0], classes=bool(types))
     known = {name.casefold(): kind for kind, name in enumerate(types, start=1)}
     points, kinds = [], []
+    seen: dict[tuple[float, float], tuple[int, int]] = {}
+    equal: list[int] = []
     for number, row in enumerate(csv.reader(lines[1:], delimiter=_delimiter(lines[0])), start=2):
         if not any(cell.strip() for cell in row):
             continue
         where = f"{path}, line {number}"
         if len(row) <= max(columns.values()):
             raise DataError(f"{where}: {len(row)} columns, fewer than the header's; complete or remove the line")
-        points.append([_coordinate(where, axis, row[columns[axis]], shape) for axis in ("x", "y")])
-        if types:
-            kinds.append(_kind(where, row[columns["class"]].strip(), known, types))
+        x, y = (_coordinate(where, axis, row[columns[axis]], shape) for axis in ("x", "y"))
+        kind = _kind(where, row[columns["class"]].strip(), known, types) if types else 0
+        first, other = seen.setdefault((x, y), (number, kind))
+        if first != number:
+            if kind != other:
+                raise DataError(f"{where}: the point of line {first} again, with another class; remove one")
+            equal.append(number)
+            continue
+        points.append([x, y])
+        kinds.append(kind)
+    if equal:
+        warnings.warn(
+            f"{path}: {len(equal)} points are in the file twice and count once, the first in line {equal[0]}",
+            InputWarning,
+            stacklevel=2,
+        )
     return (
         np.array(points, np.float32).reshape(-1, 2),
         np.array(kinds, np.int64) if types else None,
@@ -129,9 +147,9 @@ def write_points(
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["x", "y"] if types is None else ["x", "y", "class"])
-        kinds: Iterable[list[str]] = [[]] * len(points)
+        kinds: Iterable[list[object]] = [[]] * len(points)
         if types is not None:
-            kinds = [[names[kind - 1] if kind else ""] for kind in types.tolist()]
+            kinds = [[shown(names[kind - 1]) if kind else ""] for kind in types.tolist()]
         for (x, y), kind in zip(points.tolist(), kinds, strict=True):
             writer.writerow([f"{x:.2f}", f"{y:.2f}", *kind])
 
@@ -162,6 +180,8 @@ def _columns(path: Path, header: str, *, classes: bool) -> dict[str, int]:
             columns[name] = places[0]
         elif name != "class" or classes:
             remedy = ", or types: [] in dataset.yaml" if name == "class" else " in px"
+            if name != "class" and any(cell.startswith(f"centroid_{name}_") for cell in found):
+                remedy = " in px (of QuPath: Centroid X px), since microns do not say where a nucleus lies in the image"
             raise DataError(f"{path}, line 1: no column {name} among {header!r}; add one{remedy}")
     return columns if classes else {name: columns[name] for name in ("x", "y")}
 
@@ -187,6 +207,7 @@ def _coordinate(where: str, axis: str, text: str, shape: tuple[int, int]) -> flo
 def _kind(where: str, text: str, known: Mapping[str, int], types: Sequence[str]) -> int:
     if not text:
         return 0
+    text = text if text.casefold() in known else unshown(text)
     if text.casefold() not in known:
         raise DataError(
             f"{where}: {unknown_name('class', text, types)} Correct it, or add it to types in dataset.yaml."

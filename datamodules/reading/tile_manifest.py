@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from postproc.cells import shown, unshown
 from postproc.errors import DataError
 
 MANIFEST = "manifest.csv"
@@ -51,7 +52,7 @@ def write_manifest(root: Path, rows: Iterable[Row]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([field.name for field in fields(Row)])
         for row in sorted(rows, key=lambda r: (r.slide, r.magnification, r.y, r.x)):
-            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row)])
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else shown(v) for v in astuple(row)])
     partial.replace(path)
 
 
@@ -78,11 +79,10 @@ def read_manifest(root: Path) -> list[Row]:
 
 def _row(given: dict[str, Any], place: str) -> Row:
     try:
-        row = Row(
-            given["slide"], int(given["level"]), int(given["x"]), int(given["y"]), float(given["magnification"]),
-            float(given["tissue"]), given["file"],
-        )  # fmt: skip
-    except (TypeError, ValueError) as error:
+        slide, file = unshown(given["slide"]), unshown(given["file"])
+        corner = int(given["level"]), int(given["x"]), int(given["y"])
+        row = Row(slide, *corner, float(given["magnification"]), float(given["tissue"]), file)
+    except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{place}: {error}; make the tiles again") from error
     if not math.isfinite(row.magnification) or row.magnification <= 0:
         raise DataError(f"{place}: magnification {row.magnification}; make the tiles again")

@@ -11,7 +11,7 @@ from datamodules.points_csv import REGIONS, PointsCSV, read_regions
 from datamodules.reading.files import write_rgb
 from datamodules.reading.points_table import Description, read_description, read_points, write_points
 from datamodules.synthetic.images import generate
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, InputWarning
 
 TYPES = ("immunopositive tumour", "immunonegative tumour", "non-tumour")
 ABOUT = "types: [immunopositive tumour, immunonegative tumour, non-tumour]\nradius: 16\nmagnification: 20\nmpp: 0.34\n"
@@ -215,3 +215,18 @@ def test_smoothed_regions_are_refused(tmp_path: Path) -> None:
     write_rgb(tmp_path / "a_regions.png", grey)
     with pytest.raises(DataError, match=r"a_regions\.png: grey level 190 at \(5, 3\)"):
         read_regions(tmp_path / "a_regions.png", (6, 8))
+
+
+def test_headers_of_qupath_and_points_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Object ID\tClassification\tCentroid X px\tCentroid Y px\n1\ta\t1\t2\n2\ta\t3\t4\n3\ta\t1\t2\n")
+    with pytest.warns(InputWarning, match=r"x\.csv: 1 points are in the file twice.*line 4"):
+        points, types = read_points(path, (9, 9), ["a"])
+    np.testing.assert_array_equal(points, [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(types, [1, 1])
+    path.write_text("x,y,class\n1,2,a\n1,2,b\n")
+    with pytest.raises(DataError, match=r"line 3: the point of line 2 again, with another class"):
+        read_points(path, (9, 9), ["a", "b"])
+    path.write_text("Centroid X µm,Centroid Y µm\n1,2\n")
+    with pytest.raises(DataError, match=r"no column x .*microns"):
+        read_points(path, (9, 9), [])

@@ -14,7 +14,7 @@ from benchmark.metrics.image import score_image
 from benchmark.results.scoring import OBJECT_COLUMNS, find_label_maps, score_folders
 from benchmark.results.store import write_instances
 from datamodules.reading.files import read_instances
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, InputWarning
 from postproc.instances import Instances
 
 
@@ -179,3 +179,17 @@ def test_predictions_of_a_run_are_scored_as_they_lie(folders):
         write_instances(path.with_name(f"{path.stem}.candidates.npz"), read_instances(path))
         path.unlink()
     pd.testing.assert_frame_equal(score_folders(truth, predictions), expected)
+
+
+def test_masks_score_as_their_components_and_types_on_one_side_are_named(tmp_path):
+    write(tmp_path / "t", "a.mat", example(nuclei=3), [1, 2, 3])
+    for name, array in (("a.png", (example(nuclei=3) > 0) * 255),):
+        (tmp_path / "p").mkdir()
+        Image.fromarray(array.astype(np.uint8)).save(tmp_path / "p" / name)
+    with pytest.warns(InputWarning) as told:
+        table = score_folders(tmp_path / "t", tmp_path / "p")
+    assert ["is a mask" in str(told[0].message), "the prediction none" in str(told[1].message)] == [True, True]
+    assert table["pq"].tolist() == [1.0, 1.0]
+    with pytest.warns(InputWarning, match="has types"):
+        taken = score_folders(tmp_path / "t", tmp_path / "p", components=False)
+    assert taken["pq"].tolist() == [0.0, 0.0]

@@ -20,7 +20,7 @@ from datamodules.reading.files import (
     write_rgb,
 )
 from datamodules.reading.matlab import majority_types
-from postproc.errors import DataError
+from postproc.errors import DataError, InputWarning
 from postproc.instances import Instances
 
 
@@ -168,9 +168,23 @@ class TestTypesFindTheirIds:
         with pytest.raises(DataError, match=rf"x\.mat: inst_type has {rows} rows for 3 ids up to 300"):
             self.read(tmp_path, inst_map=labels, inst_type=np.ones((rows, 1)))
 
-    def test_ids_missing_from_inst_id_are_refused(self, tmp_path: Path, labels: np.ndarray) -> None:
-        with pytest.raises(DataError, match=r"id 300, which is not in inst_id"):
-            self.read(tmp_path, inst_map=labels, inst_type=[[1], [1]], inst_id=[[2], [5]])
+    @pytest.mark.parametrize(("types", "ids"), [("inst_type", "inst_uid"), ("class", "id"), ("inst_type", "inst_id")])
+    def test_ids_without_a_row_have_no_type(self, tmp_path: Path, labels: np.ndarray, types: str, ids: str) -> None:
+        found = self.read(tmp_path, inst_map=labels, **{types: [[3], [2]], ids: [[300], [2]]})
+        np.testing.assert_array_equal(found, [2, 0, 3])
+
+    def test_ids_of_another_map_are_refused(self, tmp_path: Path, labels: np.ndarray) -> None:
+        with pytest.raises(DataError, match=r"none of the 3 ids of inst_map is in inst_id"):
+            self.read(tmp_path, inst_map=labels, inst_type=[[1], [1]], inst_id=[[3], [6]])
+
+    def test_foreign_types_are_named(self, tmp_path: Path, labels: np.ndarray) -> None:
+        with pytest.warns(InputWarning, match=r"x\.mat: read without types; 'nuc_class' may hold them"):
+            assert self.read(tmp_path, inst_map=labels, nuc_class=[[1], [2], [3]]) is None
+
+    def test_channels_of_npy_are_ids_and_types(self, tmp_path: Path, labels: np.ndarray) -> None:
+        kinds = np.select([labels == 2, labels == 5, labels == 300], [2, 1, 3])
+        np.save(tmp_path / "x.npy", np.stack([labels, kinds], axis=-1))
+        np.testing.assert_array_equal(read_instances(tmp_path / "x.npy").types, [2, 1, 3])
 
     def test_ids_named_twice_are_refused(self, tmp_path: Path, labels: np.ndarray) -> None:
         with pytest.raises(DataError, match="an id twice"):

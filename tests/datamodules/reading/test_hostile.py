@@ -355,6 +355,8 @@ class TestXML:
             (" MicronsPerPixel='0.252'", 0.252),
             (" MicronsPerPixel=''", None),
             (" MicronsPerPixel='0'", None),
+            (" MicronsPerPixel='250'", None),
+            (" MicronsPerPixel='inf'", None),
         ],
     )
     def test_resolution_may_be_missing(self, tmp_path: Path, mpp: str, expected: float | None) -> None:

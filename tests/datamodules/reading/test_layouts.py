@@ -13,6 +13,7 @@ from benchmark.registry import dataset_class
 from datamodules.cpm15 import write_mask_text
 from datamodules.crchisto import join
 from datamodules.ki67 import LABELS, centres_of, proximity_map
+from datamodules.monuseg import MoNuSeg
 from datamodules.reading.aperio import write_aperio
 from datamodules.reading.files import read_mat, write_label_png, write_mat, write_rgb
 from datamodules.synthetic.images import generate
@@ -220,3 +221,14 @@ class TestCentres:
             assert abs(int(drawn[20, 20 + distance]) - expected) <= 0.51
         assert drawn[20, 35] == 0
         assert not proximity_map(np.zeros((0, 2), np.float32), (4, 4)).any()
+
+
+def test_underscores_in_folders_and_capital_endings(tmp_path: Path) -> None:
+    MoNuSeg.write_synthetic(tmp_path, images=3, size=64)
+    before = [record.image_id for record in MoNuSeg(tmp_path).records]
+    for folder in sorted(tmp_path.rglob("Tissue Images")):
+        folder.rename(folder.with_name("Tissue_Images"))
+    for path in sorted(tmp_path.rglob("*.xml")):
+        path.rename(path.with_suffix(".XML"))
+    assert [record.image_id for record in MoNuSeg(tmp_path).records] == before
+    assert all(sample.truth.count for sample in MoNuSeg(tmp_path).samples("all"))
