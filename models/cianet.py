@@ -16,7 +16,7 @@ from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
 from models.networks.cianet import FEATURES, HEADS, CIANetwork, load_pretrained
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 GAMMA = 0.2
 """Probability of the true class below which a px counts as an outlier."""

@@ -14,7 +14,7 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.networks.blocks import Float32Conv2d
 from postproc.codecs.region_growing import BoundaryCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 PATCH = 51
 """Side of the patch whose central px is classified."""

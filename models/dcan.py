@@ -27,7 +27,7 @@ from models.base.weights import (
 from models.networks.vgg import VGG16
 from postproc.codecs.contour import ContourCodec
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 FEATURES = 64
 """Channels of VGG-16's first convolution."""

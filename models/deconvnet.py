@@ -22,7 +22,7 @@ from models.networks.vgg import (
     load_pretrained,
 )
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)
 """The bottleneck needs 7 x 7 cells. What padding does farther inside than the context has passed several poolings and

@@ -18,7 +18,7 @@ from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
 from postproc.codecs.typed import TypedCodec
 from postproc.errors import unknown_name
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 TARGETS = ("raw", "normalised", "softmax")
 SCALE, OFFSET = 3.0, 1.0

@@ -15,7 +15,7 @@ from models.base.weights import IMAGENET, NONE
 from models.networks.dran import DRANetwork, load_pretrained
 from models.networks.hovernet import FEATURES
 from postproc.codecs.contour import ContourCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 WEIGHT_DECAY = 1e-5
 RIGHT = (1.0, 5.0)

@@ -14,7 +14,7 @@ from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import CELLS, FEATURES, HIDDEN, STRIDE, VGGEncoder, initialise, load_pretrained
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec
 from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class Upsampling(nn.ConvTranspose2d):

@@ -11,7 +11,7 @@ from models.base.weights import IMAGENET
 from models.fcn8 import FCN8Network
 from models.networks.vgg import FEATURES, STRIDE, load_pretrained
 from postproc.codecs.point_targets import DiscCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 CROP = 224
 """Side of the crops in px: the multiple of the network's stride that is closest to KiNet's 200."""

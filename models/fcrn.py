@@ -12,7 +12,7 @@ from models.base.card import MethodCard, Variant
 from models.base.method import UNTYPED, Batch, Task
 from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from postproc.codecs.point_targets import DensityCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 FEATURES = 32
 """Channels of the first convolution."""

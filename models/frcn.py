@@ -13,7 +13,7 @@ from models.base.points import SHARED_DEVIATIONS, TRAINING, PointsMethod
 from models.kinet import AMPLITUDE, weighted_errors
 from models.networks.kinet import match
 from postproc.codecs.points import PointsCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 FEATURES = 32
 """Channels of the first block."""

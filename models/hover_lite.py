@@ -19,7 +19,7 @@ from models.networks.encoders import EncoderDecoder, load_encoder, quicken_depth
 from models.networks.initial import small_output
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 DEPTH = 4
 """Down-samplings: at stride 32 a nucleus of 20 px is smaller than one px."""

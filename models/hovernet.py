@@ -17,7 +17,7 @@ from models.base.weights import IMAGENET, NONE
 from models.networks.hovernet import FEATURES, HoVerNetwork, load_pretrained
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError, unknown_name
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 STANDARD = ("hv_mse", "np_ce", "tp_ce")
 """Terms of the loss with ``loss_terms=standard``."""

@@ -16,7 +16,7 @@ from models.base.recipe import Phase
 from models.networks.kinet import KiNetNetwork
 from postproc.codecs.points import IGNORED, PointsCodec
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 AMPLITUDE = 5.0
 """Value of the network's output at a centre. The authors' public code regresses proximity maps scaled by it,

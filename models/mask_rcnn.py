@@ -38,7 +38,7 @@ from models.base.weights import (
 from postproc.codec import Maps, Targets, search_space
 from postproc.codecs.masks import MaskCodec, MaskParams, MaskStitcher
 from postproc.errors import ConfigError, DataError, unknown_name
-from postproc.tiles import Geometry, Stitcher
+from postproc.windows import Geometry, Stitcher
 
 Backbone = Literal["resnet18", "resnet50", "resnet101"]
 

@@ -17,7 +17,7 @@ from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from postproc.codecs.contour import ErodedCodec
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 EPOCHS = 250
 LEVELS = 4

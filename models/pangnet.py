@@ -13,7 +13,7 @@ from models.base.weights import IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import initialise, stage
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 HIDDEN_LAYERS = 3
 """Convolutions before the one that gives the scores."""

@@ -24,7 +24,7 @@ from models.networks.sc_cnn import (
 )
 from postproc.codecs.sc_cnn import WINDOW, SCCNNCodec, neighbours
 from postproc.errors import ConfigError
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 MARGIN = PATCH // 2 + WINDOW // 2
 """Cells around a cell that decide about its likelihood: the patches whose windows hold it."""

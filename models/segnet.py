@@ -11,7 +11,7 @@ from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import FEATURES, STRIDE, UnpoolingDecoder, VGGEncoder, initialise, load_pretrained
 from postproc.codecs.binary_watershed import BinaryWatershedCodec, ObjectCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class SegNetwork(nn.Module):

@@ -29,7 +29,7 @@ from models.base.weights import (
 )
 from postproc.codec import Targets
 from postproc.codecs.attention import AttentionCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 DILATIONS = (1, 2, 3, 5, 10, 20)
 """Dilations of the residual blocks."""

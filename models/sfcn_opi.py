@@ -15,7 +15,7 @@ from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAIN
 from models.base.recipe import Phase
 from postproc.codecs.point_targets import DiscCodec
 from postproc.codecs.points import IGNORED
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 FEATURES = 32
 """Channels of the first stage."""

@@ -12,7 +12,7 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.networks.blocks import UNetBody
 from postproc.codecs.star_convex import StarConvexCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class StarDist(NucleiMethod):

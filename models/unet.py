@@ -16,7 +16,7 @@ from models.networks.blocks import ConvBlock
 from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 LEVELS = 5
 

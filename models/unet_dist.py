@@ -13,7 +13,7 @@ from models.base.method import UNTYPED, Task
 from models.dist import DIST
 from models.networks.blocks import UNetBody
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class UNetDIST(ForegroundMethod):

@@ -9,7 +9,7 @@ from models.base.method import UNTYPED, Task
 from models.base.points import DISC_DEVIATIONS, RECIPE, SHARED_DEVIATIONS, TRAINING, PointClassification
 from models.unet import ValidUNet
 from postproc.codecs.point_targets import DiscCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 CROP = 380
 """Side of the crops in px, of which the network gives back 196: the valid size closest to KiNet's 200."""

@@ -81,7 +81,7 @@ class Instances:
             return self.points
         if self.labels is None:
             return np.zeros((0, 2), np.float32)
-        from postproc.pixels.runs import coordinate_sums  # imports numba
+        from postproc.pixels.spans import coordinate_sums  # imports numba
 
         sums = coordinate_sums(self.labels)[1:]
         return np.asarray(sums[:, 1:] / np.maximum(sums[:, :1], 1), np.float32)

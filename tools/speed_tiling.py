@@ -30,7 +30,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.forward.maps import InferenceSettings, predict_maps, windows
-from benchmark.forward.memory import largest_tile
+from benchmark.forward.memory import largest_window
 from benchmark.host.precision import autocast_dtype
 from benchmark.options import check_options
 from benchmark.speed.components import DENSITY
@@ -46,7 +46,7 @@ from models.hovernet import HoVerNet
 from models.networks.hovernet import FEATURES, Decoder
 from postproc.errors import NucbenchError
 from postproc.pixels.labels import LabelMap
-from postproc.tiles import Window
+from postproc.windows import Window
 
 NARROW = 8
 """Channels of the first convolution of the network that is trained."""
@@ -124,7 +124,7 @@ def tiling_timings(
 
 
 def _ways(method: HoVerNet, precision: str) -> tuple[Way, ...]:
-    tile = largest_tile(method, autocast_dtype(precision))
+    tile = largest_window(method, autocast_dtype(precision))
     return (
         Way("large tiles", InferenceSettings(precision, tile=tile)),
         Way("small tiles", InferenceSettings(precision, tile=_published_output(method)), by="published tile size"),

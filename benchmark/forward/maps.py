@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.forward.memory import PROBES, largest_tile
+from benchmark.forward.memory import PROBES, largest_window
 from benchmark.forward.network import Network
 from benchmark.host.precision import autocast_dtype
-from datamodules.reading.regions import ArrayRegions, Regions
+from datamodules.reading.rasters import ArrayRaster, Raster
 from postproc.codec import Maps
 from postproc.errors import DataError
-from postproc.tiles import Geometry, Stitcher, Window
+from postproc.windows import Geometry, Stitcher, Window
 
 SAMPLE = 4096
 """Side in px up to which an image's own statistics are computed from all of its px; of larger ones every k-th row and
@@ -33,7 +33,7 @@ class InferenceSettings:
     Attributes:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Side of the largest output tile in px; None = as large as the device's free memory allows
-            (`benchmark.forward.memory.largest_tile`).
+            (`benchmark.forward.memory.largest_window`).
         batch_size: Tiles per forward pass.
         compile: Compile the network with torch.compile. It takes from seconds to minutes, anew for each size of tile,
             and pays where many images have one size.
@@ -131,8 +131,8 @@ def predict_maps(method: Network, image: NDArray[np.uint8], settings: InferenceS
     check_image(image)
     shape = (image.shape[0], image.shape[1])
     with evaluating(method):
-        return run_tiles(
-            method, ArrayRegions(image), settings or InferenceSettings(), lambda: method.stitcher(shape)
+        return run_windows(
+            method, ArrayRaster(image), settings or InferenceSettings(), lambda: method.stitcher(shape)
         ).finish()
 
 
@@ -167,7 +167,7 @@ def evaluating(method: Network) -> Iterator[None]:
 S = TypeVar("S", bound=Stitcher)
 
 
-def run_tiles(method: Network, image: Regions, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
+def run_windows(method: Network, image: Raster, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
     """Run an image through a network, tile by tile and in rows of tiles from the top, none of it held as a whole.
 
     Where the memory of a GPU does not suffice, it begins anew with tiles of half the side.
@@ -185,7 +185,7 @@ def run_tiles(method: Network, image: Regions, settings: InferenceSettings, new_
     method.to(memory_format=torch.channels_last)
     if settings.compile:
         _compile(method)
-    largest = _tile_side(method, image.shape, settings, dtype)
+    largest = _window_side(method, image.shape, settings, dtype)
     while True:
         plan = list(windows(image.shape, method.geometry, largest, side_by_side=settings.published))
         try:
@@ -199,18 +199,20 @@ def run_tiles(method: Network, image: Regions, settings: InferenceSettings, new_
             torch.cuda.empty_cache()
 
 
-def _tile_side(method: Network, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None) -> int:
+def _window_side(
+    method: Network, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None
+) -> int:
     """Return the side of the largest output tile in px."""
     if settings.published:
         return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
         return settings.tile
-    return PROBES[0] if max(shape) <= PROBES[0] else largest_tile(method, dtype, settings.batch_size)
+    return PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size)
 
 
 def _run(
     method: Network,
-    image: Regions,
+    image: Raster,
     plan: list[Window],
     batch_size: int,
     dtype: torch.dtype | None,
@@ -235,14 +237,14 @@ def _compile(method: Network) -> None:
         method.compile(dynamic=False)
 
 
-def _statistics(method: Network, image: Regions) -> Tensor:
+def _statistics(method: Network, image: Raster) -> Tensor:
     """Return the mean and standard deviation that tiles are prepared with, (1, 2, 3), of the whole image."""
     sample = _sample(image) if method.own_statistics else np.zeros((1, 1, 3), np.uint8)
     pixels = torch.from_numpy(np.ascontiguousarray(sample.transpose(2, 0, 1)))[None]
     return method.statistics(pixels.to(method.device).float() / 255)
 
 
-def _sample(image: Regions) -> NDArray[np.uint8]:
+def _sample(image: Raster) -> NDArray[np.uint8]:
     """Return an image of at most `SAMPLE` px a side: every k-th row and column."""
     height, width = image.shape
     step = -(-max(height, width) // SAMPLE)
@@ -250,7 +252,7 @@ def _sample(image: Regions) -> NDArray[np.uint8]:
     return np.concatenate([image.read(y, 0, min(y + bands.step, height), width)[::step, ::step] for y in bands])
 
 
-def _cut(image: Regions, window: Window, margin: int) -> NDArray[np.uint8]:
+def _cut(image: Raster, window: Window, margin: int) -> NDArray[np.uint8]:
     """Cut the input of a tile out of an image, mirrored where it reaches beyond the border."""
     rows = _mirror(np.arange(window.top - margin, window.top + window.height + margin), image.shape[0])
     columns = _mirror(np.arange(window.left - margin, window.left + window.width + margin), image.shape[1])
@@ -275,6 +277,6 @@ __all__ = [
     "check_image",
     "evaluating",
     "predict_maps",
-    "run_tiles",
+    "run_windows",
     "windows",
 ]

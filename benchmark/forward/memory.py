@@ -31,7 +31,7 @@ PROBES = (512, 1024)
 _MEASURED: weakref.WeakKeyDictionary[Network, dict[str, tuple[float, float] | None]] = weakref.WeakKeyDictionary()
 
 
-def largest_tile(method: Network, dtype: torch.dtype | None, batch_size: int = 1) -> int:
+def largest_window(method: Network, dtype: torch.dtype | None, batch_size: int = 1) -> int:
     """Return the side in px of the largest output tile that the free memory of the method's device allows.
 
     The network is measured once per process, precision and device, on two small tiles (`network_bytes`).

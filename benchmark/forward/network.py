@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from postproc.codec import Maps
-from postproc.tiles import DenseStitcher, Geometry, Stitcher
+from postproc.windows import DenseStitcher, Geometry, Stitcher
 
 Outputs = dict[str, Tensor]
 """Raw output of a network: name -> logits (B, C, h, w)."""

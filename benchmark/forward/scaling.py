@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from datamodules.reading.regions import Regions
+from datamodules.reading.rasters import Raster
 from postproc.codec import Codec, Maps, Params
 from postproc.errors import ConfigError
 from postproc.instances import Instances
@@ -92,7 +92,7 @@ def nearest(size: int, original: int) -> NDArray[np.int64]:
     return ((np.arange(original) + 0.5) * size / original).astype(np.int64)
 
 
-class ScaledRegions(Regions):
+class ScaledRaster(Raster):
     """An image at another magnification, of which any region can be read.
 
     Each px is computed from its place in the image alone, as `rescale` does (area down, cubic up), so that regions
@@ -103,7 +103,7 @@ class ScaledRegions(Regions):
         factor: Px of the result per px of the image.
     """
 
-    def __init__(self, image: Regions, factor: float) -> None:
+    def __init__(self, image: Raster, factor: float) -> None:
         self._image = image
         self._area = factor < 1
         self.shape = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))

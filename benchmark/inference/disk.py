@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from postproc.codec import Maps
 from postproc.errors import DataError
 from postproc.pixels.clusters import Box
-from postproc.tiles import Window
+from postproc.windows import Window
 
 Array = NDArray[Any]
 

@@ -24,7 +24,7 @@ from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.results.summary import SUMMARY, ImageSummary
 from datamodules.reading.files import MAX_PIXELS
-from datamodules.reading.regions import image_regions
+from datamodules.reading.rasters import image_raster
 from postproc.errors import DataError, NucbenchError, unknown_name
 
 
@@ -182,7 +182,7 @@ class _Work:
             read = identity(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
-        with closing(image_regions(path)) as image:
+        with closing(image_raster(path)) as image:
             if self._by_region(image.shape[0] * image.shape[1]):
                 while self._pending:  # results come in the order of the images
                     self._finish()

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.forward.maps import InferenceSettings, run_tiles
-from benchmark.forward.scaling import ScaledRegions
+from benchmark.forward.maps import InferenceSettings, run_windows
+from benchmark.forward.scaling import ScaledRaster
 from benchmark.inference.decoding import decoders, submit
 from benchmark.inference.disk import DiskArray, DiskStitcher
-from benchmark.inference.region_decoding import Found, Job, Work, analyse, decode_job, outline, plan
-from benchmark.inference.region_output import (
+from benchmark.inference.large_decoding import Found, Job, Work, analyse, decode_job, outline, plan
+from benchmark.inference.large_output import (
     LabelView,
     Numbers,
     Outlines,
@@ -36,7 +36,7 @@ from benchmark.inference.region_output import (
 )
 from benchmark.results.prediction_folder import OVERLAY, TEMPORARY
 from benchmark.results.summary import ImageSummary
-from datamodules.reading.regions import Regions
+from datamodules.reading.rasters import Raster
 from postproc.codec import Codec, Params, Survey, merge_surveys
 from postproc.errors import ConfigError
 from postproc.pixels.clusters import ClusterMap, Clusters
@@ -54,7 +54,7 @@ def predict_large(
     method: NucleiMethod,
     variant: str,
     params: Params,
-    image: Regions,
+    image: Raster,
     settings: InferenceSettings,
     out: Path,
     stem: str,
@@ -91,7 +91,7 @@ def predict_large(
             "whole images; cut the image into smaller ones"
         )
     out.mkdir(parents=True, exist_ok=True)
-    scaled = image if factor == 1.0 else ScaledRegions(image, factor)
+    scaled = image if factor == 1.0 else ScaledRaster(image, factor)
     with tempfile.TemporaryDirectory(dir=out, prefix=TEMPORARY) as temporary, decoders(min(workers, WORKERS)) as pool:
         folder = Path(temporary)
         analysis = _network(method, codec, params, scaled, image.shape, settings, folder, pool)
@@ -115,7 +115,7 @@ def _network(
     method: NucleiMethod,
     codec: Codec[Any],
     params: Params,
-    image: Regions,
+    image: Raster,
     original: tuple[int, int],
     settings: InferenceSettings,
     folder: Path,
@@ -129,7 +129,7 @@ def _network(
         current.append(analysis)
         return DiskStitcher(folder, image.shape, analysis.advance)
 
-    run_tiles(method, image, settings, begin)
+    run_windows(method, image, settings, begin)
     return current[-1]
 
 
@@ -179,7 +179,7 @@ def decode_by_region(
         analysis: Of all its blocks.
         folder: Where the results go.
         pool: Of workers; None = in this process.
-        ahead: Regions that may be waiting or done.
+        ahead: Raster that may be waiting or done.
 
     Returns:
         The label map, in provisional numbers, and the outlines in their order.

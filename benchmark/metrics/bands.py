@@ -13,7 +13,7 @@ from benchmark.metrics.image import object_scores
 from benchmark.metrics.instance import panoptic_counts
 from benchmark.metrics.pixel import pixel_counts, pixel_scores
 from benchmark.metrics.shape import average_dice
-from datamodules.reading.regions import Regions
+from datamodules.reading.rasters import Raster
 from postproc.errors import DataError
 
 BAND = 1 << 23
@@ -54,7 +54,7 @@ def _sum_by(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
     return unique, sums
 
 
-def contingency_by_band(true: Regions, pred: Regions, band: int = BAND) -> Contingency:
+def contingency_by_band(true: Raster, pred: Raster, band: int = BAND) -> Contingency:
     """Compare two label maps of one size, a band of rows at a time.
 
     Args:
@@ -73,7 +73,7 @@ def contingency_by_band(true: Regions, pred: Regions, band: int = BAND) -> Conti
     return merge(tables())
 
 
-def score_by_band(true: Regions, pred: Regions, paths: tuple[Path, Path]) -> dict[str, float]:
+def score_by_band(true: Raster, pred: Raster, paths: tuple[Path, Path]) -> dict[str, float]:
     """Score two label maps as `image.score_image` does, but for the Hausdorff distance, which needs whole nuclei.
 
     Args:

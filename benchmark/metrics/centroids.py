@@ -17,7 +17,7 @@ def label_centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
     Returns:
         float64 (N, 2) as (x, y) px; NaN for an id that has no px.
     """
-    from postproc.pixels.runs import coordinate_sums  # numba is loaded when something is scored, not before
+    from postproc.pixels.spans import coordinate_sums  # numba is loaded when something is scored, not before
 
     sums = coordinate_sums(np.ascontiguousarray(labels))[1:]
     with np.errstate(invalid="ignore"):

@@ -22,7 +22,7 @@ def _positions(flags: NDArray[np.uint8], base: int, out: NDArray[np.int64]) -> i
     found = 0
     for i in range(words.size):
         word = words[i]
-        while word != 0:  # most groups of 8 px lie inside a run
+        while word != 0:  # most groups of 8 px lie inside a span
             lowest = word & (~word + np.uint64(1))
             out[found] = base + 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
             found += 1
@@ -65,7 +65,7 @@ def _pair_changes(
 
 
 @compiled
-def _add_runs(
+def _add_spans(
     true: NDArray[np.int32],
     pred: NDArray[np.int32],
     start: int,
@@ -75,20 +75,20 @@ def _add_runs(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> int:
-    """Count the runs that end before each of `ends`; return how many pairs were new to the table."""
+    """Count the spans that end before each of `ends`; return how many pairs were new to the table."""
     pred_size = pred_area.size
     added = 0
     for k in range(ends.size):
-        i, j, run = true[start], pred[start], ends[k] - start
+        i, j, length = true[start], pred[start], ends[k] - start
         start = ends[k]
-        true_area[i] += run
-        pred_area[j] += run
+        true_area[i] += length
+        pred_area[j] += length
         if i != 0 and j != 0:
             key = np.int64(i) * pred_size + j
             slot = _slot(keys, key)
             added += keys[slot] == 0
             keys[slot] = key
-            counts[slot] += run
+            counts[slot] += length
     return added
 
 
@@ -96,7 +96,7 @@ def _add_runs(
 def tabulate(
     true: NDArray[np.int32], pred: NDArray[np.int32], true_size: int, pred_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Count the px of every id and of every pair of ids in one pass over the runs of equal pairs.
+    """Count the px of every id and of every pair of ids in one pass over the spans of equal pairs.
 
     Args:
         true: Flat map, ids in [0, true_size).
@@ -129,7 +129,7 @@ def tabulate(
             found += 1
         while 2 * (used + found) > keys.size:
             keys, counts = _grown(keys, counts)
-        used += _add_runs(true, pred, start, ends[:found], true_area, pred_area, keys, counts)
+        used += _add_spans(true, pred, start, ends[:found], true_area, pred_area, keys, counts)
         if found > 0:
             start = ends[found - 1]
     filled = np.flatnonzero(keys)

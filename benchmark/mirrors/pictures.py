@@ -62,7 +62,7 @@ def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, varia
     return found
 
 
-def validation_tiles(data: NucleiDataModule, split: str) -> list[Sample]:
+def validation_crops(data: NucleiDataModule, split: str) -> list[Sample]:
     """Return the fullest part of each of the first validation images that have nuclei."""
     return [_fullest(sample, sample) for _, sample in islice(_annotated(data, split), COUNT)]
 

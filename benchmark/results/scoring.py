@@ -16,7 +16,7 @@ from benchmark.metrics.pooling import summarise
 from benchmark.results.store import CANDIDATES
 from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
-from datamodules.reading.regions import label_regions
+from datamodules.reading.rasters import label_raster
 from datamodules.reading.sense import Sense
 from postproc.cells import check_name
 from postproc.errors import ConfigError, DataError, InputWarning
@@ -134,7 +134,7 @@ def _score_by_band(truth: Path, prediction: Path, sense: Sense) -> dict[str, flo
         maps = {}
         for path in (truth, prediction):
             with suppress(DataError):  # reading it whole says what is wrong with it, or accepts it
-                regions = label_regions(path)
+                regions = label_raster(path)
                 if regions is not None:
                     maps[path] = stack.enter_context(closing(regions))
         if all(m.shape[0] * m.shape[1] <= LARGE for m in maps.values()):

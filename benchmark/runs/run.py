@@ -11,7 +11,7 @@ import torch
 from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.inference.datasets import predict_dataset
-from benchmark.mirrors.run import Mirror
+from benchmark.mirrors.mirror import Mirror
 from benchmark.options import weight_options
 from benchmark.registry import method_class
 from benchmark.results.run import Run

@@ -35,7 +35,7 @@ from models.base.weight_average import WeightAverage
 from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:
-    from benchmark.mirrors.run import Mirror
+    from benchmark.mirrors.mirror import Mirror
 
 # Lightning's hints on loggers, devices and its internals, repeated in every run.
 for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):

@@ -182,10 +182,10 @@ def count_parts(labels: LabelMap) -> IdCount:
 
 def _parts(labels: NDArray[np.int32] | NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int]:
     """Return the ids of a map in ascending order, the number of parts, and that of the largest id."""
-    from postproc.pixels.runs import find_runs, join_runs  # imports numba
+    from postproc.pixels.spans import find_spans, join_spans  # imports numba
 
-    runs = find_runs(labels)
-    component, parts = join_runs(runs, 8)
+    runs = find_spans(labels)
+    component, parts = join_spans(runs, 8)
     ids = np.unique(runs.value).astype(np.int64)
     last = len(np.unique(component[runs.value == ids[-1]])) if len(ids) else 0
     return ids, int(parts), last

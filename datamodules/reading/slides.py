@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.reading.files import check_name
-from datamodules.reading.regions import MAX_SEGMENT, MAX_SIDE
+from datamodules.reading.rasters import MAX_SEGMENT, MAX_SIDE
 from postproc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Recipe
 from postproc.classical.base import ClassicalCodec
 from postproc.codec import Maps
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class ClassicalMethod(NucleiMethod):

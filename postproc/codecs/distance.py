@@ -14,7 +14,7 @@ from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.compiled import compiled
 from postproc.pixels.dynamics import dynamics_support, dynamics_watershed
-from postproc.pixels.runs import Runs, find_runs
+from postproc.pixels.spans import Spans, find_spans
 
 Target = Literal["raw", "normalised"]
 FloatMap = NDArray[np.float32]
@@ -138,8 +138,8 @@ def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
     Outside means background or another nucleus within the image; the border of the image does not count. If one nucleus
     fills the image, the distance to the image border is returned instead.
 
-    Two scans (Rosenfeld and Pfaltz 1966) over the runs of the nuclei are exact for all nuclei at once if a neighbour of
-    another label counts as distance 0.
+    Two scans (Rosenfeld and Pfaltz 1966) over the spans of the nuclei are exact for all nuclei at once if a neighbour
+    of another label counts as distance 0.
 
     Args:
         labels: (H, W), 0 = background; any ids.
@@ -149,28 +149,28 @@ def chessboard(labels: NDArray[np.integer[Any]]) -> FloatMap:
     """
     array = np.ascontiguousarray(labels)
     distance = np.zeros(array.shape, np.float32)
-    runs = find_runs(array)
-    if runs.value.size:
-        _scan(array, runs, distance, down=True)
-        _scan(array, runs, distance, down=False)
+    spans = find_spans(array)
+    if spans.value.size:
+        _scan(array, spans, distance, down=True)
+        _scan(array, spans, distance, down=False)
         if distance[0, 0] >= _FAR:
             return _from_outside(array.shape)
     return distance
 
 
 @compiled
-def _scan(labels: Array, runs: Runs, distance: FloatMap, down: bool) -> None:
+def _scan(labels: Array, spans: Spans, distance: FloatMap, down: bool) -> None:
     """Propagate distances from the preceding row and along each row, downwards or upwards."""
-    place, value, _ = runs
+    place, value, _ = spans
     height, width = labels.shape
     near = np.empty(width + 2, np.float32)
     step = 1 if down else -1
     for k in range(value.size):
-        run = k if down else value.size - 1 - k
-        y, start, stop = place[run]
+        span = k if down else value.size - 1 - k
+        y, start, stop = place[span]
         before = y - step
         if 0 <= before < height:
-            _row_before(labels[before], distance[before], value[run], start, stop, near)
+            _row_before(labels[before], distance[before], value[span], start, stop, near)
         else:
             near[: stop - start] = _FAR
         row = distance[y, start:stop]
@@ -189,7 +189,7 @@ def _scan(labels: Array, runs: Runs, distance: FloatMap, down: bool) -> None:
 
 @compiled
 def _row_before(labels: Array, distance: Array, label: Any, start: int, stop: int, near: Array) -> None:
-    """Write the smallest distance of the three neighbours in an adjacent row, for the columns of a run."""
+    """Write the smallest distance of the three neighbours in an adjacent row, for the columns of a span."""
     low, high = max(start - 1, 0), min(stop + 1, labels.size)
     theirs, values, inside = labels[low:high], distance[low:high], near[low - start + 1 : high - start + 1]
     for i in range(inside.size):  # loops from 0 over slices become vector instructions

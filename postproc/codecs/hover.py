@@ -17,7 +17,7 @@ from postproc.instances import Instances
 from postproc.pixels.compiled import compiled
 from postproc.pixels.components import compact, fill_holes, large_components, without_small
 from postproc.pixels.labels import LabelMap
-from postproc.pixels.runs import Runs, find_runs, join_runs
+from postproc.pixels.spans import Spans, find_spans, join_spans
 from postproc.pixels.watershed import watershed
 
 Energy = Literal["sobel", "pseudo-distance"]
@@ -228,26 +228,26 @@ def hover_maps(labels: NDArray[np.integer[Any]], smallest: int = LEARNT) -> Floa
         float32 (2, H, W): horizontal (left to right) and vertical (top to bottom) distance in [-1, 1], 0 on
         background.
     """
-    runs = find_runs(labels)
-    part, count = join_runs(runs, 4)
+    spans = find_spans(labels)
+    part, count = join_spans(spans, 4)
     maps = np.zeros((2, *labels.shape), np.float32)
-    _write_hover_maps(runs, part, *_scales(runs, part, count, smallest), maps)
+    _write_hover_maps(spans, part, *_scales(spans, part, count, smallest), maps)
     return maps
 
 
 @compiled
-def _scales(runs: Runs, part: NDArray[np.int32], count: int, smallest: int) -> tuple[NDArray[np.int64], FloatMap]:
+def _scales(spans: Spans, part: NDArray[np.int32], count: int, smallest: int) -> tuple[NDArray[np.int64], FloatMap]:
     """Return the zero of each part, int64 (count + 1, 2) as (x, y), and the scale per pixel on either side of it.
 
     The latter is float32 (count + 1, 2, 2): part, axis, then the negative and the positive side; 0 on small parts.
     """
-    place, _, _ = runs
+    place, _, _ = spans
     area = np.zeros(count + 1, np.int64)
     total = np.zeros((count + 1, 2), np.int64)
     low = np.full((count + 1, 2), np.iinfo(np.int64).max, np.int64)
     high = np.full((count + 1, 2), -1, np.int64)
-    for run in range(part.size):
-        own, y, start, stop = part[run], np.int64(place[run, 0]), np.int64(place[run, 1]), np.int64(place[run, 2])
+    for span in range(part.size):
+        own, y, start, stop = part[span], np.int64(place[span, 0]), np.int64(place[span, 1]), np.int64(place[span, 2])
         area[own] += stop - start
         total[own, 0] += (start + stop - 1) * (stop - start) // 2
         total[own, 1] += y * (stop - start)
@@ -268,16 +268,16 @@ def _scales(runs: Runs, part: NDArray[np.int32], count: int, smallest: int) -> t
 
 @compiled
 def _write_hover_maps(
-    runs: Runs, part: NDArray[np.int32], zero: NDArray[np.int64], scale: FloatMap, maps: FloatMap
+    spans: Spans, part: NDArray[np.int32], zero: NDArray[np.int64], scale: FloatMap, maps: FloatMap
 ) -> None:
-    place, _, _ = runs
-    for run in range(part.size):
-        own, y = part[run], place[run, 0]
+    place, _, _ = spans
+    for span in range(part.size):
+        own, y = part[span], place[span, 0]
         left, right = scale[own, 0, 0], scale[own, 0, 1]
-        for x in range(place[run, 1], place[run, 2]):
+        for x in range(place[span, 1], place[span, 2]):
             distance = np.float32(x - zero[own, 0])
             maps[0, y, x] = distance * (right if distance > 0 else left)
         down = y - zero[own, 1]
         vertical = np.float32(down) * scale[own, 1, 1 if down > 0 else 0]
-        for x in range(place[run, 1], place[run, 2]):
+        for x in range(place[span, 1], place[span, 2]):
             maps[1, y, x] = vertical

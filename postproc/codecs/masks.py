@@ -19,7 +19,7 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap, relabel
-from postproc.tiles import Window
+from postproc.windows import Window
 
 GRID = 28
 """Cells on a side of a predicted mask (He et al. 2017, figure 4)."""

@@ -11,7 +11,7 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.compiled import compiled
 from postproc.pixels.labels import LabelMap
-from postproc.pixels.runs import Runs, find_runs
+from postproc.pixels.spans import Spans, find_spans
 
 
 def type_map(truth: Instances, types: int) -> NDArray[np.int64]:
@@ -57,8 +57,8 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.integer[Any]], types: 
         raise ValueError(f"labels {labels.shape} and type map {type_map.shape} must have the same shape")
     if type_map.size and not 0 <= type_map.min() <= type_map.max() <= types:
         raise ValueError(f"type map has values {type_map.min()}..{type_map.max()}, expected 0..{types}")
-    runs = find_runs(labels)
-    return _winners(_count(runs, np.ascontiguousarray(type_map), int(runs.value.max(initial=0)), types))
+    spans = find_spans(labels)
+    return _winners(_count(spans, np.ascontiguousarray(type_map), int(spans.value.max(initial=0)), types))
 
 
 def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
@@ -76,8 +76,8 @@ def majority_of_probabilities(labels: LabelMap, probabilities: NDArray[np.floati
     """
     if labels.shape != probabilities.shape[1:]:
         raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} differ in (H, W)")
-    runs = find_runs(labels)
-    return _winners(_count_probable(runs, np.ascontiguousarray(probabilities), int(runs.value.max(initial=0))))
+    spans = find_spans(labels)
+    return _winners(_count_probable(spans, np.ascontiguousarray(probabilities), int(spans.value.max(initial=0))))
 
 
 def _winners(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,24 +88,24 @@ def _winners(votes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def _count(runs: Runs, type_map: NDArray[Any], count: int, types: int) -> NDArray[np.int64]:
-    place, value, _ = runs
+def _count(spans: Spans, type_map: NDArray[Any], count: int, types: int) -> NDArray[np.int64]:
+    place, value, _ = spans
     votes = np.zeros((count + 1, types + 1), np.int64)
-    for run in range(value.size):
-        for kind in type_map[place[run, 0], place[run, 1] : place[run, 2]]:
-            votes[value[run], kind] += 1
+    for span in range(value.size):
+        for kind in type_map[place[span, 0], place[span, 1] : place[span, 2]]:
+            votes[value[span], kind] += 1
     return votes
 
 
 @compiled
-def _count_probable(runs: Runs, probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
-    # Votes of the most probable class per pixel; a running maximum over the channels of each run avoids a full argmax.
-    place, value, _ = runs
+def _count_probable(spans: Spans, probabilities: NDArray[Any], count: int) -> NDArray[np.int64]:
+    # Votes of the most probable class per pixel; a running maximum over the channels of each span avoids a full argmax.
+    place, value, _ = spans
     channels, _, width = probabilities.shape
     votes = np.zeros((count + 1, channels), np.int64)
     top, best = np.empty(width, probabilities.dtype), np.empty(width, np.int32)
-    for run in range(value.size):
-        y, start, stop = place[run]
+    for span in range(value.size):
+        y, start, stop = place[span]
         high, kind = top[: stop - start], best[: stop - start]
         high[:] = probabilities[0, y, start:stop]
         kind[:] = 0
@@ -116,5 +116,5 @@ def _count_probable(runs: Runs, probabilities: NDArray[Any], count: int) -> NDAr
                 high[i] = values[i] if more else high[i]
                 kind[i] = channel if more else kind[i]
         for i in range(kind.size):
-            votes[value[run], kind[i]] += 1
+            votes[value[span], kind[i]] += 1
     return votes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from postproc.pixels.compiled import compiled
 from postproc.pixels.labels import LabelMap
-from postproc.pixels.runs import Runs, areas, draw_runs, find_runs, join_runs
+from postproc.pixels.spans import Spans, areas, draw_spans, find_spans, join_spans
 
 Connectivity = Literal[4, 8]
 Mask = NDArray[np.bool_]
@@ -27,9 +27,9 @@ def connected_components(
     Returns:
         int32 (H, W), components 1..N in raster order of their first pixel, and N.
     """
-    runs = find_runs(image)
-    component, count = join_runs(runs, connectivity)
-    return draw_runs(runs, component, image.shape[1]), count
+    spans = find_spans(image)
+    component, count = join_spans(spans, connectivity)
+    return draw_spans(spans, component, image.shape[1]), count
 
 
 def large_components(mask: Mask, minimum: int) -> tuple[LabelMap, int]:
@@ -44,24 +44,24 @@ def large_components(mask: Mask, minimum: int) -> tuple[LabelMap, int]:
     Returns:
         int32 (H, W), components 1..N, and N.
     """
-    runs, component, count = _large(mask, minimum)
-    return draw_runs(runs, component, mask.shape[1]), count
+    spans, component, count = _large(mask, minimum)
+    return draw_spans(spans, component, mask.shape[1]), count
 
 
 def without_small(mask: Mask, minimum: int) -> Mask:
     """Return a mask without its 4-connected components of fewer than `minimum` px."""
-    runs, component, _ = _large(mask, minimum)
+    spans, component, _ = _large(mask, minimum)
     kept = np.array(mask, order="C")
-    _write(kept, runs, component == 0, False)
+    _write(kept, spans, component == 0, False)
     return kept
 
 
-def _large(mask: Mask, minimum: int) -> tuple[Runs, NDArray[np.int32], int]:
-    """Return the runs of a mask, the large component of each run (0 = small), and the number of large components."""
-    runs = find_runs(mask)
-    component, count = join_runs(runs, 4)
-    new, kept = _numbers(areas(runs, component, count), minimum)
-    return runs, new[component], kept
+def _large(mask: Mask, minimum: int) -> tuple[Spans, NDArray[np.int32], int]:
+    """Return the spans of a mask, the large component of each span (0 = small), and the number of large components."""
+    spans = find_spans(mask)
+    component, count = join_spans(spans, 4)
+    new, kept = _numbers(areas(spans, component, count), minimum)
+    return spans, new[component], kept
 
 
 def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
@@ -74,9 +74,9 @@ def remove_small(labels: LabelMap, minimum: int) -> LabelMap:
     Returns:
         int32 (H, W), ids 1..N without gaps.
     """
-    runs = find_runs(labels)
-    new, _ = _numbers(areas(runs, runs.value, int(runs.value.max(initial=0))), minimum)
-    return draw_runs(runs, new[runs.value], labels.shape[1])
+    spans = find_spans(labels)
+    new, _ = _numbers(areas(spans, spans.value, int(spans.value.max(initial=0))), minimum)
+    return draw_spans(spans, new[spans.value], labels.shape[1])
 
 
 def compact(labels: LabelMap) -> LabelMap:
@@ -97,31 +97,31 @@ def fill_holes(mask: Mask) -> Mask:
     Equal to ``scipy.ndimage.binary_fill_holes``.
     """
     filled = np.array(mask, order="C")
-    runs = find_runs(~filled)
-    component, count = join_runs(runs, 4)
-    outside = _on_border(runs, component, count, mask.shape[1])
-    _write(filled, runs, ~outside[component], True)
+    spans = find_spans(~filled)
+    component, count = join_spans(spans, 4)
+    outside = _on_border(spans, component, count, mask.shape[1])
+    _write(filled, spans, ~outside[component], True)
     return filled
 
 
 @compiled
-def _on_border(runs: Runs, component: NDArray[np.int32], count: int, width: int) -> Mask:
+def _on_border(spans: Spans, component: NDArray[np.int32], count: int, width: int) -> Mask:
     """Mark the components with a pixel on the border of the image, bool (count + 1,)."""
-    place, _, first = runs
+    place, _, first = spans
     found = np.zeros(count + 1, np.bool_)
-    for run in range(component.size):
-        y, start, stop = place[run]
+    for span in range(component.size):
+        y, start, stop = place[span]
         if y == 0 or y == first.size - 2 or start == 0 or stop == width:
-            found[component[run]] = True
+            found[component[span]] = True
     return found
 
 
 @compiled
-def _write(mask: Mask, runs: Runs, chosen: Mask, value: bool) -> None:
-    place, _, _ = runs
-    for run in range(chosen.size):
-        if chosen[run]:
-            mask[place[run, 0], place[run, 1] : place[run, 2]] = value
+def _write(mask: Mask, spans: Spans, chosen: Mask, value: bool) -> None:
+    place, _, _ = spans
+    for span in range(chosen.size):
+        if chosen[span]:
+            mask[place[span, 0], place[span, 1] : place[span, 2]] = value
 
 
 @compiled

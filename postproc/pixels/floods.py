@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.pixels.compiled import compiled
-from postproc.pixels.runs import Runs
+from postproc.pixels.spans import Spans
 
 Image = NDArray[Any]
 Numbers = NDArray[np.int64]
@@ -36,7 +36,7 @@ class Crop(NamedTuple):
 
 @compiled
 def flood_components(
-    image: Image, markers: Image, output: Image, runs: Runs, component: Image, count: int, exact: bool
+    image: Image, markers: Image, output: Image, spans: Spans, component: Image, count: int, exact: bool
 ) -> bool:
     """Flood every component of a mask from the markers inside it.
 
@@ -44,47 +44,47 @@ def flood_components(
         image: int32 (H, W), priorities of 0 and more, or the bits of float32 numbers.
         markers: int32 (H, W), 0 = none.
         output: int32 (H, W) of zeros; filled in place.
-        runs: Runs of the mask.
-        component: int32 (R,), 4-connected component of each run.
+        spans: Spans of the mask.
+        component: int32 (R,), 4-connected component of each span.
         count: Number of components.
         exact: Stop if the order of seeds of equal level affects the result.
 
     Returns:
         True if it stopped.
     """
-    only, several = _only_marker(markers, runs, component, count)
+    only, several = _only_marker(markers, spans, component, count)
     members, first = _by_component(component, several)
-    _fill(output, runs, component, only)
+    _fill(output, spans, component, only)
     crop = _new_crop(0)
     for c in range(1, count + 1):
         if not several[c]:
             continue
         own = members[first[c] : first[c + 1]]
-        left, right = _extent(runs, own)
-        top, stride = runs.place[own[0], 0], right - left + 2
-        need = (runs.place[own[-1], 0] - top + 3) * stride + 1
+        left, right = _extent(spans, own)
+        top, stride = spans.place[own[0], 0], right - left + 2
+        need = (spans.place[own[-1], 0] - top + 3) * stride + 1
         if need > crop.label.size:
             crop = _new_crop(2 * need)
         origin = (1 - top) * stride + 1 - left  # position of pixel (0, 0)
-        free = _load(image, markers, runs, own, origin, stride, crop)
-        seeds = _list_seeds(runs, own, origin, stride, crop)
+        free = _load(image, markers, spans, own, origin, stride, crop)
+        seeds = _list_seeds(spans, own, origin, stride, crop)
         if exact and order_matters(crop.label, crop.level, stride, crop.place[:seeds]):
             return True
         _flood(crop, stride, seeds, free)
-        _store(output, runs, own, origin, stride, crop)
+        _store(output, spans, own, origin, stride, crop)
     return False
 
 
 @compiled
-def _only_marker(markers: Image, runs: Runs, component: Image, count: int) -> tuple[Image, Image]:
+def _only_marker(markers: Image, spans: Spans, component: Image, count: int) -> tuple[Image, Image]:
     """Return the first marker of each component (0 = none), and whether it contains others."""
-    place, _, _ = runs
+    place, _, _ = spans
     only = np.zeros(count + 1, np.int32)
     several = np.zeros(count + 1, np.bool_)
-    for run in range(component.size):
-        own = component[run]
+    for span in range(component.size):
+        own = component[span]
         label = only[own]
-        for marker in markers[place[run, 0], place[run, 1] : place[run, 2]]:
+        for marker in markers[place[span, 0], place[span, 1] : place[span, 2]]:
             if marker != label and marker != 0:
                 if label == 0:
                     only[own] = label = marker
@@ -95,17 +95,17 @@ def _only_marker(markers: Image, runs: Runs, component: Image, count: int) -> tu
 
 
 @compiled
-def _fill(output: Image, runs: Runs, component: Image, label: Image) -> None:
+def _fill(output: Image, spans: Spans, component: Image, label: Image) -> None:
     """Write the label of each component to its pixels."""
-    place, _, _ = runs
-    for run in range(component.size):
-        for x in range(place[run, 1], place[run, 2]):
-            output[place[run, 0], x] = label[component[run]]
+    place, _, _ = spans
+    for span in range(component.size):
+        for x in range(place[span, 1], place[span, 2]):
+            output[place[span, 0], x] = label[component[span]]
 
 
 @compiled
 def _by_component(component: Image, chosen: Image) -> tuple[Numbers, Numbers]:
-    """Return the runs of each chosen component in raster order, and the start of each component's list."""
+    """Return the spans of each chosen component in raster order, and the start of each component's list."""
     first = np.zeros(chosen.size + 1, np.int64)
     for own in component:
         if chosen[own]:
@@ -113,20 +113,20 @@ def _by_component(component: Image, chosen: Image) -> tuple[Numbers, Numbers]:
     first = np.cumsum(first)
     place = first.copy()
     members = np.empty(first[-1], np.int64)
-    for run in range(component.size):
-        own = component[run]
+    for span in range(component.size):
+        own = component[span]
         if chosen[own]:
-            members[place[own]] = run
+            members[place[own]] = span
             place[own] += 1
     return members, first
 
 
 @compiled
-def _extent(runs: Runs, own: Numbers) -> tuple[int, int]:
-    """Return the first column of some runs and the column after the last."""
-    left, right = runs.place[own[0], 1], runs.place[own[0], 2]
-    for run in own:
-        left, right = min(left, runs.place[run, 1]), max(right, runs.place[run, 2])
+def _extent(spans: Spans, own: Numbers) -> tuple[int, int]:
+    """Return the first column of some spans and the column after the last."""
+    left, right = spans.place[own[0], 1], spans.place[own[0], 2]
+    for span in own:
+        left, right = min(left, spans.place[span, 1]), max(right, spans.place[span, 2])
     return left, right
 
 
@@ -137,11 +137,11 @@ def _new_crop(size: int) -> Crop:
 
 
 @compiled
-def _load(image: Image, markers: Image, runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
+def _load(image: Image, markers: Image, spans: Spans, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
     """Copy a component into the crop and return the number of its free pixels."""
     free = 0
-    for run in own:
-        y, start, stop = runs.place[run]
+    for span in own:
+        y, start, stop = spans.place[span]
         here = origin + y * stride
         label, level = crop.label[here + start : here + stop], crop.level[here + start : here + stop]
         values, ids = image[y, start:stop], markers[y, start:stop]
@@ -162,10 +162,10 @@ def _rank(value: Any) -> Any:
 
 
 @compiled
-def _store(output: Image, runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> None:
+def _store(output: Image, spans: Spans, own: Numbers, origin: int, stride: int, crop: Crop) -> None:
     """Copy the labels of a component back and clear the crop."""
-    for run in own:
-        y, start, stop = runs.place[run]
+    for span in own:
+        y, start, stop = spans.place[span]
         here = origin + y * stride
         for x in range(start, stop):
             output[y, x] = crop.label[here + x]
@@ -183,11 +183,11 @@ def _has_free(label: Image, position: int, stride: int) -> bool:
 
 
 @compiled
-def _list_seeds(runs: Runs, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
+def _list_seeds(spans: Spans, own: Numbers, origin: int, stride: int, crop: Crop) -> int:
     """Enter the marker pixels with a free neighbour in raster order, and return their number."""
     size = 0
-    for run in own:
-        y, start, stop = runs.place[run]
+    for span in own:
+        y, start, stop = spans.place[span]
         here = origin + y * stride
         for position in range(here + start, here + stop):
             if crop.label[position] != 0 and _has_free(crop.label, position, stride):

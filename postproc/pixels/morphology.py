@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.pixels.compiled import compiled
-from postproc.pixels.runs import Runs, find_runs
+from postproc.pixels.spans import Spans, find_spans
 
 Image = NDArray[Any]
 
@@ -56,17 +56,17 @@ def reconstruct(seed: Image, mask: Image) -> Image:
         raise ValueError("the seed of a reconstruction by dilation must not exceed its mask")
     result = np.array(seed, order="C")
     mask = np.ascontiguousarray(mask)
-    runs = find_runs(result < mask)  # nothing else can change
-    _scan(result, mask, runs, down=True)
-    _scan(result, mask, runs, down=False)
-    _propagate(result, mask, runs)
+    spans = find_spans(result < mask)  # nothing else can change
+    _scan(result, mask, spans, down=True)
+    _scan(result, mask, spans, down=False)
+    _propagate(result, mask, spans)
     return result
 
 
 @compiled
-def _scan(result: Image, mask: Image, runs: Runs, down: bool) -> None:
-    """Raise the pixels of the runs to their neighbours in the preceding and the same row, downwards or upwards."""
-    place, _, _ = runs
+def _scan(result: Image, mask: Image, spans: Spans, down: bool) -> None:
+    """Raise the pixels of the spans to their neighbours in the preceding and the same row, downwards or upwards."""
+    place, _, _ = spans
     height, width = mask.shape
     near = np.empty(width, mask.dtype)
     step = 1 if down else -1
@@ -100,14 +100,14 @@ def _raise_to_row(near: Image, row: Image, start: int, stop: int) -> None:
 
 
 @compiled
-def _propagate(result: Image, mask: Image, runs: Runs) -> None:
+def _propagate(result: Image, mask: Image, spans: Spans) -> None:
     """Propagate the remaining changes with a queue until nothing changes."""
-    place, _, _ = runs
+    place, _, _ = spans
     height, width = mask.shape
     near = np.empty(width, mask.dtype)
     queue = [(0, 0) for _ in range(0)]
-    for run in range(place.shape[0]):
-        y, start, stop = place[run]
+    for span in range(place.shape[0]):
+        y, start, stop = place[span]
         top = near[: stop - start]
         top[:] = result[y, start:stop]
         for other in range(max(y - 1, 0), min(y + 2, height)):

@@ -2,7 +2,7 @@
 
 Most of the time of a watershed is spent in a priority queue of the whole image. Here
 
-- a component of the mask with one marker is filled run by run, without a queue,
+- a component of the mask with one marker is filled span by span, without a queue,
 - every other component is copied into a crop that stays in the cache and has its own small queue,
 - only pixels with a free neighbour enter it, and the flood ends with the last free pixel,
 - an element of the queue is one integer that combines level and time of entry.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from postproc.pixels.floods import flood_components
 from postproc.pixels.labels import LabelMap
-from postproc.pixels.runs import find_runs, join_runs
+from postproc.pixels.spans import find_spans, join_spans
 
 Ties = Literal["skimage", "raster"]
 
@@ -56,9 +56,9 @@ def watershed(
         return np.zeros(image.shape, np.int32)
     output = np.zeros(image.shape, np.int32)
     ids = np.ascontiguousarray(markers, np.int32)
-    runs = find_runs(area)
+    spans = find_spans(area)
     exact = ties == "skimage"
-    if flood_components(_priorities(image), ids, output, runs, *join_runs(runs, 4), exact):
+    if flood_components(_priorities(image), ids, output, spans, *join_spans(spans, 4), exact):
         from skimage.segmentation import watershed as flood_whole  # rarely needed and slow to import
 
         return np.asarray(flood_whole(image, np.where(area, ids, np.int32(0)), mask=area), np.int32)

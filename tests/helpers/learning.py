@@ -12,7 +12,7 @@ from benchmark.metrics.image import score_image
 from datamodules.drawing.crops import cut_instances, random_window
 from datamodules.reading.sample import Sample
 from models.base.method import Batch, NucleiMethod
-from postproc.tiles import DenseStitcher
+from postproc.windows import DenseStitcher
 
 
 def one_crop(method: NucleiMethod, sample: Sample, size: int, copies: int = 1) -> tuple[Sample, Batch]:

@@ -16,7 +16,7 @@ from models.dist import DIST
 from models.hovernet import GEOMETRIES, RECIPES, HoVerNet
 from models.unet import UNet
 from postproc.instances import Instances
-from postproc.tiles import DenseStitcher, Geometry
+from postproc.windows import DenseStitcher, Geometry
 
 SINGLE = InferenceSettings(precision="32-true", tile=10_000)
 

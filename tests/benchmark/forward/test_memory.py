@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from benchmark.forward import memory
-from benchmark.forward.memory import available_memory, largest_tile, network_bytes
+from benchmark.forward.memory import available_memory, largest_window, network_bytes
 from benchmark.forward.network import Outputs
 from benchmark.host.allocator import VARIABLE
 from models.base.method import Batch, NucleiMethod, Task
 from models.dist import DIST
 from models.unet import UNet
 from postproc.codecs.distance import DistanceCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 
 
 class Wide(NucleiMethod):
@@ -57,24 +57,24 @@ def test_what_is_alive_at_once_is_counted() -> None:
 def test_a_tile_takes_its_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     per_pixel = 4 * 36
     monkeypatch.setattr(memory, "available_memory", lambda: 1000**2 * per_pixel)
-    side = largest_tile(Wide().eval(), None)
+    side = largest_window(Wide().eval(), None)
     assert side == int((memory.SHARE * 1000**2) ** 0.5)
-    assert largest_tile(Wide().eval(), None, batch_size=4) == pytest.approx(side / 2, abs=1)
-    assert largest_tile(Wide(margin=30).eval(), None) == side - 60
+    assert largest_window(Wide().eval(), None, batch_size=4) == pytest.approx(side / 2, abs=1)
+    assert largest_window(Wide(margin=30).eval(), None) == side - 60
     monkeypatch.setattr(memory, "available_memory", lambda: 10**15)
-    assert largest_tile(Wide().eval(), None) == memory.CPU_TILE
+    assert largest_window(Wide().eval(), None) == memory.CPU_TILE
     monkeypatch.setattr(memory, "available_memory", lambda: 0)
-    assert largest_tile(Wide().eval(), None) == 1
+    assert largest_window(Wide().eval(), None) == 1
 
 
 def test_networks_that_look_at_values_have_a_default() -> None:
     assert network_bytes(Deciding().eval(), None) is None
-    assert largest_tile(Deciding().eval(), None) == memory.DEFAULT_TILE
+    assert largest_window(Deciding().eval(), None) == memory.DEFAULT_TILE
 
 
 def test_larger_networks_get_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 1 << 30)
-    small, large = (largest_tile(DIST(Task(), features=n).eval(), None) for n in (16, 32))
+    small, large = (largest_window(DIST(Task(), features=n).eval(), None) for n in (16, 32))
     assert 2 * large == pytest.approx(2**0.5 * small, rel=0.1)
     assert network_bytes(UNet(Task(), features=16).eval(), None)[1] > 100
 

@@ -31,7 +31,7 @@ from datamodules.synthetic_sets import Synthetic
 from models.base.method import Batch, NucleiMethod, Task
 from models.dist import DIST, OFFSET, SCALE
 from postproc.codecs.distance import DistanceCodec
-from postproc.tiles import Geometry
+from postproc.windows import Geometry
 from tests.helpers.runs import sources_of
 
 WAITING_CODEC = '''

@@ -16,14 +16,14 @@ import torch
 from shapely.geometry import shape
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
-from benchmark.forward.scaling import ScaledRegions, rescale
+from benchmark.forward.scaling import ScaledRaster, rescale
 from benchmark.inference.decoding import decoders
 from benchmark.inference.disk import DiskArray
 from benchmark.inference.large import Analysis, decode_by_region, paint, predict_large
-from benchmark.inference.region_decoding import NAME, Found, Work, outline
-from benchmark.inference.region_output import LabelView, Numbers
+from benchmark.inference.large_decoding import NAME, Found, Work, outline
+from benchmark.inference.large_output import LabelView, Numbers
 from benchmark.results.pictures import geojson
-from datamodules.reading.regions import ArrayRegions, image_regions
+from datamodules.reading.rasters import ArrayRaster, image_raster
 from datamodules.synthetic.images import generate
 from models.base.method import Task
 from models.dist import DIST, OFFSET, SCALE
@@ -142,7 +142,7 @@ def test_a_cluster_across_the_image_is_decoded_in_blocks_without_cuts(tmp_path: 
 
 def test_codecs_that_need_the_whole_image_say_so(tmp_path: Path) -> None:
     method = KiNet(Task(), **KiNet.small).eval()
-    image = ArrayRegions(np.zeros((64, 64, 3), np.uint8))
+    image = ArrayRaster(np.zeros((64, 64, 3), np.uint8))
     params = method.codec.defaults()
     with pytest.raises(ConfigError, match="cut the image"):
         predict_large(method, "kinet", params, image, InferenceSettings(), tmp_path, "a", workers=0)
@@ -168,7 +168,7 @@ def test_a_tiff_goes_from_tiles_to_a_label_map(slide: Path, tmp_path: Path, fact
         gain, usual = 3 / float(maps["distance"].std()), float(np.quantile(maps["distance"], 0.8))
         method.head.weight *= gain
         method.head.bias.mul_(gain).add_((gain * (OFFSET - usual) + 0.5 - OFFSET) / SCALE)
-    image = image_regions(slide)
+    image = image_raster(slide)
     found = predict_large(method, "dist", params, image, settings, tmp_path, "slide", factor=factor, workers=0)
     count = found.nuclei
     assert found.types == {}
@@ -207,7 +207,7 @@ def test_workers_decode_as_this_process_does(slide: Path, tmp_path: Path) -> Non
         method.network.head.bias += torch.tensor([0.0, 0.3])
     settings = InferenceSettings(precision="32-true", tile=212)
     for workers in (0, 1):
-        image = image_regions(slide)
+        image = image_raster(slide)
         predict_large(
             method, "unet-pp", method.codecs["unet-pp"].defaults(), image, settings, tmp_path / str(workers), "a",
             workers=workers,
@@ -221,7 +221,7 @@ def test_workers_decode_as_this_process_does(slide: Path, tmp_path: Path) -> Non
 def test_regions_are_scaled_like_whole_images(factor: float) -> None:
     image, _ = generate((150, 190), np.random.default_rng(0))
     whole = rescale(image, 40 * factor, 40.0)
-    scaled = ScaledRegions(ArrayRegions(image), factor)
+    scaled = ScaledRaster(ArrayRaster(image), factor)
     assert scaled.shape == whole.shape[:2]
     height, width = scaled.shape
     rows = [scaled.read(y, 0, min(y + 37, height), width) for y in range(0, height, 37)]

@@ -13,7 +13,7 @@ from benchmark.metrics.bands import contingency_by_band, merge
 from benchmark.metrics.contingency import contingency
 from benchmark.results import scoring
 from benchmark.results.scoring import score_folders
-from datamodules.reading.regions import ArrayRegions
+from datamodules.reading.rasters import ArrayRaster
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 
@@ -29,7 +29,7 @@ def maps(side: int = 200) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("band", [1, 500, 10**9])
 def test_tables_of_bands_add_up(band: int) -> None:
     true, pred = maps()
-    whole, summed = contingency(true, pred), contingency_by_band(ArrayRegions(true), ArrayRegions(pred), band)
+    whole, summed = contingency(true, pred), contingency_by_band(ArrayRaster(true), ArrayRaster(pred), band)
     for name in whole.__slots__:
         np.testing.assert_array_equal(getattr(whole, name), getattr(summed, name))
 

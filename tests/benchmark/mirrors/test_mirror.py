@@ -17,7 +17,7 @@ from benchmark.host.machine import wandb_mode
 from benchmark.mirrors.describe import configuration, figures, fitted, tags
 from benchmark.mirrors.loggers import WandbMirror
 from benchmark.mirrors.notebook import Notebook
-from benchmark.mirrors.pictures import panel, validation_tiles
+from benchmark.mirrors.pictures import panel, validation_crops
 from benchmark.mirrors.training import ContinuedCSVLogger, log_interval, metrics_file, read_metrics
 from benchmark.results.pictures import color
 from benchmark.results.spec import Overrides, RunSpec, Target
@@ -116,7 +116,7 @@ def test_a_panel_shows_annotation_left_and_prediction_right_in_the_colours_of_ty
 def test_validation_tiles_are_parts_of_validation_images(tmp_path: Path) -> None:
     CoNSeP.write_synthetic(tmp_path, size=320)
     data = CoNSeP(tmp_path)
-    tiles = validation_tiles(data, "validation")
+    tiles = validation_crops(data, "validation")
     names = {record.image_id for record in data.select("validation")}
     assert tiles
     assert {tile.image_id for tile in tiles} <= names

@@ -37,8 +37,8 @@ from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, write_aperio
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.reading.points_table import read_description, read_points, write_points
+from datamodules.reading.rasters import image_raster, label_raster
 from datamodules.reading.records import Record
-from datamodules.reading.regions import image_regions, label_regions
 from datamodules.reading.slides import Slide
 from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
 from datamodules.synthetic.images import generate
@@ -218,13 +218,13 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "bmp": ("x.bmp", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
     "jpeg": ("x.jpg", lambda p: Image.fromarray(IMAGE).save(p), read_rgb, nearly_same_image),
     "tiff": ("x.tif", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
-    "tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, IMAGE, tile=(16, 16)), whole(image_regions), same_image),
+    "tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, IMAGE, tile=(16, 16)), whole(image_raster), same_image),
     "svs": ("x.svs", write_svs, slide, corner_at_half_size),
     "label png": ("x.png", lambda p: write_label_png(p, LABELS), read_instances, same_nuclei),
     "label npy": ("x.npy", lambda p: write_npy(p, LABELS), read_instances, same_nuclei),
     "label tiff": ("x.tif", lambda p: tifffile.imwrite(p, LABELS.astype(np.uint16)), read_instances, same_nuclei),
-    "label npy by region": ("x.npy", lambda p: write_npy(p, LABELS), whole(label_regions), same_labels),
-    "label tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, LABELS), whole(label_regions), same_labels),
+    "label npy by region": ("x.npy", lambda p: write_npy(p, LABELS), whole(label_raster), same_labels),
+    "label tiff by region": ("x.tif", lambda p: tifffile.imwrite(p, LABELS), whole(label_raster), same_labels),
     "mat": ("x.mat", lambda p: write_mat(p, TRUTH), read_instances, same_typed_nuclei),
     "mat, plain": ("x.mat", lambda p: scipy.io.savemat(p, {"inst_map": LABELS, "inst_type": TRUTH.types}),
                    read_instances, same_typed_nuclei),

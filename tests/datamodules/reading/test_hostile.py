@@ -21,7 +21,7 @@ from datamodules.points_csv import PointsCSV
 from datamodules.reading import aperio, files
 from datamodules.reading.aperio import rasterise, read_aperio, read_polygons, write_aperio
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_rgb
-from datamodules.reading.regions import image_regions
+from datamodules.reading.rasters import image_raster
 from datamodules.reading.slides import Slide
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
@@ -143,7 +143,7 @@ def test_headers_that_claim_a_huge_image(tmp_path: Path, kind: str) -> None:
     else:
         path.write_bytes(tiff_that_claims(path, 100_000, **({"tile": (16, 16)} if "tiles" in kind else {})))
     tracemalloc.start()
-    for reader in (read_rgb, image_regions):
+    for reader in (read_rgb, image_raster):
         with pytest.raises(DataError, match=rf"huge\.{kind[:3]}: .*(limit|truncated|cannot be read by region)"):
             reader(path)
     _, peak = tracemalloc.get_traced_memory()

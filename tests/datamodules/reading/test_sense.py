@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules.reading import sense
 from datamodules.reading.files import read_instances
-from datamodules.reading.regions import label_regions
+from datamodules.reading.rasters import label_raster
 from datamodules.reading.sense import Sense
 from postproc.errors import DataError, InputWarning
 
@@ -108,7 +108,7 @@ def test_maps_by_band_are_checked_too(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sense, "_BAND", 600)
     good, mask = saved(tmp_path / "good.npy", grid(100)), saved(tmp_path / "mask.npy", (grid(100) > 0).astype(np.uint8))
     for path, fails in ((good, False), (mask, True)):
-        regions = label_regions(path)
+        regions = label_raster(path)
         assert regions is not None
         if fails:
             with pytest.raises(DataError, match=r"mask\.npy: one id \(1\) in many parts"):

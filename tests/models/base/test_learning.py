@@ -17,7 +17,7 @@ from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import NucleiMethod, Task
 from postproc.instances import Instances
-from postproc.tiles import DenseStitcher
+from postproc.windows import DenseStitcher
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
 # Two networks of the ensemble take minutes; DeconvNet is tested alone and FCN as `fcn8`.

@@ -17,7 +17,7 @@ from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import search_space
-from postproc.tiles import DenseStitcher
+from postproc.windows import DenseStitcher
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
 NAMES = sorted(METHODS)

@@ -19,7 +19,7 @@ from postproc.codecs.masks import SMALLEST, UNTYPED, MaskCodec, MaskParams, Mask
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-from postproc.tiles import Geometry, Window
+from postproc.windows import Geometry, Window
 
 MANY = 150
 GEOMETRY = Geometry(multiple=32, context=64, minimum=64)

@@ -164,7 +164,7 @@ class Mirror:
         """Draw what the network finds in parts of the validation images."""
         source, split = self._run.sources.validation
         if not self._tiles:
-            self._tiles = pictures.validation_tiles(source, split)
+            self._tiles = pictures.validation_crops(source, split)
         found = pictures.of_network(
             method,
             method.codec,

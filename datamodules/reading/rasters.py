@@ -27,7 +27,7 @@ _TABLES = (6, 7, 34892, 33007)
 """Compressions of TIFF (JPEG) whose tiles share tables."""
 
 
-class Regions(ABC):
+class Raster(ABC):
     """An image of which any region can be read.
 
     Attributes:
@@ -44,7 +44,7 @@ class Regions(ABC):
         """Let go of the file."""
 
 
-class ArrayRegions(Regions):
+class ArrayRaster(Raster):
     """An image that is in memory.
 
     Args:
@@ -60,7 +60,7 @@ class ArrayRegions(Regions):
         return self._array[top:bottom, left:right]
 
 
-class NpyRegions(Regions):
+class NpyRaster(Raster):
     """A label map in a .npy file.
 
     Args:
@@ -94,7 +94,7 @@ class _HugeSegmentError(DataError):
     """A TIFF whose tiles or strips are too large to be read by region."""
 
 
-class TiffRegions(Regions):
+class TiffRaster(Raster):
     """The first page of a TIFF, which is the full resolution of a pyramid, in tiles or strips.
 
     Images come as `datamodules.reading.files.read_rgb` gives them: uint8 RGB, alpha dropped, greyscale repeated.
@@ -235,7 +235,7 @@ class TiffRegions(Regions):
             self._file.close()
 
 
-def image_regions(path: Path) -> Regions:
+def image_raster(path: Path) -> Raster:
     """Open an image: a TIFF by region, another kind of file whole.
 
     A TIFF whose strips are too large to be read by region is read whole as well, within the limits of `read_rgb`.
@@ -247,14 +247,14 @@ def image_regions(path: Path) -> Regions:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError(f"{path}: image files end in {', '.join(IMAGE_SUFFIXES)}; convert it to one of them")
     if path.suffix.lower() not in (".tif", ".tiff"):
-        return ArrayRegions(read_rgb(path))
+        return ArrayRaster(read_rgb(path))
     try:
-        return TiffRegions(path)
+        return TiffRaster(path)
     except _HugeSegmentError:
-        return ArrayRegions(read_rgb(path))
+        return ArrayRaster(read_rgb(path))
 
 
-def label_regions(path: Path) -> Regions | None:
+def label_raster(path: Path) -> Raster | None:
     """Open a label map that can be read by region (.npy, .tif); None for other kinds of files.
 
     Raises:
@@ -263,8 +263,8 @@ def label_regions(path: Path) -> Regions | None:
     _check_file(path)
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return NpyRegions(path)
-    return TiffRegions(path, labels=True) if suffix in (".tif", ".tiff") else None
+        return NpyRaster(path)
+    return TiffRaster(path, labels=True) if suffix in (".tif", ".tiff") else None
 
 
 def _check_file(path: Path) -> None:

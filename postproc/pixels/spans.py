@@ -1,7 +1,7 @@
-"""Runs: stretches of equal, non-zero pixels along a row.
+"""Spans: stretches of equal, non-zero pixels along a row.
 
-A label map of 16 Mpx contains a quarter of a million runs. Properties of nuclei (sums, extents, contacts) follow from
-their runs in closed form, so the pixels are read once, with vector instructions, and written once.
+A label map of 16 Mpx contains a quarter of a million spans. Properties of nuclei (sums, extents, contacts) follow from
+their spans in closed form, so the pixels are read once, with vector instructions, and written once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Image = NDArray[Any]
 _BYTE_INDEX = np.uint64(0x0001020304050607)  # multiplied by 2^(8 b), its highest byte is b
 
 
-class Runs(NamedTuple):
+class Spans(NamedTuple):
     """Maximal stretches of equal, non-zero pixels of the rows of a map, in raster order.
 
     Attributes:
         place: int32 (R, 3): row, first column, column after the last.
-        value: (R,), value of the map in each run, in its dtype.
-        first: int64 (H + 1,): the runs of row y are ``first[y]`` to ``first[y + 1] - 1``.
+        value: (R,), value of the map in each span, in its dtype.
+        first: int64 (H + 1,): the spans of row y are ``first[y]`` to ``first[y + 1] - 1``.
     """
 
     place: NDArray[np.int32]
@@ -32,8 +32,8 @@ class Runs(NamedTuple):
     first: NDArray[np.int64]
 
 
-def find_runs(image: Image) -> Runs:
-    """List the runs of a map.
+def find_spans(image: Image) -> Spans:
+    """List the spans of a map.
 
     Args:
         image: (H, W), any real dtype or bool.
@@ -43,12 +43,12 @@ def find_runs(image: Image) -> Runs:
     value = np.empty(image.size, image.dtype)
     first = np.zeros(image.shape[0] + 1, np.int64)
     if image.size:
-        _find_runs(np.ascontiguousarray(image), place, value, first)
-    return Runs(place[: first[-1]], value[: first[-1]], first)
+        _find_spans(np.ascontiguousarray(image), place, value, first)
+    return Spans(place[: first[-1]], value[: first[-1]], first)
 
 
 @compiled
-def _find_runs(image: Image, place: NDArray[np.int32], value: Image, first: NDArray[np.int64]) -> None:
+def _find_spans(image: Image, place: NDArray[np.int32], value: Image, first: NDArray[np.int64]) -> None:
     height, width = image.shape
     flags = np.zeros((width + 7) // 8 * 8, np.uint8)
     ends = np.empty(flags.size + 1, np.int64)
@@ -77,7 +77,7 @@ def _ends(row: Image, flags: NDArray[np.uint8], ends: NDArray[np.int64]) -> int:
     found = 0
     for i in range(words.size):
         word = words[i]
-        while word != 0:  # most groups of 8 px are inside a run
+        while word != 0:  # most groups of 8 px are inside a span
             lowest = word & (~word + np.uint64(1))
             ends[found] = 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
             found += 1
@@ -87,49 +87,49 @@ def _ends(row: Image, flags: NDArray[np.uint8], ends: NDArray[np.int64]) -> int:
 
 
 @compiled
-def join_runs(runs: Runs, connectivity: int) -> tuple[NDArray[np.int32], int]:
-    """Label the connected components of runs of equal value, in raster order of their first pixel.
+def join_spans(spans: Spans, connectivity: int) -> tuple[NDArray[np.int32], int]:
+    """Label the connected components of spans of equal value, in raster order of their first pixel.
 
     Args:
-        runs: Runs of a map.
+        spans: Spans of a map.
         connectivity: 4 or 8 neighbours.
 
     Returns:
-        int32 (R,), the component 1..N of each run, and N.
+        int32 (R,), the component 1..N of each span, and N.
     """
-    # Union-find over runs: two pointers advance along each pair of adjacent rows, and overlapping runs are united.
-    place, value, first = runs
+    # Union-find over spans: two pointers advance along each pair of adjacent rows, and overlapping spans are united.
+    place, value, first = spans
     reach = 1 if connectivity == 8 else 0
     parent = np.arange(value.size).astype(np.int32)
     for y in range(1, first.size - 1):
         above = first[y - 1]
-        for run in range(first[y], first[y + 1]):
-            start, stop = place[run, 1] - reach, place[run, 2] + reach
+        for span in range(first[y], first[y + 1]):
+            start, stop = place[span, 1] - reach, place[span, 2] + reach
             while above < first[y] and place[above, 2] <= start:
                 above += 1
             other = above
             while other < first[y] and place[other, 1] < stop:
-                if value[other] == value[run]:
-                    _unite(parent, run, other)
+                if value[other] == value[span]:
+                    _unite(parent, span, other)
                 other += 1
     component = np.empty(value.size, np.int32)
     count = 0
-    for run in range(value.size):
-        root = _root(parent, run)
-        if root == run:
+    for span in range(value.size):
+        root = _root(parent, span)
+        if root == span:
             count += 1
-            component[run] = count
+            component[span] = count
         else:
-            component[run] = component[root]  # roots precede their members
+            component[span] = component[root]  # roots precede their members
     return component, count
 
 
 @compiled
-def _root(parent: NDArray[np.int32], run: int) -> int:
-    while parent[run] != run:
-        parent[run] = parent[parent[run]]
-        run = parent[run]
-    return run
+def _root(parent: NDArray[np.int32], span: int) -> int:
+    while parent[span] != span:
+        parent[span] = parent[parent[span]]
+        span = parent[span]
+    return span
 
 
 @compiled
@@ -141,37 +141,37 @@ def _unite(parent: NDArray[np.int32], one: int, other: int) -> None:
         parent[first] = second
 
 
-def draw_runs(runs: Runs, values: NDArray[Any], width: int) -> Image:
-    """Draw a map with one value per run and 0 elsewhere.
+def draw_spans(spans: Spans, values: NDArray[Any], width: int) -> Image:
+    """Draw a map with one value per span and 0 elsewhere.
 
     Args:
-        runs: Runs of a map.
-        values: (R,), value of each run.
+        spans: Spans of a map.
+        values: (R,), value of each span.
         width: Columns of the map.
 
     Returns:
         (H, W) of the dtype of `values`.
     """
-    image = np.zeros((runs.first.size - 1, width), values.dtype)
-    _draw_runs(runs, values, image)
+    image = np.zeros((spans.first.size - 1, width), values.dtype)
+    _draw_spans(spans, values, image)
     return image
 
 
 @compiled
-def _draw_runs(runs: Runs, values: Image, image: Image) -> None:
-    place, _, _ = runs
-    for run in range(values.size):
-        for x in range(place[run, 1], place[run, 2]):
-            image[place[run, 0], x] = values[run]
+def _draw_spans(spans: Spans, values: Image, image: Image) -> None:
+    place, _, _ = spans
+    for span in range(values.size):
+        for x in range(place[span, 1], place[span, 2]):
+            image[place[span, 0], x] = values[span]
 
 
 @compiled
-def areas(runs: Runs, owner: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """Count the pixels of the runs of each owner 0..count, int64 (count + 1,)."""
-    place, _, _ = runs
+def areas(spans: Spans, owner: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Count the pixels of the spans of each owner 0..count, int64 (count + 1,)."""
+    place, _, _ = spans
     area = np.zeros(count + 1, np.int64)
-    for run in range(owner.size):
-        area[owner[run]] += place[run, 2] - place[run, 1]
+    for span in range(owner.size):
+        area[owner[span]] += place[span, 2] - place[span, 1]
     return area
 
 
@@ -184,18 +184,18 @@ def coordinate_sums(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     Returns:
         int64 (N + 1, 3): number of pixels, sum of x and sum of y of each id; the row of the background is 0.
     """
-    runs = find_runs(labels)
-    return _coordinate_sums(runs, int(runs.value.max(initial=0)))
+    spans = find_spans(labels)
+    return _coordinate_sums(spans, int(spans.value.max(initial=0)))
 
 
 @compiled
-def _coordinate_sums(runs: Runs, count: int) -> NDArray[np.int64]:
-    place, value, _ = runs
+def _coordinate_sums(spans: Spans, count: int) -> NDArray[np.int64]:
+    place, value, _ = spans
     sums = np.zeros((count + 1, 3), np.int64)
-    for run in range(value.size):
-        y, start, stop = np.int64(place[run, 0]), np.int64(place[run, 1]), np.int64(place[run, 2])
+    for span in range(value.size):
+        y, start, stop = np.int64(place[span, 0]), np.int64(place[span, 1]), np.int64(place[span, 2])
         length = stop - start
-        sums[value[run], 0] += length
-        sums[value[run], 1] += (start + stop - 1) * length // 2
-        sums[value[run], 2] += y * length
+        sums[value[span], 0] += length
+        sums[value[span], 1] += (start + stop - 1) * length // 2
+        sums[value[span], 2] += y * length
     return sums

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from datamodules.reading import regions
+from datamodules.reading import rasters
 from datamodules.reading.files import read_rgb, write_rgb
-from datamodules.reading.regions import NpyRegions, TiffRegions, image_regions, label_regions
+from datamodules.reading.rasters import NpyRaster, TiffRaster, image_raster, label_raster
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 
@@ -41,7 +41,7 @@ def test_any_region_is_that_of_the_whole_image(layout: str, tmp_path: Path) -> N
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, array, **LAYOUTS[layout])
     whole = read_rgb(path)
-    image = TiffRegions(path)
+    image = TiffRaster(path)
     assert image.shape == (150, 210)
     np.testing.assert_array_equal(image.read(0, 0, 150, 210), whole)
     for box in ((0, 0, 1, 1), (149, 209, 150, 210), (10, 30, 100, 65), (63, 47, 65, 49), (0, 100, 150, 101)):
@@ -54,14 +54,14 @@ def test_the_first_level_of_a_pyramid_is_read(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path) as writer:
         writer.write(PIXELS, tile=(64, 64), photometric="rgb", subifds=1)
         writer.write(PIXELS[::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
-    assert image_regions(path).shape == (150, 210)
+    assert image_raster(path).shape == (150, 210)
 
 
 def test_no_more_tiles_are_kept_than_the_cache_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, tile=(16, 16), photometric="rgb")
-    monkeypatch.setattr(regions, "CACHE", 5 * 16 * 16 * 3)
-    image = TiffRegions(path)
+    monkeypatch.setattr(rasters, "CACHE", 5 * 16 * 16 * 3)
+    image = TiffRaster(path)
     np.testing.assert_array_equal(image.read(0, 0, 150, 210), PIXELS)
     assert len(image._cache) == 5
     np.testing.assert_array_equal(image.read(0, 0, 33, 40), PIXELS[:33, :40])
@@ -69,12 +69,12 @@ def test_no_more_tiles_are_kept_than_the_cache_holds(tmp_path: Path, monkeypatch
 
 def test_other_files_and_huge_strips_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rgb(tmp_path / "a.png", PIXELS)
-    np.testing.assert_array_equal(image_regions(tmp_path / "a.png").read(5, 6, 70, 80), PIXELS[5:70, 6:80])
+    np.testing.assert_array_equal(image_raster(tmp_path / "a.png").read(5, 6, 70, 80), PIXELS[5:70, 6:80])
     tifffile.imwrite(tmp_path / "b.tif", PIXELS, photometric="rgb", rowsperstrip=150)
-    monkeypatch.setattr(regions, "MAX_SEGMENT", 1000)
+    monkeypatch.setattr(rasters, "MAX_SEGMENT", 1000)
     with pytest.raises(DataError, match="cannot be read by region"):
-        TiffRegions(tmp_path / "b.tif")
-    np.testing.assert_array_equal(image_regions(tmp_path / "b.tif").read(5, 6, 70, 80), PIXELS[5:70, 6:80])
+        TiffRaster(tmp_path / "b.tif")
+    np.testing.assert_array_equal(image_raster(tmp_path / "b.tif").read(5, 6, 70, 80), PIXELS[5:70, 6:80])
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.int64])
@@ -84,13 +84,13 @@ def test_label_maps_by_region(dtype: type, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.asfortranarray(labels))
     tifffile.imwrite(tmp_path / "t.tif", labels.astype(np.int32), tile=(16, 32), compression="zlib")
     for name in ("c.npy", "f.npy", "t.tif"):
-        found = label_regions(tmp_path / name)
+        found = label_raster(tmp_path / name)
         assert found is not None
         assert found.shape == (60, 70)
         np.testing.assert_array_equal(found.read(7, 9, 50, 41), labels[7:50, 9:41])
         found.close()
     (tmp_path / "m.mat").write_bytes(b"x")
-    assert label_regions(tmp_path / "m.mat") is None
+    assert label_raster(tmp_path / "m.mat") is None
 
 
 def test_hostile_files_are_named(tmp_path: Path) -> None:
@@ -101,29 +101,29 @@ def test_hostile_files_are_named(tmp_path: Path) -> None:
         start, length = file.pages[0].dataoffsets[3], file.pages[0].databytecounts[3]
     damaged = tmp_path / "damaged.tif"
     damaged.write_bytes(content[:start] + b"\xff" * length + content[start + length :])
-    image = TiffRegions(damaged)
+    image = TiffRaster(damaged)
     with pytest.raises(DataError, match=r"damaged\.tif: cannot be read"):
         image.read(0, 0, 150, 210)
     cut = tmp_path / "cut.tif"
     cut.write_bytes(content[:-100])
     with pytest.raises(DataError, match=r"cut\.tif"):
-        TiffRegions(cut)
+        TiffRaster(cut)
     (tmp_path / "noise.tif").write_bytes(b"II*\x00" + bytes(range(200)))
     with pytest.raises(DataError, match=r"noise\.tif"):
-        image_regions(tmp_path / "noise.tif")
+        image_raster(tmp_path / "noise.tif")
     (tmp_path / "empty.tif").touch()
     with pytest.raises(DataError, match="is empty"):
-        image_regions(tmp_path / "empty.tif")
+        image_raster(tmp_path / "empty.tif")
     with pytest.raises(DataError, match="no such file"):
-        label_regions(tmp_path / "none.npy")
+        label_raster(tmp_path / "none.npy")
     tifffile.imwrite(tmp_path / "deep.tif", PIXELS.astype(np.uint16), tile=(64, 64), photometric="rgb")
     with pytest.raises(DataError, match="8 bits"):
-        TiffRegions(tmp_path / "deep.tif")
+        TiffRaster(tmp_path / "deep.tif")
     with pytest.raises(DataError, match="one whole number"):
-        TiffRegions(path, labels=True)
+        TiffRaster(path, labels=True)
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"pickled\.npy"):
-        NpyRegions(tmp_path / "pickled.npy")
+        NpyRaster(tmp_path / "pickled.npy")
     np.save(tmp_path / "float.npy", np.zeros((3, 3)))
     with pytest.raises(DataError, match="whole numbers"):
-        NpyRegions(tmp_path / "float.npy")
+        NpyRaster(tmp_path / "float.npy")

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from benchmark.forward.scaling import nearest
 from benchmark.host.files import atomic
 from benchmark.inference.disk import DiskArray
-from benchmark.inference.region_decoding import NAME, Found
+from benchmark.inference.large_decoding import NAME, Found
 from benchmark.results.pictures import PALETTE, write_png
 from datamodules.reading.files import replacing
-from datamodules.reading.regions import Regions
+from datamodules.reading.rasters import Raster
 from postproc.cells import shown
 from postproc.pixels.clusters import extents
 from postproc.pixels.labels import LabelMap
@@ -83,7 +83,7 @@ class Numbers:
     @classmethod
     def of(cls, view: LabelView, count: int) -> Numbers:
         """Number the nuclei of a map with provisional numbers 1..count."""
-        from postproc.pixels.runs import coordinate_sums
+        from postproc.pixels.spans import coordinate_sums
 
         first = np.full(count, -1, np.int64)
         sums = np.zeros((count + 1, 3), np.int64)
@@ -199,7 +199,7 @@ def write_geojson(path: Path, numbers: Numbers, outlines: Outlines) -> None:
         file.write("\n]}\n")
 
 
-def write_overlay(path: Path, image: Regions, view: LabelView, types: Ints | None) -> None:
+def write_overlay(path: Path, image: Raster, view: LabelView, types: Ints | None) -> None:
     """Write the image with the outlines of the nuclei as PNG, shrunk by a whole number to `OVERLAY` px at most."""
     height, width = image.shape
     step = -(-max(height, width) // OVERLAY)

@@ -1,4 +1,4 @@
-"""Runs equal what a loop over the pixels finds."""
+"""Spans equal what a loop over the pixels finds."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-from postproc.pixels.runs import areas, coordinate_sums, draw_runs, find_runs
+from postproc.pixels.spans import areas, coordinate_sums, draw_spans, find_spans
 
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = (np.bool_, np.uint8, np.int32, np.int64, np.float32)
@@ -36,27 +36,27 @@ def runs_by_definition(image):
 @given(SEEDS, st.sampled_from(DTYPES))
 def test_runs_equal_their_definition_and_draw_the_map(seed, dtype):
     image = draw_map(seed).astype(dtype)
-    runs = find_runs(image)
-    assert runs.place.tolist() == runs_by_definition(image)
-    assert runs.value.dtype == image.dtype
-    assert runs.value.tolist() == [image[y, x] for y, x, _ in runs.place]
-    assert runs.first.tolist() == [sum(y < row for y, _, _ in runs.place) for row in range(len(image) + 1)]
-    drawn = draw_runs(runs, runs.value, image.shape[1])
+    spans = find_spans(image)
+    assert spans.place.tolist() == runs_by_definition(image)
+    assert spans.value.dtype == image.dtype
+    assert spans.value.tolist() == [image[y, x] for y, x, _ in spans.place]
+    assert spans.first.tolist() == [sum(y < row for y, _, _ in spans.place) for row in range(len(image) + 1)]
+    drawn = draw_spans(spans, spans.value, image.shape[1])
     np.testing.assert_array_equal(drawn, image)
     assert drawn.dtype == image.dtype
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_empty_maps_have_no_runs(shape):
-    runs = find_runs(np.zeros(shape, np.int32))
-    assert runs.place.shape == (0, 3)
-    assert runs.first.tolist() == [0] * (shape[0] + 1)
+    spans = find_spans(np.zeros(shape, np.int32))
+    assert spans.place.shape == (0, 3)
+    assert spans.first.tolist() == [0] * (shape[0] + 1)
     assert coordinate_sums(np.zeros(shape, np.int32)).tolist() == [[0, 0, 0]]
 
 
 def test_transposed_maps_are_read_as_they_are_shown():
     image = draw_map(7).astype(np.int32)
-    assert find_runs(image.T).place.tolist() == runs_by_definition(image.T)
+    assert find_spans(image.T).place.tolist() == runs_by_definition(image.T)
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,8 +68,8 @@ def test_sums_and_centroids_equal_their_definition(seed):
     for k in range(1, len(sums)):
         y, x = np.nonzero(labels == k)
         assert sums[k].tolist() == [len(x), x.sum(), y.sum()]
-    runs = find_runs(labels)
-    np.testing.assert_array_equal(areas(runs, runs.value, labels.max())[1:], sums[1:, 0])
+    spans = find_spans(labels)
+    np.testing.assert_array_equal(areas(spans, spans.value, labels.max())[1:], sums[1:, 0])
     compact = relabel(labels)[0]
     expected = [[x.mean(), y.mean()] for y, x in (np.nonzero(compact == k) for k in range(1, compact.max() + 1))]
     centroids = Instances(labels.shape, labels=compact).centroids()
