@@ -23,7 +23,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_a_run_refuses_settings_that_would_do_nothing(place: Path, given: list[str]) -> None:
     done = nucbench("run", "fiji", "synthetic", *given, folder=place, status=2)
-    assert done.stderr.startswith("nucbench: error: fiji trains nothing, so that --")
+    assert done.stderr.startswith("nucbench: error: fiji trains nothing, so --")
     assert all(word in done.stderr for word in given)
     assert done.stderr.count("\n") == 1
     assert not (place / "runs").exists()

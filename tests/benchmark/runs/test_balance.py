@@ -55,7 +55,7 @@ def test_windows_leave_an_eighth_on_either_side() -> None:
         (RunSpec("dist", "kumar", overrides=Overrides(balance="crops")), "kumar has no types"),
         (dataclasses.replace(balanced("loss"), options={"features": 2}), "classify=true"),
         (RunSpec("fcrn-a", "ki67", overrides=Overrides(balance="both")), "use balance=crops"),
-        (RunSpec("qupath", "consep", overrides=Overrides(balance="crops")), "learns from no annotation"),
+        (RunSpec("qupath", "consep", overrides=Overrides(balance="crops")), "does not use annotation"),
     ],
 )
 def test_a_balance_that_would_do_nothing_is_refused(spec: RunSpec, message: str) -> None:

@@ -354,9 +354,7 @@ class TestXML:
             ("", None),
             (" MicronsPerPixel='0.252'", 0.252),
             (" MicronsPerPixel=''", None),
-            (" MicronsPerPixel='0'", None),
-            (" MicronsPerPixel='250'", None),
-            (" MicronsPerPixel='inf'", None),
+            *[(f" MicronsPerPixel='{value}'", None) for value in (0, 250, "inf")],
         ],
     )
     def test_resolution_may_be_missing(self, tmp_path: Path, mpp: str, expected: float | None) -> None:

@@ -71,7 +71,7 @@ def test_dynamics_must_exceed_h():
 def test_reconstruct_refuses_a_seed_above_its_mask():
     with pytest.raises(ValueError, match="exceed"):
         reconstruct(np.ones((2, 2)), np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="must be equal"):
         reconstruct(np.zeros((2, 2)), np.zeros((2, 3)))
 
 
