@@ -150,8 +150,8 @@ MUTANTS = (
     Mutant(
         "HV maps are encoded in the wrong order",
         "postproc/codecs/hover.py",
-        "    _write_hover_maps(spans, part, *_scales(spans, part, count, smallest), maps)\n    return maps",
-        "    _write_hover_maps(spans, part, *_scales(spans, part, count, smallest), maps)\n    return maps[::-1].copy()",
+        "*_scales(spans, part, count, smallest), maps)\n    return maps",
+        "*_scales(spans, part, count, smallest), maps)\n    return maps[::-1].copy()",
         ("tests/postproc/codecs/test_hover.py", DATA),
     ),
     Mutant(
