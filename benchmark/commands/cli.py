@@ -218,7 +218,7 @@ def _in_one_line(
 
 def _with_folders(name: str, value: Any) -> Any:
     """Fill in the folders of datasets and runs from the environment."""
-    return folder(name)() if value is None and name in ("data", "runs") else value
+    return folder(name) if value is None and name in ("data", "runs") else value
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from typing import Literal
 
 Protocol = Literal["strict", "paper"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-Mirror = Literal["off", "offline", "online"]
 
 
 def filled(path: Path | None) -> Path:

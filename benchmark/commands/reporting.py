@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.commands.common import Mirror, filled
+from benchmark.commands.common import filled
+from benchmark.host.machine import Mirror
 
 
 def leaderboard(

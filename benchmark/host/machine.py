@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 from postproc.errors import ConfigError, unknown_name
 
@@ -16,12 +17,13 @@ LEAST_BOUND = 32
 """Worker processes allowed on any machine, since containers may report fewer cores than they have."""
 
 
-MIRRORS = ("off", "offline", "online")
+Mirror = Literal["off", "offline", "online"]
+MIRRORS: tuple[str, ...] = get_args(Mirror)
 
 
-def folder(name: str) -> Callable[[], Path]:
-    """Return what reads a folder from the environment: NUCBENCH_NAME, else ``name`` in the working directory."""
-    return lambda: Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
+def folder(name: str) -> Path:
+    """Return a folder that the environment sets: NUCBENCH_NAME, else ``name`` in the working directory."""
+    return Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
 
 
 def wandb_mode() -> str:
@@ -50,8 +52,8 @@ class Machine:
         tensorboard: Write losses, scores and pictures for TensorBoard into logs/tensorboard of the run directory.
     """
 
-    data: Path = field(metadata={"unset": folder("data")})
-    runs: Path = field(metadata={"unset": folder("runs")})
+    data: Path = field(metadata={"unset": partial(folder, "data")})
+    runs: Path = field(metadata={"unset": partial(folder, "runs")})
     devices: int = 1
     workers: int | None = None
     progress: bool = True
@@ -92,4 +94,4 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-__all__ = ["MIRRORS", "Machine", "folder", "wandb_mode"]
+__all__ = ["MIRRORS", "Machine", "Mirror", "folder", "wandb_mode"]

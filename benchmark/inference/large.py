@@ -179,7 +179,7 @@ def decode_by_region(
         analysis: Of all its blocks.
         folder: Where the results go.
         pool: Of workers; None = in this process.
-        ahead: Raster that may be waiting or done.
+        ahead: Regions that may be waiting or done.
 
     Returns:
         The label map, in provisional numbers, and the outlines in their order.

@@ -176,13 +176,10 @@ def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str
     with atomic(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "x", "y", "area", *(["type", "name"] if types is not None else [])])
+        cells = [shown(name) for name in names]
         for row, k in enumerate(numbers.order.tolist()):
             x, y = numbers.centres[row].tolist()
-            kind = (
-                []
-                if types is None
-                else [int(types[k]), shown(names[types[k] - 1]) if 0 < types[k] <= len(names) else ""]
-            )
+            kind = [] if types is None else [int(types[k]), cells[types[k] - 1] if 0 < types[k] <= len(cells) else ""]
             writer.writerow([row + 1, f"{x:.2f}", f"{y:.2f}", int(numbers.area[row]), *kind])
 
 

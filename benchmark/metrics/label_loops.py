@@ -6,28 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postproc.pixels.compiled import compiled
+from postproc.pixels.spans import set_positions
 
 _CHUNK = 16384  # px treated at once; their flags stay in the first-level cache
-_BYTE_INDEX = np.uint64(0x0001020304050607)  # times 2^(8 b), it has b in its highest byte
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive keys over the hash table
-
-
-@compiled
-def _positions(flags: NDArray[np.uint8], base: int, out: NDArray[np.int64]) -> int:
-    """Write base + k for every set flag k to `out` and return how many there are.
-
-    The length of `flags` is a multiple of 8; `out` has one place more than there can be positions.
-    """
-    words = flags.view(np.uint64)
-    found = 0
-    for i in range(words.size):
-        word = words[i]
-        while word != 0:  # most groups of 8 px lie inside a span
-            lowest = word & (~word + np.uint64(1))
-            out[found] = base + 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
-            found += 1
-            word ^= lowest
-    return found
 
 
 @compiled
@@ -123,7 +105,7 @@ def tabulate(
         _pair_changes(true[here], true[before], pred[here], pred[before], flags[first:length])
         flags[:first] = 0
         flags[length:] = 0
-        found = _positions(flags, base, ends)
+        found = set_positions(flags, base, ends)
         if base + length == true.size:
             ends[found] = true.size
             found += 1

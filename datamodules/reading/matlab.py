@@ -223,8 +223,7 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.int64], path: Path) ->
     pairs, votes = np.unique((labels[inside] - 1) * np.int64(kinds) + type_map[inside], return_counts=True)
     nucleus, kind = np.divmod(pairs, kinds)
     types = np.zeros(int(labels.max(initial=0)), np.int64)
-    order = np.lexsort(
-        (-kind, votes, nucleus)
-    )  # the last of a nucleus has most votes, and of two that tie is the lower
+    # the last pair of a nucleus has the most votes, and of two that tie is the lower type
+    order = np.lexsort((-kind, votes, nucleus))
     types[nucleus[order]] = kind[order]
     return types

@@ -68,20 +68,30 @@ def _find_spans(image: Image, place: NDArray[np.int32], value: Image, first: NDA
 
 
 @compiled
+def set_positions(flags: NDArray[np.uint8], base: int, out: NDArray[np.int64]) -> int:
+    """Write base + k for every set flag k to `out` and return how many there are.
+
+    The length of `flags` is a multiple of 8; `out` has one place more than there can be positions.
+    """
+    words = flags.view(np.uint64)
+    found = 0
+    for i in range(words.size):
+        word = words[i]
+        while word != 0:  # most groups of 8 px lie inside a span
+            lowest = word & (~word + np.uint64(1))
+            out[found] = base + 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
+            found += 1
+            word ^= lowest
+    return found
+
+
+@compiled
 def _ends(row: Image, flags: NDArray[np.uint8], ends: NDArray[np.int64]) -> int:
     """Write the columns at which the value changes, and the width, to `ends`; return their number."""
     here, before = row[1:], row[: row.size - 1]
     for k in range(here.size):  # branch-free, so that the compiler vectorises it
         flags[k + 1] = here[k] != before[k]
-    words = flags.view(np.uint64)
-    found = 0
-    for i in range(words.size):
-        word = words[i]
-        while word != 0:  # most groups of 8 px are inside a span
-            lowest = word & (~word + np.uint64(1))
-            ends[found] = 8 * i + np.int64((lowest * _BYTE_INDEX) >> np.uint64(56))
-            found += 1
-            word ^= lowest
+    found = set_positions(flags, 0, ends)
     ends[found] = row.size
     return found + 1
 
