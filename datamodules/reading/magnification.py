@@ -21,8 +21,8 @@ MPP_AT_1X = 10.0
 PLAUSIBLE = (1.0, 100.0)
 """Smallest and largest magnification that is accepted from a file."""
 MISMATCH = 1.5
-"""Factor by which the objective power and the microns per pixel may differ. Scanners with another camera differ by up to
-a fifth; a factor of two is a mistake."""
+"""Factor by which objective power and microns per pixel may differ: scanners with another camera differ by up to a
+fifth; a factor of two is a mistake."""
 REMEDY = "State it: --magnification 40, or --mpp 0.25"
 
 _MICRONS = {"\N{MICRO SIGN}m": 1.0, "\N{GREEK SMALL LETTER MU}m": 1.0, "\\u00b5m": 1.0, "um": 1.0, "micron": 1.0}

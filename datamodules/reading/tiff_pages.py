@@ -84,7 +84,7 @@ def _channels(file: tifffile.TiffFile, path: Path) -> list[Any]:
         return []
     if number not in (_RGB, _RGB + 1):
         raise DataError(
-            f"{path}: holds {number} channels {_names(file, number)}; convert it to RGB, or save one of them as greyscale"
+            f"{path}: holds {number} channels {_names(file, number)}; convert it to RGB, or save one as greyscale"
         )
     places = [tuple(channel if axis == "C" else 0 for axis in axes) for channel in range(number)]
     paged = len(level.pages) == math.prod(sizes)
