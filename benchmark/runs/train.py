@@ -23,6 +23,7 @@ from benchmark.mirrors.training import log_interval, watch
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec
+from benchmark.runs.announcement import Announcement
 from benchmark.runs.balance import type_weights, weighs_loss, window_side
 from benchmark.runs.phase_keeper import SEED_STEP, AtomicCheckpointIO, PhaseKeeper
 from datamodules.drawing.labelled import keep_labels
@@ -182,6 +183,7 @@ def _trainer(
     devices, strict = run.machine.devices, run.strict
     # the average is updated and the row of the step is written before the keeper saves
     kept = [keeper] if keeper.average is None else [keeper.average, keeper]
+    announcement = Announcement(run.store.run_id, keeper, run.recipe.phases[keeper.index].batch_size)
     return pl.Trainer(
         accelerator="auto",
         devices=devices,
@@ -191,7 +193,7 @@ def _trainer(
         max_steps=keeper.total_steps,
         max_epochs=-1,
         logger=loggers,
-        callbacks=[*callbacks, *kept],
+        callbacks=[*callbacks, announcement, *kept],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
