@@ -79,7 +79,9 @@ class NpyRaster(Raster):
             raise DataError(
                 f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
             ) from error
-        if not isinstance(array, np.memmap) or array.ndim != 2 or array.dtype.kind not in "iu":
+        if not isinstance(array, np.memmap):
+            raise DataError(f"{path}: holds several arrays; a label map is one array")
+        if array.ndim != 2 or array.dtype.kind not in "iu":
             raise DataError(f"{path}: holds {array.dtype} {array.shape}; a label map is 2-D and of whole numbers")
         self._arguments = {"filename": path, "dtype": array.dtype, "shape": array.shape, "offset": array.offset}
         self._order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
