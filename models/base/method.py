@@ -22,6 +22,7 @@ from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
+from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe
 from models.base.scores import VALIDATION, ImageScores, rounds_every
 from models.base.weight_average import WeightAverage
@@ -97,13 +98,15 @@ class NucleiMethod(Network):
     Attributes:
         small: Options that make the network small enough to try on any machine; the tests and the demo use them.
         codecs: Variant key -> codec, one entry per `card.variants`; the first encodes the training targets.
-        weighs_types: True where the loss has a cross-entropy over types that heeds `type_weights`.
+        weighs_types: True if the loss has a cross-entropy over types that uses `type_weights`.
+        weight_decay: L2 penalty on kernels in the default `optimizer`.
         type_weights: float32 (T + 1,), weights of background and of each type in the cross-entropy over types; None =
-            all alike.
-        progress: Share of the phase that is done, in [0, 1]; some losses change with it.
-        magnification: Of the training images, to which `segment` rescales others; None = unknown. Training notes it.
-        validation_scores: Scores of the whole validation images in the last epoch, by name; empty where there was no
-            round.
+            equal weights.
+        progress: Completed share of the phase, in [0, 1]; some losses depend on it.
+        magnification: Magnification of the training images, to which `segment` rescales others; None = unknown.
+            Training sets it.
+        validation_scores: Scores of the whole validation images in the last epoch, by name; empty if they were not
+            scored.
     """
 
     card: ClassVar[MethodCard]
@@ -111,6 +114,7 @@ class NucleiMethod(Network):
     recipe: Recipe
     codecs: Mapping[str, Codec[Any]]
     weighs_types: bool = False
+    weight_decay: float = 0.0
 
     def __init__(self, task: Task = UNTYPED) -> None:
         super().__init__()
@@ -207,8 +211,12 @@ class NucleiMethod(Network):
             return self.loss(outputs, crop_targets(batch, next(iter(outputs.values())).shape[-2:]))
 
     def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return the paper's optimiser over the parameters that are trained in the current phase."""
-        return torch.optim.Adam(parameters, lr=lr)
+        """Return the paper's optimiser of the parameters that the current phase trains.
+
+        By default it is Adam, and `weight_decay` applies to kernels only.
+        """
+        groups = kernels_decay(parameters, self.weight_decay) if self.weight_decay else parameters
+        return torch.optim.Adam(groups, lr=lr)
 
     # ---- what the base owns --------------------------------------------------------------------------------------
 
