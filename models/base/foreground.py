@@ -23,10 +23,10 @@ class ForegroundMethod(NucleiMethod):
         return {"foreground": self.network(images)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy, averaged over all px.
+        """Return the cross-entropy, averaged over all pixels.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``foreground`` int64 (B, H, W).
         """
         return {"ce": cross_entropy(outputs["foreground"], batch["foreground"])}
