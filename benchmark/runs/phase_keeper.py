@@ -76,7 +76,7 @@ class PhaseKeeper(pl.Callback):
         self._seed = run.spec.seed + SEED_STEP * index
         self._run_id = run.store.run_id
         self._bookmark = bookmark
-        self._phase = run.recipe.phases[index]
+        self.phase = run.recipe.phases[index]
         self._limit = None if minutes is None else 60 * minutes
         self._strict = run.strict
         self._patience = run.recipe.patience if run.strict else None
@@ -90,6 +90,10 @@ class PhaseKeeper(pl.Callback):
         if self._limit is not None:
             share = max(share, self.elapsed / self._limit)
         return min(share, 1.0)
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the time limit of the phase; None if there is no limit."""
+        return None if self._limit is None else max(0.0, self._limit - self.elapsed)
 
     def result(self, steps: int) -> dict[str, Any]:
         """Return the summary of the phase after `steps` optimiser steps."""
@@ -162,7 +166,7 @@ class PhaseKeeper(pl.Callback):
         if not torch.isfinite(loss).all():
             raise NucbenchError(
                 f"the loss became {float(loss)} at step {trainer.global_step} of {self._run_id}. The last good "
-                f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
+                f"checkpoint is kept; try a smaller learning rate (now {self.phase.lr}) or --precision 32-true."
             )
         if self._limit is not None and _any(trainer, self.elapsed >= self._limit):
             trainer.should_stop = True
