@@ -11,7 +11,6 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
-from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import (
     IMAGENET,
@@ -193,10 +192,6 @@ class DCAN(NucleiMethod):
     def activate(self, outputs: Outputs) -> Outputs:
         """Return ``object`` and ``contour``, (B, 1, H, W), the probabilities after fusion."""
         return {head: fused.softmax(dim=1)[:, 1:] for head, fused in fuse(outputs).items()}
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return Adam, with weight decay on kernels alone."""
-        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)
 
 
 def fuse(outputs: Outputs) -> Outputs:

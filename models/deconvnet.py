@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
-from models.base.foreground import ForegroundMethod, sgd_or_adam
+from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
+from models.base.momentum import MomentumMethod
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import (
@@ -75,7 +75,7 @@ class DeconvNetwork(nn.Module):
         return self.head(self.decoder(x, places))  # type: ignore[no-any-return]  # modules are untyped callables
 
 
-class DeconvNet(ForegroundMethod):
+class DeconvNet(MomentumMethod, ForegroundMethod):
     """DeconvNet as Naylor et al. 2017 trained it for nuclei.
 
     Args:
@@ -144,7 +144,3 @@ class DeconvNet(ForegroundMethod):
         self.weight_decay = weight_decay
         self.network = DeconvNetwork(features)
         load_pretrained(self.network, weights, features=features, norm=True)
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
-        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

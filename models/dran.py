@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
-from models.base.optimizers import kernels_decay
 from models.base.recipe import Milestones, Phase, Recipe, Step
 from models.base.weights import IMAGENET, NONE
 from models.networks.dran import DRANetwork, load_pretrained
@@ -17,14 +16,11 @@ from models.networks.hovernet import FEATURES
 from postproc.codecs.contour import ContourCodec
 from postproc.windows import Geometry
 
-WEIGHT_DECAY = 1e-5
 RIGHT = (1.0, 5.0)
-"""Weight of px of the background and of boundaries in the loss of boundaries."""
+"""Weights of correctly classified background and boundary pixels in the boundary loss."""
 WRONG = (4.0, 6.0)
-"""Their weight where they are taken for the other class."""
+"""Weights of misclassified background and boundary pixels."""
 FROZEN = ("network.encoders.",)
-
-
 DECAY = ((1, 0.5), (15, 0.1), (25, 0.075), (35, 0.05))
 """(epoch, factor of the learning rate) of the phases of one scale."""
 PRETRAINED = Recipe(
@@ -92,6 +88,7 @@ class DRAN(NucleiMethod):
     )
     small = {"features": 4, "multiscale": False, "weights": "none"}
     recipe = PRETRAINED
+    weight_decay = 1e-5
 
     def __init__(
         self,
@@ -133,10 +130,6 @@ class DRAN(NucleiMethod):
     def activate(self, outputs: Outputs) -> Outputs:
         """Return ``object`` and ``contour``, (B, 1, h, w), the probabilities."""
         return {head: outputs[head].softmax(dim=1)[:, 1:] for head in ("object", "contour")}
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return Adam, with weight decay on kernels alone."""
-        return torch.optim.Adam(kernels_decay(parameters, WEIGHT_DECAY), lr=lr)
 
 
 @torch.no_grad()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.foreground import sgd_or_adam
 from models.base.losses import cross_entropy
-from models.base.method import UNTYPED, Batch, NucleiMethod, Task
+from models.base.method import UNTYPED, Batch, Task
+from models.base.momentum import MomentumMethod
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD
 from models.deconvnet import GEOMETRY, DeconvNetwork
@@ -21,7 +21,7 @@ MEMBERS = ("fcn", "deconvnet")
 """Names of the two networks, of their logits and of the terms of the loss."""
 
 
-class Ensemble(NucleiMethod):
+class Ensemble(MomentumMethod):
     """FCN-8s and DeconvNet side by side.
 
     The members share crops, rate and nothing else: no weight, and no term of the loss, depends on both, so that each
@@ -107,7 +107,3 @@ class Ensemble(NucleiMethod):
         """Return ``foreground`` (B, 1, H, W), the mean of the members' probabilities of nucleus."""
         probabilities = [outputs[name].softmax(dim=1)[:, 1:] for name in MEMBERS]
         return {"foreground": torch.stack(probabilities).mean(dim=0)}
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
-        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

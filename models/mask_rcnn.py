@@ -20,8 +20,8 @@ from torchvision.ops.poolers import initLevelMapper
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
-from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
-from models.base.optimizers import kernels_decay
+from models.base.method import UNTYPED, Batch, Task, learnt_types
+from models.base.momentum import MomentumMethod
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import (
     IMAGENET,
@@ -59,7 +59,7 @@ CLASS_LAYERS = ("rpn.head.", "roi_heads.box_predictor.", "roi_heads.mask_predict
 """Layers whose shape depends on the number of classes or anchors."""
 
 
-class MaskRCNN(NucleiMethod):
+class MaskRCNN(MomentumMethod):
     """Region proposals on a feature pyramid; for each a box, a type and a mask of 28 x 28 cells.
 
     The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to
@@ -269,10 +269,6 @@ class MaskRCNN(NucleiMethod):
     def stitcher(self, shape: tuple[int, int]) -> Stitcher:
         """Return what takes each nucleus from one tile that holds all of it."""
         return MaskStitcher(shape)
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return SGD with momentum 0.9; biases and batch normalisation are not decayed."""
-        return torch.optim.SGD(kernels_decay(parameters, self.weight_decay), lr=lr, momentum=0.9)
 
     @contextmanager
     def _heads(self, *, learning: bool) -> Iterator[None]:

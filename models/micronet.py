@@ -13,7 +13,6 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
-from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from postproc.codecs.contour import ErodedCodec
 from postproc.errors import ConfigError
@@ -252,10 +251,6 @@ class MicroNet(NucleiMethod):
     def activate(self, outputs: Outputs) -> Outputs:
         """Return ``foreground``, (B, C, H, W), the probabilities of the classes at the output."""
         return {"foreground": outputs["main"].softmax(dim=1)}
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return Adam, with weight decay on kernels alone."""
-        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)
 
 
 def _spans(extent: int) -> list[tuple[int, int, int]]:

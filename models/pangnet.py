@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from models.base.card import MethodCard, Variant
-from models.base.foreground import ForegroundMethod, sgd_or_adam
+from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
+from models.base.momentum import MomentumMethod
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET_MEAN, IMAGENET_STD
 from models.networks.vgg import initialise, stage
@@ -32,7 +32,7 @@ class PangNetwork(nn.Sequential):
         initialise(self)
 
 
-class PangNet(ForegroundMethod):
+class PangNet(MomentumMethod, ForegroundMethod):
     """PangNet as Naylor et al. 2017 trained it.
 
     Args:
@@ -88,7 +88,3 @@ class PangNet(ForegroundMethod):
         self.adam = adam
         self.weight_decay = weight_decay
         self.network = PangNetwork(features)
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return SGD with momentum 0.9, or Adam, with weight decay on kernels alone."""
-        return sgd_or_adam(parameters, lr, self.weight_decay, adam=self.adam)

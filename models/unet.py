@@ -10,7 +10,6 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
-from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe, Step
 from models.networks.blocks import ConvBlock
 from models.networks.hovernet import centre_crop
@@ -140,7 +139,3 @@ class UNet(NucleiMethod):
     def activate(self, outputs: Outputs) -> Outputs:
         """Return ``foreground`` (B, 1, h, w), the probability of nucleus."""
         return {"foreground": outputs["foreground"].softmax(dim=1)[:, 1:]}
-
-    def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return Adam, with weight decay on kernels alone."""
-        return torch.optim.Adam(kernels_decay(parameters, self.weight_decay), lr=lr)

@@ -1,1 +1,1 @@
-"""What every method builds on: base class, card, recipe, losses, weights."""
+"""Base of all methods: base classes, cards, recipes, losses, weights."""

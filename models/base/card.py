@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a table: a post-processing of the same trained network.
+    """One row of a table: one post-processing of the trained network.
 
     Attributes:
         key: Key of the codec in `NucleiMethod.codecs`; lower case, usable in file names.
@@ -22,21 +22,21 @@ class Variant:
 
 @dataclass(frozen=True)
 class MethodCard:
-    """Facts about a method, from which lists, documentation and tests are made.
+    """Facts about a method, used by lists, documentation and tests.
 
     Attributes:
         name: Registry name, lower case with hyphens.
-        variants: The table rows that one training gives; the first is the default.
+        variants: Table rows produced by one training; the first is the default.
         summary: One sentence for `nucbench list methods`.
         paper: Paper to cite.
         url: DOI or address of the paper.
-        recipe: What the training follows, and what of it `Recipe` does not hold: optimiser, losses, initial weights.
-            The rest is `models.base.recipe.describe` of the recipe itself.
-        deviations: Each difference from the paper, with its reason. One on augmentation names the policy.
+        recipe: Source of the training, and the parts that `Recipe` does not contain: optimiser, losses, initial
+            weights. `models.base.recipe.describe` adds the rest.
+        deviations: Each difference from the paper, with its reason. A deviation in augmentation names the policy.
         tasks: Among ``segmentation``, ``classification``, ``detection``.
         trained: False for classical pipelines.
-        needs: What the training annotation must hold: ``instances``, ``points`` or ``none``.
-        pretrained: Name of the pretrained weights the paper starts from, empty for none.
+        needs: Required training annotation: ``instances``, ``points`` or ``none``.
+        pretrained: Name of the pretrained weights that the training starts from, empty for none.
     """
 
     name: str

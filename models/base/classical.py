@@ -1,4 +1,4 @@
-"""The base of pipelines that learn nothing: the image goes to the codec as it is."""
+"""Base of classical pipelines, which are not trained: the codec receives the image unchanged."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from postproc.windows import Geometry
 
 
 class ClassicalMethod(NucleiMethod):
-    """A pipeline without parameters; a subclass sets `card` and `codec_type`.
+    """A pipeline without trained parameters; a subclass sets `card` and `codec_type`.
 
     Attributes:
-        codec_type: The pipeline itself.
+        codec_type: Codec that implements the pipeline.
     """
 
     codec_type: ClassVar[type[ClassicalCodec[Any]]]
@@ -33,15 +33,15 @@ class ClassicalMethod(NucleiMethod):
         self.geometry = Geometry(whole_image=True)
 
     def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
-        """Return uint8 images (B, 3, H, W) as they are."""
+        """Return uint8 images (B, 3, H, W) unchanged."""
         return images
 
     def predict_batch(self, images: Tensor) -> list[Maps]:
-        """Return each image as the map ``image``, uint8 (3, H, W)."""
+        """Return the map ``image`` of each image, uint8 (3, H, W)."""
         return [{"image": np.ascontiguousarray(image)} for image in images.cpu().numpy()]
 
     def forward(self, images: Tensor) -> Outputs:
-        """Refuse: there is no network.
+        """Raise an error: there is no network.
 
         Raises:
             NotImplementedError: Always.
@@ -49,7 +49,7 @@ class ClassicalMethod(NucleiMethod):
         self._refuse()
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Refuse: nothing is trained.
+        """Raise an error: there is no training.
 
         Raises:
             NotImplementedError: Always.
@@ -57,7 +57,7 @@ class ClassicalMethod(NucleiMethod):
         self._refuse()
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Refuse: there is no network.
+        """Raise an error: there is no network.
 
         Raises:
             NotImplementedError: Always.

@@ -1,4 +1,4 @@
-"""`NucleiMethod`: the base of every method."""
+"""`NucleiMethod`: base class of all methods."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
+from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe
 from models.base.scores import VALIDATION, ImageScores, rounds_every
 from models.base.weight_average import WeightAverage
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
     from datamodules.reading.card import DatasetCard
 
 Batch = dict[str, Any]
-"""What `NucleiMethod.collate` returns: ``image`` uint8 (B, 3, H, W), and the targets of the codec."""
+"""Result of `NucleiMethod.collate`: ``image`` uint8 (B, 3, H, W), and the targets of the codec."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the training data asks of a network.
+    """Types and pixel size of the training data, which determine the network.
 
     Attributes:
-        types: Names of the nucleus types 1..T; empty where there are none.
-        mpp: Microns per px of the training images, to which all others are rescaled; None where unknown.
+        types: Names of the nucleus types 1..T; empty if there are none.
+        mpp: Microns per pixel of the training images, to which all other images are rescaled; None if unknown.
     """
 
     types: tuple[str, ...] = ()
@@ -52,30 +53,30 @@ class Task:
 
     @classmethod
     def of(cls, data: NucleiDataModule) -> Task:
-        """Return what a dataset asks of a network."""
+        """Return the task of a dataset."""
         return cls.of_card(data.card)
 
     @classmethod
     def of_card(cls, card: DatasetCard) -> Task:
-        """Return what a dataset with that card asks; the usual microns per px where it states a magnification alone."""
+        """Return the task of a dataset with this card; a magnification without a pixel size gives the usual one."""
         return cls(card.types, card.mpp or (10 / card.magnification if card.magnification else None))
 
 
 UNTYPED = Task()
-"""What training data without types, at an unknown magnification, asks of a network."""
+"""Task of training data without types, at an unknown magnification."""
 
-torch.serialization.add_safe_globals([Task])  # checkpoints hold it, and are read without unpickling anything else
+torch.serialization.add_safe_globals([Task])  # checkpoints contain it; loading refuses other pickled objects
 
 
 def learnt_types(task: Task, classify: bool | None) -> int:
     """Return the number of types that a method learns, 0 = none.
 
     Args:
-        task: What the training data asks for.
-        classify: The method's option of that name: True or False, None = where the data has types.
+        task: Types and pixel size of the training data.
+        classify: Option ``classify`` of the method: True or False, None = if the data has types.
 
     Raises:
-        ConfigError: If types are asked of data without types.
+        ConfigError: If types are requested but the data has none.
     """
     if classify and not task.types:
         raise ConfigError("classify=true, but the training data has no types. Use classify=false.")
@@ -85,25 +86,27 @@ def learnt_types(task: Task, classify: bool | None) -> int:
 class NucleiMethod(Network):
     """A method: card, codecs, network, loss and recipe.
 
-    A subclass sets `card` and `recipe`, and in its constructor `codecs` and `geometry` and the network's modules; it
-    writes `forward`, `loss` and `activate`. Constructor arguments after `task` are the method's options: keyword
-    arguments with a type and the paper's value as default.
+    A subclass sets `card` and `recipe`; its constructor sets `codecs`, `geometry` and the modules of the network. It
+    implements `forward`, `loss` and `activate`. Constructor arguments after `task` are the options of the method:
+    keyword arguments with a type and the paper's value as default.
 
-    The base owns preparing images, cropping targets to the output of valid convolutions, running losses in float32,
-    logging, the optimiser with its schedule, and whole images: `segment`, and the scores of validation and test.
-    Methods that are no dense network override `losses`, `predict_batch` and `stitcher` (Mask R-CNN), or `drawer`
+    The base class prepares images, crops targets to the output of valid convolutions, computes losses in float32,
+    logs, applies the learning-rate schedule, and processes whole images: `segment`, and the scores of validation and
+    test. Methods without a dense network override `losses`, `predict_batch` and `stitcher` (Mask R-CNN), or `drawer`
     (self-supervision).
 
     Attributes:
-        small: Options that make the network small enough to try on any machine; the tests and the demo use them.
+        small: Options that make the network small enough for any machine; used by the tests and the demo.
         codecs: Variant key -> codec, one entry per `card.variants`; the first encodes the training targets.
-        weighs_types: True where the loss has a cross-entropy over types that heeds `type_weights`.
+        weighs_types: True if the loss has a cross-entropy over types that uses `type_weights`.
+        weight_decay: L2 penalty on kernels in the default `optimizer`.
         type_weights: float32 (T + 1,), weights of background and of each type in the cross-entropy over types; None =
-            all alike.
-        progress: Share of the phase that is done, in [0, 1]; some losses change with it.
-        magnification: Of the training images, to which `segment` rescales others; None = unknown. Training notes it.
-        validation_scores: Scores of the whole validation images in the last epoch, by name; empty where there was no
-            round.
+            equal weights.
+        progress: Completed share of the phase, in [0, 1]; some losses depend on it.
+        magnification: Magnification of the training images, to which `segment` rescales others; None = unknown.
+            Training sets it.
+        validation_scores: Scores of the whole validation images in the last epoch, by name; empty if they were not
+            scored.
     """
 
     card: ClassVar[MethodCard]
@@ -111,6 +114,7 @@ class NucleiMethod(Network):
     recipe: Recipe
     codecs: Mapping[str, Codec[Any]]
     weighs_types: bool = False
+    weight_decay: float = 0.0
 
     def __init__(self, task: Task = UNTYPED) -> None:
         super().__init__()
@@ -126,38 +130,38 @@ class NucleiMethod(Network):
 
     @property
     def phase(self) -> Phase:
-        """What is trained now: what `begin` was told, else the first phase of the recipe."""
+        """The current phase: that given to `begin`, otherwise the first phase of the recipe."""
         return self._phase or self.recipe.phases[0]
 
     def begin(
         self, phase: Phase, *, type_weights: Tensor | None = None, share: Callable[[], float] | None = None
     ) -> None:
-        """Begin a phase; without it, a trainer trains the recipe's first.
+        """Begin a phase; otherwise a trainer trains the first phase of the recipe.
 
         Args:
-            phase: What is trained how.
-            type_weights: float32 (T + 1,), what background and types weigh in the loss; None = all alike.
-            share: Tells the share of the phase that is done; None = the trainer's own steps of all its steps.
+            phase: Phase to train.
+            type_weights: float32 (T + 1,), weights of background and types in the loss; None = equal weights.
+            share: Returns the completed share of the phase; None = completed steps of the trainer / all its steps.
         """
         self._phase, self.type_weights, self._share = phase, type_weights, share
 
     @property
     def training_crop(self) -> int:
-        """Side in px of the recipe's crops."""
+        """Side of the recipe's crops in pixels."""
         return self.recipe.crop
 
-    # ---- what a dense method writes ------------------------------------------------------------------------------
+    # ---- implemented by dense methods ----------------------------------------------------------------------------
 
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the loss by name, already weighted; their sum is minimised.
 
         Args:
-            outputs: What `forward` gave, in float32.
-            batch: The targets, cropped to the outputs' size.
+            outputs: Outputs of `forward`, in float32.
+            batch: Targets, cropped to the size of the outputs.
         """
 
-    # ---- what other methods override -----------------------------------------------------------------------------
+    # ---- overridden by other methods -----------------------------------------------------------------------------
 
     @property
     def codec(self) -> Codec[Any]:
@@ -165,15 +169,15 @@ class NucleiMethod(Network):
         return next(iter(self.codecs.values()))
 
     def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
-        """Return what draws one training item from a sample; validation items are drawn without augmentation."""
+        """Return the drawer of one training item from a sample; validation items are drawn without augmentation."""
         return CropDrawer(recipe.crop, self.codec, recipe.augment if augment else "none")
 
     def loading(self, recipe: Recipe | None = None, phase: Phase | None = None, **how: Any) -> Loading:
-        """Return how the items of a phase are drawn and batched.
+        """Return the settings for drawing and batching the items of a phase.
 
         Args:
-            recipe: None = the method's own.
-            phase: None = the recipe's first.
+            recipe: Recipe; None = that of the method.
+            phase: Phase; None = the first of the recipe.
             how: Further settings of `Loading`.
         """
         recipe = recipe or self.recipe
@@ -188,15 +192,15 @@ class NucleiMethod(Network):
         )
 
     def choose(self, samples: list[Sample]) -> list[Sample]:
-        """Return the images that have something to learn from."""
+        """Return the images that have the annotation needed for training."""
         return [sample for sample in samples if self.learns_from(sample)]
 
     def learns_from(self, sample: Sample) -> bool:
-        """Tell whether an image has anything that is learnt in the current phase; others are not drawn from."""
+        """Return whether an image has the annotation that the current phase needs; crops come from such images only."""
         return self.card.needs == "none" or has_nuclei(sample.truth)
 
     def collate(self, items: list[Targets]) -> Batch:
-        """Put items together into a batch."""
+        """Stack items into a batch."""
         return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -207,10 +211,14 @@ class NucleiMethod(Network):
             return self.loss(outputs, crop_targets(batch, next(iter(outputs.values())).shape[-2:]))
 
     def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return the paper's optimiser over the parameters that are trained in the current phase."""
-        return torch.optim.Adam(parameters, lr=lr)
+        """Return the paper's optimiser of the parameters that the current phase trains.
 
-    # ---- what the base owns --------------------------------------------------------------------------------------
+        By default it is Adam, and `weight_decay` applies to kernels only.
+        """
+        groups = kernels_decay(parameters, self.weight_decay) if self.weight_decay else parameters
+        return torch.optim.Adam(groups, lr=lr)
+
+    # ---- implemented by the base class ---------------------------------------------------------------------------
 
     def segment(
         self,
@@ -225,17 +233,17 @@ class NucleiMethod(Network):
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            magnification: Of the image; it is rescaled to that of the training images, and the nuclei mapped back.
-                None = that of the training images.
+            magnification: Magnification of the image, which is rescaled to that of the training images; the nuclei are
+                mapped back. None = magnification of the training images.
             variant: Post-processing, a key of `codecs`; None = the default.
             params: Post-processing parameters; None = the paper's.
             settings: Precision and tiles.
 
         Returns:
-            The nuclei, in px of the image.
+            The nuclei, in pixels of the image.
 
         Raises:
-            ConfigError: If there is no such variant, or the magnification is impossible.
+            ConfigError: If the variant is unknown or the magnification is invalid.
             DataError: If the image is not uint8 (H, W, 3).
         """
         check_magnification(magnification)
@@ -247,19 +255,19 @@ class NucleiMethod(Network):
         return decode(codec, maps, params or codec.defaults(), (image.shape[0], image.shape[1]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch, and log its terms."""
+        """Return the loss of one batch and log its terms."""
         return self._step(batch, "train")
 
     def on_validation_epoch_start(self) -> None:
-        """Decide whether whole images are scored in this round."""
+        """Decide whether this validation scores whole images."""
         self.validation_scores = {}
         self._scores = self._new_scores() if self._scores_now() else None
 
     def validation_step(self, batch: Batch | Sample, batch_idx: int) -> Tensor | None:
         """Return the loss of a batch of validation crops, or score a whole validation image.
 
-        ``val/loss`` and the scores of whole images (``val/aji`` and others) choose the checkpoint of protocol
-        ``strict``.
+        Protocol ``strict`` chooses its checkpoint by ``val/loss`` or the scores of whole images (``val/aji`` and
+        others).
         """
         if not isinstance(batch, Sample):
             return self._step(batch, "val")
@@ -268,7 +276,7 @@ class NucleiMethod(Network):
         return None
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of whole images, and keep them in `validation_scores`."""
+        """Log the scores of whole images and store them in `validation_scores`."""
         if self._scores is None:
             return
         found = self._scores.compute()
@@ -278,16 +286,16 @@ class NucleiMethod(Network):
             self.log(f"val/{name}", value, prog_bar=shown, on_epoch=True, rank_zero_only=True)
 
     def on_test_epoch_start(self) -> None:
-        """Begin to count."""
+        """Reset the scores."""
         self._scores = self._new_scores()
 
     def test_step(self, sample: Sample, batch_idx: int) -> None:
-        """Find the nuclei of a whole image and score them."""
+        """Segment a whole image and score its nuclei."""
         if self._scores is not None and has_nuclei(sample.truth):
             self._scores.add(self._found(sample), sample.truth)
 
     def on_test_epoch_end(self) -> None:
-        """Log every score, as ``test/aji`` and the like."""
+        """Log all scores with the prefix ``test/``, for example ``test/aji``."""
         if self._scores is not None:
             self.log_dict({f"test/{name}": value for name, value in self._scores.compute().items()})
 
@@ -301,13 +309,13 @@ class NucleiMethod(Network):
 
     def _new_scores(self) -> ImageScores | None:
         card = getattr(getattr(self.trainer, "datamodule", None), "scored_card", None)
-        if card is None:  # loaders of somebody's own, whose annotation is unknown
+        if card is None:  # custom loaders, whose annotation is unknown
             return None
         outlines = "segmentation" in self.card.tasks
         return ImageScores(card, outlines=outlines, types=self.task.types, device=self.device)
 
     def _scores_now(self) -> bool:
-        """Tell whether this validation round scores whole images: some do in training, all do outside it."""
+        """Return whether this validation scores whole images: during training some do, otherwise all do."""
         trainer = self.trainer
         if trainer.sanity_checking:
             return False
@@ -330,13 +338,13 @@ class NucleiMethod(Network):
         return total
 
     def setup(self, stage: str) -> None:
-        """Note the magnification of the training images."""
+        """Store the magnification of the training images."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
             self.magnification = data.magnification
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint be loaded where the initial weights are not: it has its own."""
+        """Store the magnification, and set weight options to ``none`` so that loading needs no pretrained weights."""
         checkpoint["magnification"] = self.magnification
         options: dict[str, Any] = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in options:
@@ -344,11 +352,11 @@ class NucleiMethod(Network):
                 options[name] = NONE
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the magnification of the training images."""
+        """Restore the magnification of the training images."""
         self.magnification = checkpoint.get("magnification", self.magnification)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Return what keeps the moving average of the weights, where the recipe has one and the trainer none."""
+        """Return a `WeightAverage` if the recipe has a moving average and the trainer has no such callback."""
         fitting = self.trainer.state.fn == TrainerFn.FITTING
         callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # untyped there
         if self.recipe.ema is None or not fitting or any(isinstance(each, WeightAverage) for each in callbacks):
@@ -361,12 +369,12 @@ class NucleiMethod(Network):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the norm of the gradient as the trainer says, else as the recipe does."""
+        """Limit the norm of the gradient to the trainer's value, otherwise to the recipe's."""
         limit = self.recipe.gradient_clip if gradient_clip_val is None else gradient_clip_val
         self.clip_gradients(optimizer, limit, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Freeze what the phase says and return the optimiser over the rest.
+        """Freeze the parameters that the phase names and return the optimiser of the others.
 
         The learning rate follows the schedule of the phase (`on_train_batch_start`).
         """
@@ -376,11 +384,11 @@ class NucleiMethod(Network):
         return self.optimizer([p for p in self.parameters() if p.requires_grad], self.phase.lr)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Note how much of the phase is done, and set the learning rate for it."""
+        """Update the completed share of the phase and set the learning rate accordingly."""
         if self._share is not None:
             self.progress = self._share()
         else:
-            total = float(self.trainer.estimated_stepping_batches)  # infinite where the trainer has no length
+            total = float(self.trainer.estimated_stepping_batches)  # infinite if the trainer has no limit
             self.progress = min(self.trainer.global_step / total, 1.0)
         rate = self.phase.lr * self.phase.schedule(self.progress)
         for group in self.trainer.optimizers[0].param_groups:
@@ -388,7 +396,7 @@ class NucleiMethod(Network):
 
 
 def crop_targets(batch: Batch, size: torch.Size | tuple[int, int]) -> Batch:
-    """Crop every dense target of a batch to the centre (h, w) that the network gave back."""
+    """Crop all dense targets of a batch to their centre, (h, w), the size of the outputs."""
     height, width = batch["image"].shape[-2:]
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
 

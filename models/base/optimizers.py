@@ -1,4 +1,4 @@
-"""What optimisers of several methods share."""
+"""Parameter groups shared by optimisers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def kernels_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Group parameters for an optimiser: kernels decay; biases and batch normalisation do not."""
+    """Group parameters for an optimiser: weight decay applies to kernels, not to biases and batch normalisation."""
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -1,4 +1,4 @@
-"""What the methods share that KiNet is compared with (Xing et al. 2019, section IV): input, training, losses."""
+"""Input, training and losses shared by KiNet and the methods compared with it (Xing et al. 2019, section IV)."""
 
 from __future__ import annotations
 
@@ -18,35 +18,31 @@ RECIPE = Recipe(
     patience=444,
     gradient_clip=1.0,
 )
-"""KiNet's training (section IV-B), which is used for all methods of its comparison."""
+"""KiNet's training (section IV-B), used for all methods of its comparison."""
 
 TRAINING = (
-    "As KiNet, with which it is compared: SGD with Nesterov momentum 0.9, weight decay 1e-6, images standardised per "
-    "channel."
+    "Same as KiNet, to which it is compared: SGD with Nesterov momentum 0.9, weight decay 1e-6, images standardised "
+    "per channel."
 )
-"""The sentence for the cards."""
+"""Beginning of the recipe text on the cards of the comparison."""
 
 SHARED_DEVIATIONS = (
-    "The comparison (Xing et al. 2019, section IV-D) does not say how its other methods were trained; all are trained "
-    "and decoded as KiNet is (policy kinet: how far crops turn and shift is a choice), the norm of the gradient "
-    "limited to 1, patience 444 epochs (2e4 iterations for the 45 training images of protocol strict).",
+    "The comparison (Xing et al. 2019, section IV-D) does not describe the training of its other methods. All methods "
+    "are trained and decoded like KiNet: policy kinet, whose rotations and shifts are our choice; norm of the gradient "
+    "at most 1; patience 444 epochs (2e4 iterations for the 45 training images of protocol strict).",
 )
-"""What the cards of all methods of the comparison say."""
+"""Deviations of all methods of the comparison."""
 
 DISC_DEVIATIONS = (
-    "The comparison gives no target for the methods that classify pixels: here the pixels within 6 px of a centre "
-    "have its type, which keeps the discs of most neighbours apart. Probabilities are smoothed (standard deviation "
-    "2 px) before maxima are sought; without it, each ripple on the plateau of a disc is one.",
+    "The comparison does not define targets for the methods that classify pixels. Here the pixels within 6 px of a "
+    "centre have its type, so that the discs of most neighbours do not touch. Probabilities are smoothed (standard "
+    "deviation 2 px) before maxima are searched; otherwise the plateau of a disc has several maxima.",
 )
-"""What the cards of the methods that classify pixels say besides."""
+"""Further deviations of the methods that classify pixels."""
 
 
 class PointsMethod(NucleiMethod):
-    """A method trained on points as KiNet is.
-
-    Attributes:
-        recipe: KiNet's.
-    """
+    """A method trained on points with KiNet's recipe."""
 
     recipe = RECIPE
     own_statistics = True
@@ -54,7 +50,7 @@ class PointsMethod(NucleiMethod):
     def statistics(self, images: Tensor) -> Tensor:
         """Return mean and standard deviation per channel of each image (section IV-B), (B, 2, 3)."""
         deviation, mean = torch.std_mean(images, dim=(2, 3), correction=0)
-        # a channel without any contrast is only centred
+        # a channel without contrast is centred but not scaled
         return torch.stack([mean, torch.where(deviation > 1e-4, deviation, 1.0)], dim=1)
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -63,10 +59,10 @@ class PointsMethod(NucleiMethod):
 
 
 class PointClassification(PointsMethod):
-    """A network that gives each pixel a class: background or a type.
+    """A network that classifies each pixel as background or a type.
 
-    A subclass sets, besides what `NucleiMethod` asks for, `network`: images (B, 3, H, W) -> logits (B, T + 1, h, w);
-    its codec is a `DiscCodec`.
+    A subclass sets `network`, images (B, 3, H, W) -> logits (B, T + 1, h, w), in addition to the members that
+    `NucleiMethod` requires. Its codec is a `DiscCodec`.
     """
 
     network: nn.Module
@@ -80,10 +76,10 @@ class PointClassification(PointsMethod):
         return {"classes": self.network(images)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy, averaged over all px; those that are not annotated count 0.
+        """Return the cross-entropy, averaged over all pixels; it is 0 at pixels without annotation.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``classes`` int64 (B, h, w).
         """
         return {"ce": cross_entropy(outputs["classes"], batch["classes"], classes=self.type_weights)}

@@ -1,4 +1,4 @@
-"""Training recipes: how long, how fast, on what crops."""
+"""Training recipes: duration, learning rate and crops."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from postproc.errors import ConfigError, unknown_name
 class Schedule(Protocol):
     """Learning-rate factor over a phase.
 
-    A schedule knows the share of the phase that is done, not epochs: a phase that a run shortens (steps, epochs,
-    minutes) has every drop of the recipe, at the same share of it.
+    A schedule depends on the completed share of the phase, not on epochs. If a run shortens a phase (steps, epochs,
+    minutes), all changes of the rate remain, at the same shares of the phase.
     """
 
     def __call__(self, progress: float) -> float:
-        """Return the factor when `progress`, in [0, 1], of the phase is done."""
+        """Return the factor at the completed share `progress` of the phase, in [0, 1]."""
 
     def __str__(self) -> str:
-        """Say what follows the initial rate, for `describe`; empty where it stays."""
+        """Return the changes of the initial rate in words, for `describe`; empty if it is constant."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate throughout."""
+    """Constant rate."""
 
     def __call__(self, progress: float) -> float:
         """Return 1."""
         return 1.0
 
     def __str__(self) -> str:
-        """Return nothing: the rate stays."""
+        """Return an empty text: the rate does not change."""
         return ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Multiply the rate by `factor` from each of `parts` equal parts of the phase to the next.
+    """Divide the phase into `parts` equal parts and multiply the rate by `factor` after each part but the last.
 
     Attributes:
-        parts: A rate that drops every 25 of 50 epochs has 2.
-        factor: Of each drop.
+        parts: Number of parts; 2 for a rate that drops after 25 of 50 epochs.
+        factor: Factor of each drop.
     """
 
     parts: int
@@ -52,7 +52,7 @@ class Step:
 
     def __call__(self, progress: float) -> float:
         """Return ``factor ** part``, counting parts from 0."""
-        # steps / total * parts may fall short of a whole number by a rounding
+        # rounding may leave steps / total * parts slightly below a whole number
         return float(self.factor ** min(int(progress * self.parts + 1e-9), self.parts - 1))
 
     def __str__(self) -> str:
@@ -63,21 +63,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Milestones:
-    """Factors of the rate from given shares of the phase on.
+    """Factors of the rate that apply from given shares of the phase.
 
     Attributes:
-        factors: (share, factor of the initial rate), shares ascending; 1 before the first.
+        factors: (share, factor of the initial rate) in ascending order of shares; the factor is 1 before the first.
     """
 
     factors: tuple[tuple[float, float], ...]
 
     @classmethod
     def of_epochs(cls, total: int, factors: tuple[tuple[int, float], ...]) -> Milestones:
-        """Make it from (epoch, factor) of a phase of `total` epochs; what lies beyond its end is left out."""
+        """Build from (epoch, factor) pairs of a phase of `total` epochs; epochs after its end are left out."""
         return cls(tuple((epoch / total, factor) for epoch, factor in factors if epoch < total))
 
     def __call__(self, progress: float) -> float:
-        """Return the factor of the last share that is reached."""
+        """Return the factor of the last share reached."""
         return next((factor for share, factor in reversed(self.factors) if progress >= share - 1e-9), 1.0)
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Cosine:
     warmup: float = 0.02
 
     def __call__(self, progress: float) -> float:
-        """Return the factor; `warmup` is the share of the phase spent rising."""
+        """Return the factor; `warmup` is the share of the phase in which the rate rises."""
         if progress < self.warmup:
             return max(progress / self.warmup, 0.01)
         done = (progress - self.warmup) / (1 - self.warmup)
@@ -100,24 +100,24 @@ class Cosine:
 
     def __str__(self) -> str:
         """Return the shape."""
-        return "rising for a short time, then falling to 0 along half a cosine"
+        return "short linear warm-up, then half a cosine to 0"
 
 
 SCHEDULES: dict[str, Schedule] = {"constant": Constant(), "cosine": Cosine()}
-"""Schedules that a run can ask for by name instead of the recipe's own."""
+"""Schedules that a run can select by name instead of the recipe's."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one optimiser.
+    """A part of the training with one optimiser.
 
     Attributes:
         batch_size: Crops per step (per GPU).
         lr: Learning rate at the start.
-        epochs: Passes over the training images, `Recipe.crops_per_image` crops of each; None where `steps` is given.
-        steps: Optimiser steps; None where `epochs` is given.
+        epochs: Passes over the training images, with `Recipe.crops_per_image` crops of each; None if `steps` is given.
+        steps: Optimiser steps; None if `epochs` is given.
         schedule: Learning-rate factor over the phase.
-        frozen: Prefixes of the names of parameters that are not trained in this phase.
+        frozen: Name prefixes of parameters that are not trained in this phase.
     """
 
     batch_size: int
@@ -128,7 +128,7 @@ class Phase:
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the length is given once."""
+        """Check that either epochs or steps are given."""
         if (self.epochs is None) == (self.steps is None):
             raise ConfigError("a training phase needs either epochs or steps")
 
@@ -139,17 +139,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is trained, as its paper says.
+    """Training settings of a method, as in its paper.
 
     Attributes:
-        crop: Side of the square input crops in px.
-        phases: Trained one after the other, each with a fresh optimiser.
+        crop: Side of the square input crops in pixels.
+        phases: Phases in order, each with a new optimiser.
         augment: Name of the augmentation policy (`datamodules.drawing.augment.POLICIES`).
         crops_per_image: Crops drawn from each training image in an epoch.
         patience: Epochs without a better validation loss after which protocol ``strict`` stops; None = never.
-        gradient_clip: Largest norm of the gradient; None = unlimited.
-        ema: Decay of the exponential moving average of the weights, with which validation and the result are made;
-            None = the weights themselves.
+        gradient_clip: Maximum norm of the gradient; None = unlimited.
+        ema: Decay of the exponential moving average of the weights, which is validated and saved; None = no average.
     """
 
     crop: int
@@ -173,9 +172,9 @@ class Recipe:
         crops_per_image: int | None = None,
         ema: float | None = None,
     ) -> Recipe:
-        """Return the recipe with what a run asked for in place of the paper's.
+        """Return the recipe with the settings of a run instead of the paper's.
 
-        `epochs` and `steps` are totals, divided over the phases in the recipe's proportion.
+        `epochs` and `steps` are totals, divided among the phases in the proportion of the recipe.
 
         Raises:
             ConfigError: If both lengths are given or the schedule is unknown.
@@ -206,8 +205,8 @@ class Recipe:
 
 
 def describe(recipe: Recipe) -> str:
-    """Return a recipe in words, for lists: what the cards need not repeat, and cannot contradict."""
-    from datamodules.drawing.augment import build_policy  # imports torch, which tables and recipes do without
+    """Return a recipe in words, for lists; the cards do not repeat it."""
+    from datamodules.drawing.augment import build_policy  # imports torch, which tables and recipes do not need
 
     phases = "; then ".join(_describe_phase(phase) for phase in recipe.phases)
     text = f"crops of {recipe.crop} px, {recipe.crops_per_image} of each image in an epoch; {phases}"
@@ -230,7 +229,7 @@ def _describe_phase(phase: Phase) -> str:
 
 
 def _shares(total: int | None, lengths: list[float]) -> list[int | None]:
-    """Divide `total` in proportion to `lengths`; each share is at least 1 and they add up where they can."""
+    """Divide `total` in proportion to `lengths`; each share is at least 1, and the sum is `total` if possible."""
     if total is None:
         return [None] * len(lengths)
     bounds = [round(total * sum(lengths[:i]) / sum(lengths)) for i in range(len(lengths) + 1)]

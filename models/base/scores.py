@@ -1,4 +1,4 @@
-"""Scores of whole images under a trainer: what validation and test steps count, and what they log."""
+"""Scores of whole images in validation and test steps."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from datamodules.reading.card import DatasetCard
 from postproc.instances import Instances
 
 ROUNDS = 40
-"""Whole validation images are decoded and scored after at most so many epochs of a phase, evenly spread."""
+"""Maximum number of epochs of a phase, evenly spaced, after which whole validation images are scored."""
 VALIDATION = {"dice", "aji", "pq", "f1", "F_d"}
-"""Scores that are logged in validation; the others follow from them or say little during training."""
+"""Scores logged in validation; the others follow from these or are of little use during training."""
 
 
 def rounds_every(total_steps: float, steps_per_epoch: float) -> int:
-    """Return after how many epochs validation images are scored again, at most `ROUNDS` times in a phase."""
+    """Return the number of epochs between two scorings of validation images, at most `ROUNDS` times in a phase."""
     if not math.isfinite(total_steps) or not math.isfinite(steps_per_epoch):
         return 1
     return max(1, -(-int(total_steps) // (int(steps_per_epoch) * ROUNDS)))
 
 
 class ImageScores:
-    """Counts of whole images, which `torchmetrics` adds up over processes that work together.
+    """Scores of whole images, which `torchmetrics` sums over distributed processes.
 
-    Outlines are scored by Dice, AJI and PQ, points by precision, recall and F1; types by F_d and F_c, where method and
-    annotation have the same.
+    Outlines are scored by Dice, AJI and PQ, points by precision, recall and F1. Types are scored by F_d and F_c if
+    method and annotation have the same types.
 
     Args:
-        card: Of the dataset that is scored against.
+        card: Card of the annotated dataset.
         outlines: Whether the method finds outlines.
-        types: Names of the types that the method tells apart.
-        device: Where processes exchange what they have counted.
+        types: Names of the types that the method predicts.
+        device: Device for the exchange between processes.
     """
 
     def __init__(self, card: DatasetCard, *, outlines: bool, types: tuple[str, ...], device: torch.device) -> None:
@@ -48,7 +48,7 @@ class ImageScores:
 
     @property
     def shown(self) -> str:
-        """The score that a progress bar shows."""
+        """Score shown in a progress bar."""
         return "aji" if self._outlines else "f1"
 
     def add(self, found: Instances, truth: Instances) -> None:
@@ -62,8 +62,8 @@ class ImageScores:
             self._typed.update(centres, torch.from_numpy(found.types), true_centres, torch.from_numpy(truth.types))
 
     def compute(self) -> dict[str, float]:
-        """Return the scores over all images and processes that are finite."""
-        with warnings.catch_warnings():  # a method that predicts no types leaves their metric as it was
+        """Return the finite scores over all images and processes."""
+        with warnings.catch_warnings():  # without predicted types their metric is never updated
             warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
             found = {name: float(value) for name, value in self._metrics.compute().items()}
         return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -10,8 +10,7 @@ _WHITE = (0.95047, 1.0, 1.08883)
 """CIE XYZ of white (D65, 2 degrees)."""
 
 TARGET = ((56.0, 30.2, -11.3), (16.0, 8.5, 7.4))
-"""Mean and standard deviation of L*, a* and b* that images are brought to: the averages over the 16 training
-images of Kumar."""
+"""Target mean and standard deviation of L*, a* and b*: the averages over the 16 training images of Kumar."""
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
@@ -23,7 +22,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert CIE L*a*b* (B, 3, H, W) to sRGB, cut to [0, 1]."""
+    """Convert CIE L*a*b* (B, 3, H, W) to sRGB, clipped to [0, 1]."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     bent = torch.stack([y + a / 500, y, y - b / 200], dim=1)
@@ -34,18 +33,18 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def lab_statistics(images: Tensor) -> Tensor:
-    """Return mean and standard deviation of L*, a* and b* of each sRGB image, (B, 2, 3)."""
+    """Return the mean and standard deviation of L*, a* and b* of each sRGB image, (B, 2, 3)."""
     deviation, mean = torch.std_mean(rgb_to_lab(images), dim=(2, 3), correction=0)
     return torch.stack([mean, deviation], dim=1)
 
 
 def transfer_colour(images: Tensor, statistics: Tensor, target: Tensor | None = None) -> Tensor:
-    """Bring images to a target's mean and standard deviation in each channel of L*a*b*.
+    """Match images to a target mean and standard deviation in each channel of L*a*b*.
 
     Args:
         images: sRGB (B, 3, H, W) in [0, 1].
-        statistics: (B, 2, 3), as from `lab_statistics` of the images they are part of. A channel without
-            contrast is only shifted.
+        statistics: (B, 2, 3), `lab_statistics` of the whole images. A channel without contrast is shifted but not
+            scaled.
         target: (2, 3), mean and standard deviation of L*, a* and b*; None = `TARGET`.
 
     Returns:
@@ -62,7 +61,7 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 
 def _mix(images: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the channels of each px by a matrix; element by element, which autocast leaves in float32."""
+    """Multiply the channels of each pixel by a matrix, element-wise because autocast keeps that in float32."""
     rows = matrix.to(images)
     red, green, blue = images.unbind(1)
     mixed = [row[0] * red + row[1] * green + row[2] * blue for row in rows]

@@ -1,4 +1,4 @@
-"""`WeightAverage`: exponential moving average of a network's weights during training."""
+"""`WeightAverage`: exponential moving average of the weights of a network during training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 class WeightAverage(pl.Callback):
-    """Keeps an exponential moving average of weights and batch statistics; validation runs with it.
+    """Exponential moving average of weights and batch statistics, used in validation.
 
-    After n steps the decay is ``min(decay, (1 + n) / (10 + n))``, so that the random start is soon forgotten. The
-    average is part of the checkpoint: an interrupted run resumes with it.
+    After n steps the decay is ``min(decay, (1 + n) / (10 + n))``, so that the influence of the initial weights fades
+    quickly. The average is part of the checkpoint, so that an interrupted run resumes with it.
 
     Args:
-        decay: Share of the average that a step keeps, in (0, 1).
+        decay: Factor of the average in each step, in (0, 1).
     """
 
     def __init__(self, decay: float) -> None:
@@ -26,15 +26,15 @@ class WeightAverage(pl.Callback):
         self._current: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
+        """Return the state that a resumed run needs."""
         return {"steps": self.steps, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the state returned by `state_dict`."""
         self.steps, self._average = state_dict["steps"], state_dict["average"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the weights as they are, or move a restored average to the device."""
+        """Start from the current weights, or move a restored average to the device."""
         state = pl_module.state_dict()
         source = self._average or state
         self._average = {name: source[name].to(value.device, copy=True) for name, value in state.items()}
@@ -57,7 +57,7 @@ class WeightAverage(pl.Callback):
             self.apply(pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Train on with the weights themselves."""
+        """Restore the weights for training."""
         if self._current:
             _copy(self._current, pl_module)
             self._current = {}
@@ -68,7 +68,7 @@ class WeightAverage(pl.Callback):
             self.apply(pl_module)
 
     def apply(self, module: pl.LightningModule) -> None:
-        """Put the average into a network in place of its weights."""
+        """Replace the weights of a network by the average."""
         _copy(self._average, module)
 
     def weights(self) -> dict[str, Tensor]:

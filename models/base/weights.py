@@ -1,4 +1,4 @@
-"""Pretrained weights: from timm, from torchvision, or from a local file, checked before they are loaded."""
+"""Pretrained weights from timm, torchvision or a local file, checked before loading."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from postproc.errors import ConfigError, DataError
 State = dict[str, Tensor]
 """State dictionary: name -> tensor."""
 Rules = Sequence[tuple[str, str]]
-"""Regular expressions and what replaces them, applied in turn to every name."""
+"""Regular expressions and their replacements, applied in order to every name."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean, by channel, of the images that ImageNet weights were learnt from, in [0, 1]."""
+"""Per-channel mean of the ImageNet training images, in [0, 1]."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of those images."""
+"""Per-channel standard deviation of these images."""
 IMAGENET = "imagenet"
 NONE = "none"
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
@@ -35,7 +35,7 @@ _WRAPPERS = ("state_dict", "desc", "model")
 
 
 def is_weight_option(name: str) -> bool:
-    """Tell whether an option of a method says where initial weights come from, one for each of its encoders."""
+    """Return whether an option of a method names the source of initial weights of an encoder."""
     return name == "weights" or name.endswith("_weights")
 
 
@@ -44,10 +44,10 @@ class Pretrained:
     """Weights of a library's network.
 
     Attributes:
-        state: The state dictionary, with the library's names.
-        mean: Per-channel mean of the input that the network was trained with, in [0, 1].
-        std: Per-channel standard deviation of that input.
-        origin: Where the weights come from, for messages.
+        state: State dictionary with the names of the library.
+        mean: Per-channel mean of the training images, in [0, 1].
+        std: Per-channel standard deviation of these images.
+        origin: Source of the weights, for messages.
     """
 
     state: State
@@ -57,33 +57,33 @@ class Pretrained:
 
 
 def weights_file(weights: str) -> Path:
-    """Return the file that the option ``weights`` names.
+    """Return the path of the file given as option ``weights``.
 
     Args:
-        weights: Neither ``imagenet`` nor ``none``.
+        weights: Value of the option, neither ``imagenet`` nor ``none``.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If the file does not exist.
     """
     path = Path(weights).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"weights={weights!r}: there is no such file. Give {IMAGENET!r}, {NONE!r} or the path of a file "
-            f"with weights ({', '.join((*TORCH_SUFFIXES, '.safetensors', '.npz'))})."
+            f"weights={weights!r}: no such file. Give {IMAGENET!r}, {NONE!r} or the path of a weights file "
+            f"({', '.join((*TORCH_SUFFIXES, '.safetensors', '.npz'))})."
         )
     return path
 
 
 def from_timm(name: str) -> Pretrained:
-    """Return the ImageNet weights of a timm network, downloaded or from its cache.
+    """Return the ImageNet weights of a timm network, from the cache or downloaded.
 
     Args:
         name: Name of the network with the tag of its weights, for example ``resnetv2_50.a1h_in1k``.
 
     Raises:
-        ConfigError: If the weights can neither be found in the cache nor downloaded.
+        ConfigError: If the weights are not in the cache and the download fails.
     """
-    import timm  # slow to import: only where it is needed
+    import timm  # imported here because it is slow to import
 
     network = _download(f"timm's {name}", lambda: timm.create_model(name, pretrained=True))
     settings = network.pretrained_cfg
@@ -91,14 +91,14 @@ def from_timm(name: str) -> Pretrained:
 
 
 def from_torchvision(name: str, weights: str = "IMAGENET1K_V1") -> Pretrained:
-    """Return the weights of a torchvision network, downloaded or from its cache.
+    """Return the weights of a torchvision network, from the cache or downloaded.
 
     Args:
         name: Name of the network, for example ``vgg16``.
-        weights: Name of the weights among torchvision's for this network.
+        weights: torchvision's name of the weights of this network.
 
     Raises:
-        ConfigError: If the weights can neither be found in the cache nor downloaded.
+        ConfigError: If the weights are not in the cache and the download fails.
     """
     import torchvision
 
@@ -112,35 +112,35 @@ def from_torchvision(name: str, weights: str = "IMAGENET1K_V1") -> Pretrained:
 def _download(origin: str, fetch: Callable[[], Any]) -> Any:
     try:
         return fetch()
-    except (OSError, RuntimeError) as error:  # what urllib and huggingface_hub raise without a network
+    except (OSError, RuntimeError) as error:  # raised by urllib and huggingface_hub without a network connection
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"weights='imagenet': {origin} could not be downloaded ({reason}). Download them where there "
-            "is a network and give the file (weights=PATH), or start from random weights (weights=none)."
+            f"weights='imagenet': {origin} could not be downloaded ({reason}). Download them on a computer with a "
+            "network connection and give the file (weights=PATH), or start from random weights (weights=none)."
         ) from error
 
 
 def read_state(path: Path) -> State:
-    """Read a state dictionary from a file, without executing anything that the file may hold.
+    """Read a state dictionary from a file without executing code from it.
 
     Args:
-        path: A file of ``torch.save`` (.pth, .pt, .tar, .bin, .ckpt), .safetensors, or .npz. A dictionary
-            that wraps the state under ``state_dict``, ``desc`` or ``model`` is opened.
+        path: File of ``torch.save`` (.pth, .pt, .tar, .bin, .ckpt), .safetensors, or .npz. The state may be nested
+            under ``state_dict``, ``desc`` or ``model``.
 
     Raises:
-        DataError: If the file is unreadable, holds anything but tensors, or has an unknown suffix.
+        DataError: If the file is unreadable, contains objects other than tensors, or has an unknown suffix.
     """
     suffix = path.suffix.lower()
     readers: dict[str, Callable[[Path], Any]] = {".safetensors": load_file, ".npz": _read_npz}
     readers |= dict.fromkeys(TORCH_SUFFIXES, _read_torch)
     if suffix not in readers:
-        raise DataError(f"{path}: unknown suffix {suffix!r} of a weights file. Choices: {', '.join(readers)}.")
+        raise DataError(f"{path}: unknown suffix {suffix!r} for a weights file. Choices: {', '.join(readers)}.")
     try:
         content = readers[suffix](path)
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{path}: refused, since it is damaged or holds objects besides tensors, which could run code "
-            "when loaded. Save its state_dict() alone, or as .safetensors."
+            f"{path}: refused. It is damaged or contains objects other than tensors, which could run code when "
+            "loaded. Save only its state_dict(), or use .safetensors."
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as {suffix} ({error}). Download the file again.") from error
@@ -161,18 +161,18 @@ def _unwrap(content: Any, path: Path) -> State:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise DataError(f"{path}: holds no state dictionary (names with tensors). Save the network's state_dict().")
-    # Networks trained on several GPUs by DataParallel carry a prefix.
+        raise DataError(f"{path}: contains no state dictionary (names and tensors). Save the network's state_dict().")
+    # DataParallel adds a prefix to the names.
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def rename(state: State, rules: Rules, drop: Iterable[str] = ()) -> State:
-    """Return the state under other names.
+    """Return a state dictionary with other names.
 
     Args:
-        state: The state dictionary.
-        rules: Regular expressions and their replacements, applied in turn.
-        drop: Beginnings of names that are left out, for example those of a classifier.
+        state: State dictionary.
+        rules: Regular expressions and their replacements, applied in order.
+        drop: Prefixes of names to leave out, for example those of a classifier.
     """
     unwanted = tuple(drop)
     renamed: State = {}
@@ -186,16 +186,15 @@ def rename(state: State, rules: Rules, drop: Iterable[str] = ()) -> State:
 
 
 def load_exactly(module: nn.Module, state: State, origin: str) -> None:
-    """Load a state whose names and shapes must all be the module's; batch-norm counters may be missing.
+    """Load a state whose names and shapes must match the module exactly; batch-norm counters may be missing.
 
     Args:
-        module: Receives the weights.
-        state: Names and tensors, in the module's names.
-        origin: Where the weights come from, for the message.
+        module: Module that receives the weights.
+        state: Tensors by the names of the module.
+        origin: Source of the weights, for the message.
 
     Raises:
-        DataError: If a tensor is missing, unknown or of another shape; the message names them, and nothing
-            is loaded.
+        DataError: If tensors are missing, unknown or of another shape. The message names them, and nothing is loaded.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
@@ -225,16 +224,16 @@ def fold_normalisation(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Change a first convolution so that it takes images in [0, 1] in place of standardised ones.
+    """Change a first convolution to take images in [0, 1] instead of standardised images.
 
-    The scale goes into the kernel and the shift into the running mean of the batch normalisation that
-    follows, so that the output is exactly the same (except where the convolution pads with zeros).
+    The scale is folded into the kernel, and the shift into the running mean of the following batch normalisation. The
+    output is exactly the same, except where the convolution pads with zeros.
 
     Args:
-        convolution: The first convolution, without bias.
-        norm: The batch normalisation after it.
-        mean: Per-channel mean that was taken out of the images.
-        std: Per-channel standard deviation by which they were divided.
+        convolution: First convolution, without bias.
+        norm: Batch normalisation after it.
+        mean: Per-channel mean that was subtracted from the images.
+        std: Per-channel standard deviation by which the images were divided.
     """
     weight = convolution.weight
     scaled = weight / weight.new_tensor(std)[None, :, None, None]

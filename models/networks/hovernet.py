@@ -32,13 +32,13 @@ TIMM_NAME = "resnetv2_50.a1h_in1k"
 TIMM_RULES = (
     (r"^stem\.conv\.", "encoder.stem.conv."),
     (r"^stages\.0\.blocks\.0\.norm1\.", "encoder.stem.norm."),
-    # What ends a level here (the activation after its last sum) begins the next one there.
+    # The activation after the last sum of a level belongs to the next level in timm.
     *((rf"^stages\.{k}\.blocks\.0\.norm1\.", f"encoder.levels.{k - 1}.norm.") for k in (1, 2, 3)),
     (r"^norm\.", "encoder.levels.3.norm."),
     (r"^stages\.(\d)\.blocks\.0\.downsample\.conv\.", r"encoder.levels.\1.shortcut."),
     (r"^stages\.(\d)\.blocks\.(\d)\.", r"encoder.levels.\1.units.\2."),
 )
-"""Names of timm's resnetv2_50 to names here."""
+"""Renaming from timm's resnetv2_50 to `HoVerNetwork`."""
 TIMM_DROP = ("head.",)
 OFFICIAL_RULES = (
     (r"^conv0\.(?:/|conv)\.", "encoder.stem.conv."),
@@ -57,12 +57,12 @@ OFFICIAL_RULES = (
     (r"\.conv2[/_]bn\.", ".norm3."),
     (r"\.blk_bna\.bn\.", ".norm."),
 )
-"""Names of the published PyTorch checkpoints of HoVer-Net to names here."""
+"""Renaming from the published PyTorch checkpoints of HoVer-Net to `HoVerNetwork`."""
 OFFICIAL_DROP = ("upsample2x.", "linear.")
 
 
 class _Crop(torch.autograd.Function):
-    """A slice whose gradient keeps the memory format; that of plain slicing is always NCHW."""
+    """Slice whose gradient keeps the memory format; the gradient of plain slicing is always NCHW."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
@@ -80,10 +80,10 @@ class _Crop(torch.autograd.Function):
 
 
 def centre_crop(x: Tensor, size: torch.Size) -> Tensor:
-    """Return the central part of (B, C, H, W) with the height and width of `size`, a view.
+    """Return the central part of (B, C, H, W) with the height and width of `size`, as a view.
 
-    In training its gradient has the memory format of the gradient that comes in: with channels_last, sums with other
-    gradients and the convolutions before the crop stay in one format.
+    In training the memory format of the gradient is kept. With channels_last, sums with other gradients and the
+    convolutions before the crop then have the same format.
     """
     height, width = size[-2:]
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
@@ -100,7 +100,7 @@ class ResidualUnit(nn.Module):
         channels_in: Channels of the input.
         width: Channels of the first two convolutions; the last one has four times as many.
         stride: Stride of the 3 x 3 convolution.
-        preactivate: False for the first unit of a level, whose input is activated already.
+        preactivate: False for the first unit of a level, whose input is already activated.
     """
 
     def __init__(self, channels_in: int, width: int, stride: int, *, preactivate: bool) -> None:
@@ -108,7 +108,7 @@ class ResidualUnit(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels_in) if preactivate else None
         self.conv1 = nn.Conv2d(channels_in, width, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
-        # The published weights were trained with TensorFlow's padding: at stride 2 right and bottom only.
+        # The published weights were trained with TensorFlow's padding: at stride 2, only right and bottom.
         self.uneven = stride == 2
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=0 if self.uneven else 1, bias=False)
         self.norm3 = nn.BatchNorm2d(width)
@@ -155,7 +155,7 @@ class Stem(nn.Module):
 
     Args:
         features: Channels of the output.
-        padded: Whether the size is kept; otherwise 3 px are lost on each side.
+        padded: Whether the size is kept; otherwise it shrinks by 3 px on each side.
     """
 
     def __init__(self, features: int, *, padded: bool) -> None:
@@ -198,7 +198,7 @@ class Encoder(nn.Module):
 
 
 class DenseUnit(nn.Module):
-    """Dense unit of a pre-activated 1 x 1 and a grouped valid k x k convolution (figure 2b).
+    """Dense unit: a pre-activated 1 x 1 convolution and a grouped valid k x k convolution (figure 2b).
 
     Args:
         channels_in: Channels of the input.
@@ -215,13 +215,13 @@ class DenseUnit(nn.Module):
         self.conv2 = nn.Conv2d(width, growth, kernel, groups=4, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input, cropped, with the new channels behind it; ``kernel - 1`` px smaller."""
+        """Return the cropped input concatenated with the new channels; ``kernel - 1`` pixels smaller."""
         new = self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
         return torch.cat([centre_crop(x, new.shape), new], dim=1)
 
 
 class DenseBlock(nn.Module):
-    """Dense units one after the other, and the activation after the last.
+    """A sequence of dense units and the activation after the last.
 
     Args:
         channels_in: Channels of the input.
@@ -239,7 +239,7 @@ class DenseBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels_in + units * growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels_in + units * growth, h, w), ``units * (kernel - 1)`` px smaller."""
+        """Return (B, channels_in + units * growth, h, w), ``units * (kernel - 1)`` pixels smaller."""
         for unit in self.units:
             x = unit(x)
         return F.relu(self.norm(x))
@@ -252,7 +252,7 @@ class DecoderStage(nn.Module):
         channels_in: Channels of the input.
         width: Channels after the first convolution; the output has twice as many.
         units: Number of dense units.
-        features: Channels of the encoder's first convolution, to which the units' widths are in proportion.
+        features: Channels of the encoder's first convolution; the widths of the units are proportional to it.
         kernel: Side of the valid convolutions.
     """
 
@@ -265,7 +265,7 @@ class DecoderStage(nn.Module):
         self.expand = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the features, ``(units + 1) * (kernel - 1)`` px smaller."""
+        """Return the features, ``(units + 1) * (kernel - 1)`` pixels smaller."""
         return self.expand(self.dense(self.reduce(x)))  # type: ignore[no-any-return]
 
 
@@ -287,7 +287,7 @@ class Decoder(nn.Module):
         self.out = nn.Conv2d(features, channels_out, 1)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Return the logits, given the encoder's features with the bottleneck's in place of the deepest."""
+        """Return the logits from the encoder's features, the deepest replaced by those of the bottleneck."""
         x = self.deep(_double(levels[3]) + levels[2])
         x = _double(x)
         x = _double(self.shallow(x + centre_crop(levels[1], x.shape)))
@@ -304,9 +304,9 @@ class HoVerNetwork(nn.Module):
 
     Args:
         branches: Name of each branch -> channels of its logits.
-        fast: The padded variant: 3 x 3 convolutions in the decoders and a padded first convolution.
-        features: Channels of the first convolution, 64 in the paper; all other widths are in proportion. A
-            multiple of 8, for the grouped convolutions.
+        fast: Padded variant: 3 x 3 convolutions in the decoders and a padded first convolution.
+        features: Channels of the first convolution, 64 in the paper; all other widths are in proportion. It must be a
+            multiple of 8 for the grouped convolutions.
     """
 
     def __init__(self, branches: Mapping[str, int], *, fast: bool = False, features: int = FEATURES) -> None:
@@ -335,14 +335,14 @@ def load_pretrained(network: HoVerNetwork, weights: str) -> None:
     """Load pretrained weights into a network.
 
     Args:
-        network: Receives the weights.
-        weights: ``imagenet`` for timm's pre-activated ResNet-50 (encoder alone), ``none`` for no change, or
-            the path of a file: of that ResNet-50 (timm's names), of a published HoVer-Net checkpoint or
-            ImageNet start (its PyTorch names), or of this suite. A file with decoders fills the whole
-            network, otherwise the encoder.
+        network: Network that receives the weights.
+        weights: ``imagenet`` for timm's pre-activated ResNet-50 (only the encoder), ``none`` for no change, or the
+            path of a file: this ResNet-50 (timm's names), a published HoVer-Net checkpoint or its ImageNet weights
+            (PyTorch names), or weights of this suite. A file with decoders is loaded into the whole network, other
+            files into the encoder.
 
     Raises:
-        ConfigError: If ImageNet weights can not be had, or the file does not exist.
+        ConfigError: If ImageNet weights are unavailable or the file does not exist.
         DataError: If the file cannot be read or does not fit.
     """
     if weights == NONE:
@@ -359,7 +359,7 @@ def load_pretrained(network: HoVerNetwork, weights: str) -> None:
         load_exactly(network, named, origin)
     else:
         load_exactly(network.encoder, {name.removeprefix("encoder."): v for name, v in named.items()}, origin)
-    if from_library:  # it was trained on standardised images; HoVer-Net takes them in [0, 1] (section V-B)
+    if from_library:  # trained on standardised images; HoVer-Net takes images in [0, 1] (section V-B)
         import timm
 
         settings = timm.get_pretrained_cfg(TIMM_NAME)

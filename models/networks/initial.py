@@ -1,4 +1,4 @@
-"""Initial weights that several methods share."""
+"""Initial weights shared by several methods."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 from torch import nn
 
 OUTPUT_SCALE = 0.05
-"""Factor of the kernels of `small_output`."""
+"""Factor applied to the kernels by `small_output`."""
 
 
 @torch.no_grad()
 def small_output(layer: nn.Conv2d | nn.Linear, value: float = 0.0) -> None:
-    """Let the outputs of a regression start close to a value, whatever the layers before give.
+    """Make the initial outputs of a regression close to a value, independent of the preceding layers.
 
-    He's and torch's usual distributions give outputs whose spread is of the order of their input's, or far above it
-    with few output channels. Where the loss squares the error of an output, or of its gradient, the first steps then
-    do nothing but undo that.
+    With the initial weights of He et al. or of torch, the spread of the outputs is of the order of that of the inputs,
+    or much larger if there are few output channels. If the loss squares the error of an output, or of its gradient,
+    the first training steps only reduce this spread.
 
     Args:
-        layer: The last one, already initialised; its kernel is multiplied by `OUTPUT_SCALE`.
-        value: What its bias is set to.
+        layer: Last layer, already initialised; its kernel is multiplied by `OUTPUT_SCALE`.
+        value: New value of its bias.
     """
     layer.weight.mul_(OUTPUT_SCALE)
     if layer.bias is not None:

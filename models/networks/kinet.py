@@ -1,7 +1,6 @@
 """Network of KiNet: a residual U-Net with an output block for nuclei and a branch for regions.
 
-Xing et al., IEEE TBME 2019, section III-A. Figure 2 gives the widths; they are taken from the authors' public
-code, where the figure is not legible.
+Xing et al., IEEE TBME 2019, section III-A. Widths that are illegible in figure 2 are those of the authors' public code.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ class ConvUnit(nn.Sequential):
     """Convolution (3 x 3, zero padding), batch normalisation and ELU.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
         stride: 2 halves the size, rounded up.
     """
 
@@ -29,11 +28,11 @@ class ConvUnit(nn.Sequential):
 
 
 class UpUnit(nn.Sequential):
-    """Transposed convolution (3 x 3, at every stride, as in the public code), batch normalisation and ELU.
+    """Transposed convolution (3 x 3 for all strides, as in the public code), batch normalisation and ELU.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
         stride: Factor of the size.
     """
 
@@ -46,12 +45,12 @@ class UpUnit(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Units whose output is added to their input, then ELU.
+    """Residual block: convolution units whose output is added to their input, then ELU.
 
     Args:
-        channels: Channels in and out.
+        channels: Channels of input and output.
         units: Number of convolution units.
-        dropout: Share of the channels that are set to 0 before the units in training.
+        dropout: Share of channels dropped before the units in training.
     """
 
     def __init__(self, channels: int, units: int, dropout: float = 0.0) -> None:
@@ -72,12 +71,12 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Upsample, join with features of the contraction path, then a residual block on both.
+    """Upsampling, concatenation with features of the contraction path, and a residual block.
 
     Args:
-        inputs: Channels in.
+        inputs: Channels of the input.
         hidden: Channels after upsampling.
-        skip: Channels of the contraction path; ``hidden + skip`` leave.
+        skip: Channels of the contraction path; the output has ``hidden + skip`` channels.
         units: Convolution units of the residual block.
     """
 
@@ -96,17 +95,17 @@ class Up(nn.Module):
 def match(features: Tensor, size: torch.Size) -> Tensor:
     """Pad with zeros, or crop, evenly on both sides to (h, w)."""
     rows, columns = size[0] - features.shape[-2], size[1] - features.shape[-1]
-    # negative amounts crop; the odd pixel comes off, or goes on, at the end
+    # negative amounts crop; an odd pixel is removed or added at the end
     before = int(rows / 2), int(columns / 2)
     return F.pad(features, (before[1], columns - before[1], before[0], rows - before[0]))
 
 
 class RegionBranch(nn.Module):
-    """Branch for regions: a further residual block (stride 32), five upsampled ones, two convolutions.
+    """Branch for regions: a further residual block (stride 32), five upsampling blocks, two convolutions.
 
     Args:
         width: Channels of the first layer of the network.
-        classes: Classes of regions.
+        classes: Number of region classes.
     """
 
     def __init__(self, width: int, classes: int = 2) -> None:
@@ -134,7 +133,7 @@ class RegionBranch(nn.Module):
 
 
 class NucleusBranch(nn.Module):
-    """Expansion, multi-context aggregation and one block of two convolutions per type.
+    """Expansion path, multi-context aggregation and one block of two convolutions per type.
 
     Args:
         width: Channels of the first layer of the network.
@@ -153,7 +152,7 @@ class NucleusBranch(nn.Module):
             ]
         )
         self.contexts = nn.ModuleList([UpUnit(16 * w, 2 * w, stride=8), UpUnit(8 * w, 2 * w, stride=4)])
-        # one grouped convolution is the same as one convolution per type, side by side
+        # one grouped convolution is equivalent to one convolution per type
         self.out = nn.Sequential(ConvUnit(6 * w, w * types), nn.Conv2d(w * types, types, 3, padding=1, groups=types))
 
     def forward(self, levels: list[Tensor]) -> Tensor:
@@ -174,9 +173,9 @@ class KiNetNetwork(nn.Module):
 
     Args:
         types: Number of proximity maps.
-        roi: With the region branch.
+        roi: Whether to build the region branch.
         width: Channels of the first layer.
-        dropout: Rate in the last two blocks of the contraction path.
+        dropout: Dropout rate in the last two blocks of the contraction path.
     """
 
     def __init__(self, types: int, roi: bool = True, width: int = 32, dropout: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""The patch network of SC-CNN, on patches and on whole images, and its spatially constrained layer."""
+"""The patch network of SC-CNN, for patches and whole images, and its spatially constrained layer."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from torch import Tensor, nn
 from postproc.codecs.sc_cnn import REACH, WINDOW
 
 PATCH = 27
-"""Side of a patch."""
+"""Side of a patch in pixels."""
 CHANNELS, KERNELS = (36, 48), (4, 3)
-"""Of the convolutions, each followed by max-pooling of 2 x 2."""
+"""Channels and kernel sides of the convolutions, each followed by 2 x 2 max-pooling."""
 GRID = 5
-"""Side of the features that pooling leaves of a patch."""
+"""Side of the features of a patch after the last pooling."""
 STRIDE = 2 ** len(KERNELS)
-"""Px between the features that the hidden layers see, where the network runs on a whole image."""
+"""Distance in pixels between the input features of the hidden layers when the network runs on a whole image."""
 DROPOUT = 0.2
-"""After both hidden layers."""
+"""Dropout rate after both hidden layers."""
 ROWS = 1 << 14
-"""Patches that the hidden layers take at once: the features of all patches of an image would not fit into memory."""
+"""Patches per call of the hidden layers: the features of all patches of an image would not fit into memory."""
 
 
 class PatchNetwork(nn.Module):
-    """Two convolutions with max-pooling, two hidden layers and the outputs, for the middle of a patch of 27 x 27.
+    """Two convolutions with max-pooling, two hidden layers and the output layer, for patches of 27 x 27 px.
 
-    `patches` is the network as published. `forward` is the same network slid over an image px by px, at little more
-    than the cost of the hidden layers: no pooling has a stride, and what follows it is dilated by twice as much.
+    `patches` is the network as published. `forward` applies it around every pixel of an image, at little more than the
+    cost of the hidden layers: poolings have stride 1, and each doubles the dilation of the layers after it.
 
     Args:
-        inputs: Channels in.
-        outputs: Numbers that are returned for a patch.
+        inputs: Channels of the input.
+        outputs: Number of outputs per patch.
         hidden: Units of each hidden layer.
     """
 
@@ -74,7 +74,7 @@ class PatchNetwork(nn.Module):
         return x.permute(0, 2, 3, 1).contiguous()
 
     def _classify(self, rows: Tensor) -> Tensor:
-        """Return the outputs, (K, outputs), of the features of patches, (K, 25 * 48), px by px."""
+        """Return the outputs, (K, outputs), of the features of patches, (K, 25 * 48), ordered by pixel."""
         for layer in self.hidden:
             rows = F.dropout(F.relu(layer(rows)), DROPOUT, self.training)
         return self.head(rows)  # type: ignore[no-any-return]  # modules are untyped callables
@@ -85,8 +85,8 @@ def cut_patches(images: Tensor, places: tuple[Tensor, Tensor, Tensor], side: int
 
     Args:
         images: (B, C, H, W).
-        places: Image, row and column of the upper left px of each square, int64 (K,) each.
-        side: Side of the squares in px.
+        places: Image, row and column of the upper left pixel of each square, int64 (K,) each.
+        side: Side of the squares in pixels.
 
     Returns:
         (K, C, side, side).
@@ -96,11 +96,11 @@ def cut_patches(images: Tensor, places: tuple[Tensor, Tensor, Tensor], side: int
 
 
 def split_parameters(outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn the detector's outputs (K, 3 M, ...) into rows and columns in the window, and heights in [0, 1].
+    """Split the detector's outputs (K, 3 M, ...) into rows and columns in the window, and heights in [0, 1].
 
     Returns:
-        Three tensors (M, K, ...) of the parameters v, u (in [0, 10], from the window's first row and column) and h of
-        the spatially constrained layer.
+        Parameters v, u (in [0, 10], relative to the first row and column of the window) and h of the spatially
+        constrained layer, each (M, K, ...).
     """
     rows, columns, heights = torch.unflatten(outputs.float(), 1, (3, -1)).sigmoid().movedim((1, 2), (0, 1)).unbind(0)
     return (WINDOW - 1) * rows, (WINDOW - 1) * columns, heights
@@ -111,15 +111,15 @@ def constrained(
 ) -> Tensor:
     """Return the likelihood that (y, x) is a centre: the spatially constrained layer.
 
-    It is h / (1 + r² / 2) at a distance r of at most `reach` from the closest of the M estimated centres, else 0.
+    It is h / (1 + r² / 2) at a distance r of at most `reach` from the closest of the M estimated centres, otherwise 0.
 
     Args:
         rows: (M, K, ...), rows of the centres.
         columns: (M, K, ...), their columns.
         heights: (M, K, ...), their likelihoods.
-        y: Rows asked for; broadcast against (K, ...).
-        x: Columns asked for.
-        reach: Distance from which on the likelihood is 0.
+        y: Rows of the positions; broadcast against (K, ...).
+        x: Columns of the positions.
+        reach: Distance beyond which the likelihood is 0.
     """
     squared, nearest = ((rows - y).square() + (columns - x).square()).min(dim=0, keepdim=True)
     height = heights.expand(heights.shape[0], *squared.shape[1:]).gather(0, nearest)
@@ -134,13 +134,13 @@ def window_likelihood(outputs: Tensor) -> Tensor:
 
 
 def mean_likelihood(outputs: Tensor) -> Tensor:
-    """Return the likelihood of each px averaged over all windows that hold it.
+    """Return the likelihood of each pixel, averaged over all windows that contain it.
 
     Args:
-        outputs: The detector's outputs of all patches, (B, 3 M, h, w).
+        outputs: Outputs of the detector for all patches, (B, 3 M, h, w).
 
     Returns:
-        (B, 1, h - 10, w - 10): of the px that 121 windows hold; the first is the middle of the patch at (5, 5).
+        (B, 1, h - 10, w - 10), for the pixels that 121 windows contain; the first is the centre of the patch at (5, 5).
     """
     height, width = (side - WINDOW + 1 for side in outputs.shape[-2:])
     rows, columns, heights = split_parameters(outputs)
@@ -155,11 +155,11 @@ def mean_likelihood(outputs: Tensor) -> Tensor:
 
 
 def true_likelihood(centres: Tensor, reach: float = REACH) -> Tensor:
-    """Return what a window should hold, (K, 11, 11): 1 / (1 + r² / 2) at r from the closest of its own centres.
+    """Return the target of a window, (K, 11, 11): 1 / (1 + r² / 2) at distance r from the closest of its centres.
 
     Args:
-        centres: (K, 11, 11), 1 at centres, else 0.
-        reach: Distance from which on the likelihood is 0.
+        centres: (K, 11, 11), 1 at centres, otherwise 0.
+        reach: Distance beyond which the likelihood is 0.
     """
     side = int(reach)
     padded = F.pad(centres, (side, side, side, side))

@@ -16,19 +16,19 @@ from postproc.errors import ConfigError, DataError
 FEATURES = 64
 """Channels of the first stage of VGG16."""
 WIDTHS = (1, 2, 4, 8, 8)
-"""Channels of each stage, in those of the first."""
+"""Channels of each stage, as multiples of those of the first."""
 DEPTHS = (2, 2, 3, 3, 3)
 """Convolutions of each stage."""
 VGG16 = tuple(
     factor for width, depth in zip(WIDTHS, DEPTHS, strict=True) for factor in (*(width for _ in range(depth)), 0)
 )
-"""Channels of its convolutions, in those of the first; 0 = max-pooling."""
+"""Channels of the convolutions, as multiples of those of the first; 0 = max-pooling."""
 STRIDE = 2 ** len(WIDTHS)
-"""Input px of each side of a cell of the last stage."""
+"""Side of a cell of the last stage in input pixels."""
 HIDDEN = 64
-"""Channels of the two hidden layers of the classifier, in those of the first stage."""
+"""Channels of the two hidden layers of the classifier, as multiples of those of the first stage."""
 CELLS = 7
-"""Side in cells of what the classifier of VGG16 sees: an image of 224 px."""
+"""Side in cells of the input of VGG16's classifier: an image of 224 px."""
 
 
 def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Sequential:
@@ -37,7 +37,7 @@ def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Se
     Args:
         widths: Channels of the input and of each convolution.
         norm: Whether to normalise batches before each ReLU.
-        mirrored: Transposed convolutions in place of convolutions.
+        mirrored: Transposed convolutions instead of convolutions.
     """
     kind = nn.ConvTranspose2d if mirrored else nn.Conv2d
     layers: list[nn.Module] = []
@@ -47,16 +47,16 @@ def stage(widths: Sequence[int], *, norm: bool, mirrored: bool = False) -> nn.Se
 
 
 class VGGEncoder(nn.Module):
-    """The 13 convolutions of VGG16, in five stages that each end in a pooling.
+    """The 13 convolutions of VGG16, in five stages that each end with a pooling.
 
-    The layers are torchvision's, parted at their poolings, whose indices the decoders of SegNet and DeconvNet need.
+    The layers are torchvision's, divided at the poolings, whose indices the decoders of SegNet and DeconvNet need.
 
     Args:
         features: Channels of the first stage; 64 in VGG16.
         norm: Whether to normalise batches after each convolution.
 
     Raises:
-        ConfigError: If there are no features.
+        ConfigError: If `features` is less than 1.
     """
 
     def __init__(self, features: int = FEATURES, *, norm: bool = False) -> None:
@@ -72,10 +72,10 @@ class VGGEncoder(nn.Module):
         self.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages if layers)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what each stage gives after its pooling, and the indices of the largest px.
+        """Return the output of each stage after its pooling, and the indices of the maxima.
 
         Args:
-            images: (B, 3, H, W), sides that are multiples of 32 px.
+            images: (B, 3, H, W), with sides that are multiples of 32 px.
 
         Returns:
             Maps (B, channels, H / s, W / s) and their indices (int64, same shapes), s = 2, 4, 8, 16, 32.
@@ -90,12 +90,12 @@ class VGGEncoder(nn.Module):
 
 
 class UnpoolingDecoder(nn.Module):
-    """The encoder mirrored: each stage puts values back to where they were the largest, then convolves.
+    """The mirrored encoder: each stage unpools values to the positions of the maxima, then applies convolutions.
 
     Args:
         features: Channels of the encoder's first stage.
         depth: Convolutions of the last stage.
-        mirrored: Transposed convolutions, as in DeconvNet, in place of convolutions, as in SegNet.
+        mirrored: Transposed convolutions (DeconvNet) instead of convolutions (SegNet).
     """
 
     def __init__(self, features: int, *, depth: int, mirrored: bool) -> None:
@@ -112,7 +112,7 @@ class UnpoolingDecoder(nn.Module):
 
         Args:
             x: (B, 8 * features, H / 32, W / 32).
-            places: The indices of the encoder's poolings, first stage first.
+            places: Indices of the encoder's poolings, first stage first.
         """
         for block, index in zip(self.stages, reversed(places), strict=True):
             x = block(F.max_unpool2d(x, index, [2, 2]))
@@ -120,7 +120,7 @@ class UnpoolingDecoder(nn.Module):
 
 
 def initialise(network: nn.Module, heads: Sequence[nn.Module] = ()) -> None:
-    """Draw random weights: those of He et al. before ReLUs, Glorot's for `heads`; biases are 0."""
+    """Draw random weights: He et al. for layers before a ReLU, Glorot for `heads`; biases are 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             if any(module is head for head in heads):
@@ -132,7 +132,7 @@ def initialise(network: nn.Module, heads: Sequence[nn.Module] = ()) -> None:
 
 
 def _initialise_he(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """Keep the variance behind a ReLU; torch takes a transposed kernel's outputs for its inputs."""
+    """Draw the weights of He et al.; for a transposed kernel torch swaps the meaning of fan_in and fan_out."""
     mode: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(module, nn.Conv2d) else "fan_out"
     nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
@@ -141,14 +141,14 @@ def load_pretrained(network: nn.Module, weights: str, *, features: int, norm: bo
     """Load pretrained weights into a network that begins with a VGG16.
 
     Args:
-        network: Has ``encoder``, a `VGGEncoder`; where it has ``fc6`` and ``fc7``, these get the two hidden layers of
-            the classifier, which are convolutions of 7 x 7 and 1 x 1 cells (Long et al. 2015, section 3.1).
+        network: Network with a `VGGEncoder` named ``encoder``. Layers ``fc6`` and ``fc7``, if present, receive the two
+            hidden layers of the classifier, as convolutions of 7 x 7 and 1 x 1 cells (Long et al. 2015, section 3.1).
         weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of the whole network.
         features: Channels of the first stage.
         norm: Whether the encoder normalises batches.
 
     Raises:
-        ConfigError: If the weights cannot be had, or the network is not as wide as VGG16.
+        ConfigError: If the weights are unavailable, or the width of the network differs from VGG16.
         DataError: If the file does not fit.
     """
     if weights == NONE:
@@ -175,18 +175,18 @@ def load_pretrained(network: nn.Module, weights: str, *, features: int, norm: bo
 def _check_width(weights: str, features: int) -> None:
     if features != FEATURES:
         raise ConfigError(
-            f"features={features}: weights={weights!r} belong to VGG16, which has features={FEATURES}. "
+            f"features={features}: weights={weights!r} are those of VGG16, which has features={FEATURES}. "
             f"Give features={FEATURES}, or start from random weights (weights=none)."
         )
 
 
 def _encoder_state(encoder: nn.Module, state: State, origin: str) -> State:
-    """Name torchvision's ``features.N`` as the encoder does; both are in the order of the layers."""
+    """Rename torchvision's ``features.N`` to the names of the encoder; both are in the order of the layers."""
     own = [name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     theirs = sorted({int(name.split(".")[1]) for name in state if name.startswith("features.")})
     if len(own) != len(theirs):
         raise DataError(
-            f"{origin}: holds {len(theirs)} layers named features.N, expected the {len(own)} of torchvision's "
+            f"{origin}: contains {len(theirs)} layers named features.N, expected the {len(own)} of torchvision's "
             f"{'vgg16_bn' if len(own) > sum(DEPTHS) else 'vgg16'}. Give the weights of that network."
         )
     names = dict(zip(theirs, own, strict=True))
@@ -199,7 +199,7 @@ def _encoder_state(encoder: nn.Module, state: State, origin: str) -> State:
 
 
 def _as_convolution(module: nn.Module, state: State, layer: str) -> State:
-    """Return a fully connected layer of `state` as the state of a convolution, where the sizes agree."""
+    """Return a fully connected layer of `state` as the state of a convolution, if the sizes agree."""
     found = {name.removeprefix(layer): value for name, value in state.items() if name.startswith(layer)}
     kernel = module.get_parameter("weight")
     if "weight" in found and found["weight"].numel() == kernel.numel():
