@@ -92,7 +92,7 @@ class TestNothingOfTheUsers:
         (out / name).write_text("mine")
         assert predict(images / "img0.png", "--out", out) == 2
         assert (out / name).read_text() == "mine"
-        assert f"{name} is there and no result" in capsys.readouterr().err
+        assert f"{name} exists and was not written" in capsys.readouterr().err
 
     def test_results_of_another_image_of_the_same_name(
         self, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
