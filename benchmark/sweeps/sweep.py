@@ -1,4 +1,4 @@
-"""Do a sweep: every run that is not done; a failure does not stop the others."""
+"""Do all unfinished runs of a sweep; a failing run does not stop the others."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def run_sweep(
     retry_failed: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Do the runs of a sweep that are not done, and say what became of each.
+    """Do the unfinished runs of a sweep, and print the state of each.
 
-    A run that fails is noted with its traceback in ``failure.txt`` of its directory. It is not tried again until asked
-    for, since most failures come again.
+    The traceback of a failed run is written to ``failure.txt`` in its directory. Failed runs are only repeated on
+    request, because most failures recur.
 
     Args:
         file: Sweep file.
-        machine: Where things are.
+        machine: Folders and hardware settings.
         executor: Where the runs are done.
-        processes: Runs beside each other, of executor ``local``.
-        slurm: What to ask for, of executor ``slurm``.
-        retry_failed: Do runs again that have failed.
+        processes: Number of parallel runs of executor ``local``.
+        slurm: Resources to request with executor ``slurm``.
+        retry_failed: Repeat failed runs.
         dry_run: Only print the plan.
 
     Returns:
         0 if every run is done, 1 otherwise.
 
     Raises:
-        ConfigError: If the file, an option of a method or one of the executor is wrong; nothing has been started then.
+        ConfigError: If the file, an option of a method or an option of the executor is invalid. No run is started.
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes must be 1 or more, not {processes}")
@@ -55,7 +55,7 @@ def run_sweep(
     sweep = SweepSpec.load(file)
     jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in sweep.runs()]
     stated = sweep.paper_lengths()
-    for job in jobs:  # a misspelt option is known before the first training, not hours later
+    for job in jobs:  # find misspelt options before the first training, not hours later
         check_options(method_class(job.spec.method), job.spec.options)
     if dry_run:
         print_plan(jobs, stated)
@@ -73,7 +73,7 @@ def run_sweep(
 
 
 def summarise(jobs: Sequence[Job]) -> int:
-    """Print how many runs are done and name the others; return 0 if all are done, 1 otherwise."""
+    """Print the number of finished runs and the names of the others; return 0 if all are done, 1 otherwise."""
     states = [job.state for job in jobs]
     done = states.count(State.DONE)
     print(f"{done} of {len(jobs)} runs done")
@@ -83,7 +83,7 @@ def summarise(jobs: Sequence[Job]) -> int:
         elif state is State.TO_DO:
             print(f"not done: {job.spec.run_id}")
     if State.FAILED in states:
-        print("--retry-failed runs what has failed again")
+        print("To repeat failed runs, add --retry-failed")
     return 0 if done == len(jobs) else 1
 
 
@@ -93,11 +93,11 @@ def _last_line(failure: Path) -> str:
 
 
 def print_plan(jobs: Sequence[Job], stated: Mapping[str, PaperLength]) -> None:
-    """Print every run, how it stands, how many steps it takes, and how long those to do may train, as far as known.
+    """Print state and length of every run, and the estimated training time of unfinished runs.
 
     Args:
         jobs: The runs.
-        stated: Run id -> how long the paper trains, where the sweep file states it.
+        stated: Run id -> training length of the paper, where the sweep file states it.
     """
     known, unknown, done = 0.0, 0, 0
     for i, job in enumerate(jobs, start=1):
