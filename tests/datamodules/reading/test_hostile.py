@@ -24,7 +24,7 @@ from datamodules.reading.files import read_instances, read_rgb, write_label_png,
 from datamodules.reading.rasters import image_raster
 from datamodules.reading.slides import Slide
 from datamodules.synthetic.images import generate
-from postproc.errors import DataError
+from postproc.errors import DataError, InputWarning
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
@@ -319,6 +319,33 @@ class TestXML:
         text = f"<!DOCTYPE x [<!ENTITY e SYSTEM 'file://{tmp_path}/secret'>]><Annotations>&e;</Annotations>"
         with pytest.raises(DataError, match=r"x\.xml: refused"):
             read_polygons(self.write(tmp_path, text))
+
+    @pytest.mark.parametrize("names", [("tissue", "nuclei"), ("", "Nucleus")])
+    def test_layers_named_after_nuclei(self, tmp_path: Path, names: tuple[str, str]) -> None:
+        tissue = region((0, 0), (30, 0), (30, 30), (0, 30))
+        layers = [
+            f"<Annotation Id='{n}' Name='{name}'>{r}</Annotation>"
+            for n, (name, r) in enumerate(zip(names, (tissue, SQUARE), strict=True))
+        ]
+        path = self.write(tmp_path, f"<Annotations>{''.join(layers)}</Annotations>")
+        with pytest.warns(InputWarning, match=f"left out: {names[0] or 'Id 0'}"):
+            nuclei, _ = read_aperio(path, (40, 40))
+        assert nuclei.count == 1
+        assert nuclei.labels is not None
+        assert nuclei.labels.sum() == 20
+
+    def test_every_layer_is_read_where_none_is_named_after_nuclei(self, tmp_path: Path) -> None:
+        shapes = {"Epithelial": SQUARE, "Lymphocyte": region((12, 3), (16, 3), (16, 8), (12, 8))}
+        layers = "".join(f"<Annotation Name='{name}'>{shape}</Annotation>" for name, shape in shapes.items())
+        nuclei, _ = read_aperio(self.write(tmp_path, f"<Annotations>{layers}</Annotations>"), (40, 40))
+        assert nuclei.count == 2
+
+    def test_an_outline_around_nuclei_is_left_out(self, tmp_path: Path) -> None:
+        nuclei = [region(*((x + dx, 3 + dy) for dx, dy in ((0, 0), (4, 0), (4, 5), (0, 5)))) for x in (2, 10, 18, 26)]
+        path = self.write(tmp_path, annotation(region((0, 0), (38, 0), (38, 20), (0, 20)), *nuclei))
+        with pytest.warns(InputWarning, match="1 regions around 3 or more others"):
+            found, _ = read_aperio(path, (40, 40))
+        assert found.count == 4
 
     @pytest.mark.parametrize("text", ["", "no xml", annotation(SQUARE)[:-20], "<a></b>", "\0"])
     def test_no_xml(self, tmp_path: Path, text: str) -> None:
