@@ -1,4 +1,4 @@
-"""Options of a method: its constructor's keyword arguments, checked before anything is built."""
+"""Options of a method: keyword arguments of its constructor, checked before it is built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.base.weights import is_weight_option
 from postproc.errors import ConfigError, unknown_name
 
 LARGEST = 1e9
-"""Largest number that an option takes."""
+"""Maximum number for an option."""
 
 
 def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[
 
 
 def _check_bounds(what: str, value: Any, default: Any) -> None:
-    """Reject numbers that no option takes: counts below 1, shares and weights that are negative or not finite."""
+    """Reject counts below 1, and shares and weights that are negative or not finite."""
     if isinstance(default, bool) or not isinstance(default, int | float) or not isinstance(value, int | float):
         return
     least = 1 if isinstance(default, int) else 0

@@ -265,7 +265,7 @@ def test_command_line_with_all(
     assert "expected 25d3d318" in shown
     assert "failed" in rows["tnbc"]
     assert "offers a file of 300000 bytes" in shown
-    assert "by hand: nucbench prepare kumar" in rows["kumar"]
+    assert "by hand: run nucbench prepare kumar" in rows["kumar"]
     named = put(tmp_path / "x.zip", zips["consep"])
     assert main(["prepare", "consep", "--from", str(named), "--data", str(tmp_path)]) == 0
     assert "unpacked x.zip" in capsys.readouterr().out
@@ -289,7 +289,7 @@ def test_command_line_refuses(tmp_path: Path) -> None:
         (["prepare", "kumar", "--all"], 2, "name one dataset"),
         (["prepare", "kumra"], 2, "Did you mean 'kumar'"),
         (["prepare", "kumar"], 1, "Get it by hand"),
-        (["prepare", "kumar", "--from", "x.zip"], 2, "no archive x.zip"),
+        (["prepare", "kumar", "--from", "x.zip"], 2, "archive x.zip not found"),
         (["prepare", "--all", "--from", "x.zip"], 2, "--from is for a single real dataset"),
         (["prepare", "kumar", "--mirror", "ftp://x"], 2, "give an address"),
     ):
