@@ -48,8 +48,8 @@ def predict_images(
     """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
     Images of more than `benchmark.inference.large.LARGE` px are processed by region (`benchmark.inference.large`);
-    their label map is a TIFF, and a CSV lists the nuclei. Other images are decoded by workers while the network processes the
-    next ones.
+    their label map is a TIFF, and a CSV lists the nuclei. Other images are decoded by workers while the network
+    processes the next ones.
 
     An image that cannot be read or processed is reported and does not stop the others. Images with results in `out`
     from the same model and settings are skipped. Files that this function did not write are never replaced.
@@ -245,7 +245,7 @@ def image_magnification(path: Path, given: float | None, trained: float | None) 
     if stated is None or trained is None or max(stated, trained) / min(stated, trained) <= SAME:
         return None
     print(
-        f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; --magnification changes it"
+        f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; override: --magnification"
     )
     return stated
 

@@ -1,7 +1,7 @@
 """Predict images of any size by region.
 
 Neither pixels, maps nor labels of a large image are ever in memory as a whole: pixels are read from the tiles of a
-TIFF, maps are written to temporary files, and nuclei are decoded by region in parallel to the network. The result equals
+TIFF, maps are written to temporary files, and nuclei are decoded by region in parallel to the network. The result is
 that of decoding the whole image at once: no nucleus is cut at the border of a tile or region (see
 `postproc.pixels.clusters`), and nuclei are numbered in raster order of their first pixel. With `WORKERS` processes, an
 image of 20,000 x 20,000 px takes less than 6 GiB of memory in all processes together, and temporary disk space of 4
