@@ -100,13 +100,17 @@ class Overrides:
                 raise ConfigError(f"{name} must be a positive number, not {value}")
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Overrides:
+    def read(cls, content: Mapping[str, Any], place: str = "overrides") -> Overrides:
         """Read overrides by name.
+
+        Args:
+            content: Name -> value.
+            place: Where they were read, for messages.
 
         Raises:
             ConfigError: If a name is unknown, or a value has a wrong type or is invalid.
         """
-        return check(cls, content, "overrides", ConfigError)
+        return check(cls, content, place, ConfigError)
 
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set and concern the recipe."""
@@ -200,8 +204,8 @@ class RunSpec:
             ConfigError: If a key is missing or unknown, or a value is wrong.
         """
         overrides = content.get("overrides", {})
-        if isinstance(overrides, Mapping):  # `check` of a mapping can suggest similar names
-            content = {**content, "overrides": check(Overrides, overrides, f"{place}: overrides", ConfigError)}
+        if isinstance(overrides, Mapping):  # `Overrides.read` can suggest similar names
+            content = {**content, "overrides": Overrides.read(overrides, f"{place}: overrides")}
         return check(cls, content, place, ConfigError)
 
     @property
