@@ -1,4 +1,4 @@
-"""Options of a method: its constructor's keyword arguments, checked before anything is built."""
+"""Options of a method: keyword arguments of its constructor, checked before it is built."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[
 
 
 def _check_bounds(what: str, value: Any, default: Any) -> None:
-    """Reject numbers that no option takes: counts below 1, shares and weights that are negative or not finite."""
+    """Reject counts below 1, and shares and weights that are negative or not finite."""
     if isinstance(default, bool) or not isinstance(default, int | float) or not isinstance(value, int | float):
         return
     least = 1 if isinstance(default, int) else 0

@@ -28,7 +28,7 @@ def datasets_table() -> str:
         images = " + ".join(f"{count} {split}" for split, count in card.images.items())
         magnification = f"{card.magnification:g}x" if card.magnification else "mixed"
         nuclei = "" if card.nuclei is None else f"{card.nuclei:,}"
-        title = f"`{name}`" if " " in card.url else f"[`{name}`]({card.url})"  # a command is no address
+        title = f"`{name}`" if " " in card.url else f"[`{name}`]({card.url})"  # a command is not an address
         rows.append(
             f"| {title} | {images} | {nuclei} | {len(card.types) or ''} | {magnification} | {card.annotation} |"
         )

@@ -93,7 +93,7 @@ def sweep(
         file: Sweep file.
         executor: Where the runs are done: one after the other in this process (inline), in processes of their own on
             this machine (local; one per GPU), or as an array of jobs on a cluster (slurm).
-        processes: Runs beside each other with --executor local; default: one per GPU, and one on a machine without.
+        processes: Number of parallel runs with --executor local; default: one per GPU, or one without a GPU.
         slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
         retry_failed: Repeat all failed runs. Without it, only those are repeated whose input was missing or wrong.
         dry_run: Only print the runs, which of them are done, the optimiser steps of each, those that the paper states,

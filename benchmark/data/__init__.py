@@ -1,1 +1,1 @@
-"""Getting datasets."""
+"""Download, unpack and check datasets."""

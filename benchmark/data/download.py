@@ -1,4 +1,4 @@
-"""Fetch files over HTTP: broken-off downloads go on, what arrives is checked, nothing half-done takes a file's name."""
+"""Download files over HTTP: interrupted downloads resume, and only complete, verified files get their name."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from datamodules.reading.card import Download
 from postproc.errors import DataError
 
 CHECKSUMS = "checksums.json"
-"""File beside the downloads that says what was fetched from where, and what its hash was compared with."""
+"""File next to the downloads with their addresses, hashes, and what the hashes were compared with."""
 SPACE = 2.5
-"""Bytes of disk taken per byte of download: the archive, what is unpacked of it, and some room."""
+"""Disk space needed per byte of download: the archive, its content, and a reserve."""
 
 MAX_BYTES = 20_000_000_000
-"""Bytes after which a download whose length nobody states is given up."""
+"""Maximum size of a download whose length is unknown."""
 
 _CHUNK = 1 << 16
 _GONE = (400, 401, 402, 403, 404, 405, 406, 407, 410, 451)
-# statuses that another try does not change
+# permanent failures, not worth another try
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try.
+    """Limits of retries.
 
     Attributes:
-        tries: Tries in a row that bring nothing new, after which the download is given up.
-        wait: Seconds before the second try; doubled before each further one.
-        longest: Most seconds between two tries.
-        timeout: Seconds without an answer, or without a byte, after which a connection is given up.
+        tries: Number of consecutive tries without progress before the download fails.
+        wait: Seconds before the second try, doubled for each further try.
+        longest: Maximum seconds between two tries.
+        timeout: Seconds without data before a connection is closed.
     """
 
     tries: int = 5
@@ -52,7 +52,7 @@ class Patience:
 
 
 class DownloadError(DataError):
-    """A file that cannot be fetched, or is not the one expected."""
+    """A file cannot be downloaded, or is not the expected one."""
 
 
 def fetch(
@@ -63,23 +63,23 @@ def fetch(
     progress: bool = True,
     patience: Patience | None = None,
 ) -> Path:
-    """Fetch a file unless it is there, check its hash and note it in `CHECKSUMS`.
+    """Download a file unless it exists, check its hash and record it in `CHECKSUMS`.
 
-    A card that states a checksum is the measure; without one, what was first downloaded is, if anything was.
+    The hash must equal the checksum of the card or, if the card has none, the hash of the first download.
 
     Args:
         download: The file.
-        folder: Folder of archives, created where missing.
-        url: Address to fetch it from in place of the card's.
+        folder: Folder of archives, created if missing.
+        url: Address to use instead of that of the card.
         progress: Show a progress bar.
-        patience: How long to try; None = `Patience()`.
+        patience: Limits of retries; None = `Patience()`.
 
     Returns:
-        The file in `folder`.
+        Path of the file in `folder`.
 
     Raises:
-        DownloadError: If the file cannot be fetched or has another hash.
-        DataError: If the disk is too small.
+        DownloadError: If the file cannot be downloaded or has another hash.
+        DataError: If there is not enough disk space.
     """
     import pooch
 
@@ -100,7 +100,7 @@ def fetch(
         pooch.retrieve(address, known_hash=expected, fname=path.name, path=folder, downloader=fetcher)
     found = file_hash(path, "sha256")
     if notes.get(download.file, {}).get("sha256") != found or "checked" not in notes[download.file]:
-        checked = download.checksum or "pinned at first download, no published checksum to verify it with"
+        checked = download.checksum or "pinned at first download; there is no published checksum to verify it"
         notes[download.file] = {
             "url": url or download.url, "size": path.stat().st_size, "sha256": found, "checked": checked,
         }  # fmt: skip
@@ -122,22 +122,22 @@ def _check(path: Path, expected: str | None, against: str, remedy: str) -> None:
     algorithm, _, digits = expected.partition(":")
     found = file_hash(path, algorithm)
     if found != digits.lower():
-        raise DownloadError(f"{path}: its {algorithm} is {found}, expected {digits} ({against}); {remedy}")
+        raise DownloadError(f"{path}: {algorithm} is {found}, but expected {digits} ({against}); {remedy}")
 
 
 class ResumingDownloader:
-    """Downloader for pooch that goes on where a former try broke off.
+    """Downloader for pooch that resumes interrupted downloads.
 
-    What has arrived is kept as ``FILE.part``, with what the server said about the file in ``FILE.part.json``. The rest
-    is asked for by HTTP Range, with If-Range, so that a server whose file has changed sends the whole of the new one.
-    A server that ignores Range, or contradicts what it said before, makes the download begin anew.
+    Received bytes are stored as ``FILE.part``, and the headers of the server in ``FILE.part.json``. The rest is
+    requested by HTTP Range with If-Range, so that a server whose file has changed sends the complete new file. The
+    download starts over if the server ignores Range or contradicts its earlier headers.
 
     Args:
         folder: Folder of the partial file.
         download: The file.
-        expected: Hash that it must have, ``md5:...`` or ``sha256:...``; None = any.
-        against: What that hash is, for the message.
-        patience: How long to try.
+        expected: Required hash, ``md5:...`` or ``sha256:...``; None = any.
+        against: Origin of that hash, for messages.
+        patience: Limits of retries.
         progress: Show a progress bar.
     """
 
@@ -162,11 +162,10 @@ class ResumingDownloader:
         self._resumed = False
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
-        """Fetch `url` into `output_file`.
+        """Download `url` to `output_file`.
 
         Raises:
-            DownloadError: If it cannot be fetched, or has another hash than expected; it is then kept as
-                ``FILE.wrong``.
+            DownloadError: If it cannot be downloaded, or has a wrong hash; the file is then kept as ``FILE.wrong``.
         """
         self._fetch(url)
         try:
@@ -174,7 +173,7 @@ class ResumingDownloader:
         except DownloadError:
             if not self._resumed:
                 raise
-            self._fetch(url)  # parts of two versions of the file, perhaps: it is fetched once more as a whole
+            self._fetch(url)  # possibly parts of two versions: download the whole file once more
             self._verify(url)
         self._part.replace(output_file)
         self._about.unlink(missing_ok=True)
@@ -182,14 +181,14 @@ class ResumingDownloader:
     # ---- tries ----------------------------------------------------------------------------------------------------
 
     def _fetch(self, url: str) -> None:
-        """Try until the whole file is there."""
+        """Try until the file is complete."""
         idle, most = 0, self._have()
         while True:
             reason, pause = "", 0.0
             try:
                 if self._try(url):
                     return
-                reason = "the connection broke off"
+                reason = "the connection was interrupted"
             except _BROKEN as error:
                 reason = _reason(error)
             except _BusyServerError as error:
@@ -200,18 +199,16 @@ class ResumingDownloader:
             idle = 0 if self._have() > most else idle + 1
             most = max(most, self._have())
             if idle >= self._patience.tries:
-                kept = (
-                    f" The {self._have()} bytes that have arrived stay in {self._part}; the same command goes on there."
-                )
+                kept = f" The {self._have()} bytes received so far are in {self._part}; repeat the command to resume."
                 raise DownloadError(
-                    f"{url}: cannot be downloaded, {idle} tries in a row brought nothing new ({reason})."
+                    f"{url}: download failed after {idle} tries without progress ({reason})."
                     f"{kept if self._have() else ''}"
                 )
             if idle:
                 time.sleep(max(pause, min(self._patience.wait * 2 ** (idle - 1), self._patience.longest)))
 
     def _try(self, url: str) -> bool:
-        """Ask for what is missing, once; tell whether the file is complete."""
+        """Request the missing bytes once; return whether the file is complete."""
         about = self._known(url)
         have = self._have()
         headers = {"Accept-Encoding": "identity"}
@@ -222,12 +219,12 @@ class ResumingDownloader:
         timeout = self._patience.timeout
         with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
             if url.startswith("https:") and not response.url.startswith("https:"):
-                raise DownloadError(f"{url}: leads to {response.url}, which is not encrypted; refused")
+                raise DownloadError(f"{url}: refused, because it redirects to {response.url}, which is not encrypted")
             status = response.status_code
             if status == 416:
                 if have and about.get("size") == have:
                     return True
-                raise _ChangedError("the file on the server is shorter than what has arrived of it")
+                raise _ChangedError("the file on the server is shorter than the bytes received")
             total: int | None
             if status == 206:
                 self._resumed = True
@@ -239,13 +236,13 @@ class ResumingDownloader:
             return self._receive(response, have, total)
 
     def _receive(self, response: requests.Response, have: int, total: int | None) -> bool:
-        """Append what comes; tell whether it is all there."""
+        """Append the received bytes; return whether the file is complete."""
         limit = total or self._download.size or MAX_BYTES
         with byte_bar(self._download.file, have, total, self._progress) as step, self._part.open("ab") as file:
             for chunk in _chunks(response):
                 have += len(chunk)
                 if have > limit:
-                    raise DownloadError(f"{response.url}: sends more than the {limit} bytes that the file may have")
+                    raise DownloadError(f"{response.url}: sends more than {limit} bytes, the size limit of the file")
                 self._write(file, chunk)
                 step(len(chunk))
         return total is None or have == total
@@ -254,26 +251,26 @@ class ResumingDownloader:
         try:
             file.write(chunk)
         except OSError as error:
-            raise DataError(f"{self._part}: cannot be written ({error}); make room and go on") from error
+            raise DataError(f"{self._part}: cannot be written ({error}); free disk space and repeat") from error
 
     # ---- what the server says -------------------------------------------------------------------------------------
 
     def _begin(self, url: str, response: requests.Response) -> int | None:
-        """Note what the server says about the file and empty the part; return the file's bytes, None if untold."""
+        """Store the headers and empty the partial file; return the size of the file, None if not stated."""
         headers = response.headers
         if headers.get("Content-Type", "").lower().startswith("text/html"):
             raise DownloadError(
-                f"{url}: answers with a web page in place of {self._download.file}, perhaps to ask for a sign-in or to "
-                "say that too many have downloaded it"
+                f"{url}: returns a web page instead of {self._download.file}; it may need a sign-in, or its download "
+                "limit may be exceeded"
             )
         if headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise DownloadError(f"{url}: sends the file in another encoding ({headers['Content-Encoding']})")
+            raise DownloadError(f"{url}: sends the file with the unexpected encoding {headers['Content-Encoding']}")
         length = headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         stated = self._download.size
         if total is not None and stated is not None and total != stated:
             raise DownloadError(
-                f"{url}: offers a file of {total} bytes, and {self._download.file} has {stated}; it is another version"
+                f"{url}: offers a file of {total} bytes, but {self._download.file} has {stated}; it is another version"
             )
         etag = headers.get("ETag", "")
         about = {
@@ -289,10 +286,10 @@ class ResumingDownloader:
         return total
 
     def _check_range(self, response: requests.Response, have: int, about: Mapping[str, Any]) -> int:
-        """Return the bytes of the whole file, after checking that the answer is the part that was asked for."""
+        """Check that the answer is the requested part; return the size of the whole file."""
         found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if found is None or int(found[1]) != have or found[3] == "*":
-            raise _ChangedError(f"the server sends another part ({response.headers.get('Content-Range')})")
+            raise _ChangedError(f"the server sends the wrong part ({response.headers.get('Content-Range')})")
         total = int(found[3])
         etag = response.headers.get("ETag", "")
         if about.get("size") not in (None, total) or (about.get("etag") and etag and etag != about["etag"]):
@@ -313,7 +310,7 @@ class ResumingDownloader:
         return self._part.stat().st_size if self._part.exists() else 0
 
     def _known(self, url: str) -> dict[str, Any]:
-        """Return what the server said of the file that has arrived in part; forget a part that cannot be gone on with.
+        """Return the stored headers of the partial file; delete a partial file that cannot be resumed.
 
         Without a validator of the server, only a checksum can tell whether two parts belong together.
         """
@@ -333,7 +330,7 @@ class ResumingDownloader:
     def _verify(self, url: str) -> None:
         try:
             if self._download.size not in (None, self._have()):
-                raise DownloadError(f"{url}: {self._have()} bytes came, and the file has {self._download.size}")
+                raise DownloadError(f"{url}: received {self._have()} bytes, but the file has {self._download.size}")
             _check(self._part, self._expected, self._against, f"from {url}; kept as {self._wrong}")
         except DownloadError:
             self._part.replace(self._wrong)
@@ -342,15 +339,15 @@ class ResumingDownloader:
 
 
 class _ChangedError(Exception):
-    """What the server has is not what has arrived in part."""
+    """The file on the server differs from the partial file."""
 
 
 class _BusyServerError(Exception):
-    """A status that may pass.
+    """A temporary failure of the server.
 
     Args:
-        message: For people.
-        pause: Seconds that the server asks to wait.
+        message: Message.
+        pause: Seconds to wait, as requested by the server.
     """
 
     def __init__(self, message: str, pause: float) -> None:
@@ -359,13 +356,13 @@ class _BusyServerError(Exception):
 
 
 def _reason(error: Exception) -> str:
-    """Return the innermost cause that requests and urllib3 have wrapped, without their objects' names."""
+    """Return the innermost cause wrapped by requests and urllib3, without the names of their objects."""
     inner = getattr(error.args[0], "reason", error) if error.args else error
     return str(inner).splitlines()[0].rpartition("): ")[2] or type(error).__name__
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """Yield what comes, up to where the connection breaks off."""
+    """Yield received bytes until the connection ends."""
     yield from response.raw.stream(_CHUNK, decode_content=False)
 
 

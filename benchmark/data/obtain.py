@@ -1,7 +1,7 @@
-"""Get a dataset into the layout that its reader expects: from downloads, or from archives that the user has fetched.
+"""Put a dataset into the layout that its reader expects, from downloads or from archives of the user.
 
-All archives are unpacked into one hidden folder first. Once the dataset's reader finds its images there, the folder is
-renamed, and its files are moved into the dataset's folder one by one: what a killed call has left is moved by the next.
+All archives are first unpacked into one hidden folder. If the reader of the dataset finds its images there, the folder
+is renamed, and its files are moved to the folder of the dataset one by one. The next call continues after a kill.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from postproc.errors import ConfigError, DataError
 _UNPACKING = ".unpacking"
 _READY = ".ready"
 _DEPTH = 4
-# folders in one another that an archive may wrap around a dataset
+# maximum number of nested folders around a dataset in an archive
 
 
 class ByHandError(DataError):
-    """A dataset that a form or a sign-in stands before; the message holds the steps."""
+    """A dataset that must be downloaded by hand (form or sign-in); the message lists the steps."""
 
 
 def obtain(
@@ -38,35 +38,35 @@ def obtain(
     progress: bool = True,
     patience: Patience | None = None,
 ) -> bool:
-    """Put a dataset into its folder, if it is not there yet or archives are named.
+    """Put a dataset into its folder, unless it exists and no archives are given.
 
-    Archives come from, in this order: `archives`; the folder ``downloads`` of the dataset, if it holds any that are not
-    downloads of the card; the addresses of the card. Files that are there are never overwritten.
+    Archives come from `archives`, otherwise from the folder ``downloads`` of the dataset if it contains archives other
+    than the downloads of the card, otherwise from the addresses of the card. Existing files are never overwritten.
 
     Args:
         kind: The dataset.
         folder: Its folder.
-        archives: Archives to unpack, whether or not some of the dataset is there.
-        mirror: Address that holds the downloads as ``DATASET/FILE``, in place of the addresses of the card.
+        archives: Archives to unpack, even if part of the dataset exists.
+        mirror: Address with the downloads as ``DATASET/FILE``, instead of the addresses of the card.
         progress: Show progress bars.
-        patience: How long to try downloads; None = `Patience()`.
+        patience: Limits of download retries; None = `Patience()`.
 
     Returns:
-        Whether anything was put there.
+        Whether files were added.
 
     Raises:
-        ByHandError: If the dataset is not there and cannot be downloaded; the message says what to do.
-        ConfigError: If another process is preparing the dataset, or one of `archives` is none.
-        DataError: If a download fails, or an archive is damaged, refused or holds something else.
+        ByHandError: If the dataset is missing and cannot be downloaded; the message lists the steps.
+        ConfigError: If another process is preparing the dataset, or one of `archives` is not an archive.
+        DataError: If a download fails, or an archive is damaged, refused or has other content.
     """
     downloads = folder / DOWNLOADS
     for path in archives:
         if not path.is_file():
-            raise ConfigError(f"there is no archive {path}")
+            raise ConfigError(f"archive {path} not found")
         if not is_archive(path):
-            raise ConfigError(f"{path} is no archive; --from takes {', '.join(ARCHIVE_SUFFIXES)}")
+            raise ConfigError(f"{path} is not an archive; --from accepts {', '.join(ARCHIVE_SUFFIXES)}")
     if archives and (folder / SYNTHETIC_MARKER).exists():
-        raise DataError(f"{folder} holds synthetic images; real ones are never mixed with them. Give another --data.")
+        raise DataError(f"{folder} has synthetic images, which are never mixed with real ones. Give another --data.")
     left_over = (folder / _READY).is_dir()
     if is_there(folder) and not archives and not left_over:
         return False
@@ -85,9 +85,9 @@ def obtain(
 
 
 def by_hand(card: DatasetCard, folder: Path) -> str:
-    """Return the steps that a user has to take to get a dataset."""
+    """Return instructions for getting a dataset by hand."""
     if not card.steps:
-        return f"{card.title} is not in {folder}. It comes from {card.url}; expected is:\n{card.layout}"
+        return f"{card.title} is not in {folder}. It comes from {card.url}; expected layout:\n{card.layout}"
     return (
         f"{card.title} is not in {folder}. Get it by hand (terms: {card.licence}):\n"
         + "\n".join(steps(card, folder))
@@ -96,13 +96,13 @@ def by_hand(card: DatasetCard, folder: Path) -> str:
 
 
 def steps(card: DatasetCard, folder: Path) -> list[str]:
-    """Return the numbered steps of a card, with the folders filled in."""
+    """Return the numbered steps of a card with the folders inserted."""
     names = {"downloads": folder / DOWNLOADS, "folder": folder}
     return [f"{number}. {step.format(**names)}" for number, step in enumerate(card.steps, start=1)]
 
 
 def _supplied(downloads: Path, card: DatasetCard) -> list[Path]:
-    """Return the archives that the user has put into the folder; none if all are downloads of the card."""
+    """Return the archives in the folder; none if all of them are downloads of the card."""
     if not downloads.is_dir():
         return []
     found = sorted(path for path in downloads.iterdir() if is_archive(path) and not path.name.startswith("."))
@@ -125,7 +125,7 @@ def _download(
 
 
 def _unpack_all(kind: type[NucleiDataModule], folder: Path, archives: Sequence[Path]) -> None:
-    """Unpack archives into one folder, which is called `_READY` once the dataset was found in it."""
+    """Unpack archives into one folder, and rename it to `_READY` if it contains the dataset."""
     work = folder / _UNPACKING
     shutil.rmtree(work, ignore_errors=True)
     merged = work / "merged"
@@ -144,10 +144,10 @@ def _unpack_all(kind: type[NucleiDataModule], folder: Path, archives: Sequence[P
 
 
 def _find_root(kind: type[NucleiDataModule], merged: Path, archives: Sequence[Path], nested: Sequence[str]) -> Path:
-    """Return the folder of unpacked archives in which the reader finds images.
+    """Return the folder of the unpacked archives in which the reader finds images.
 
     Raises:
-        DataError: If there is none; the message repeats what the reader missed in the outermost.
+        DataError: If there is none; the message repeats the error of the reader for the outermost folder.
     """
     problems = []
     for folder in _candidates(merged, kind.card.inside):
@@ -157,14 +157,14 @@ def _find_root(kind: type[NucleiDataModule], merged: Path, archives: Sequence[Pa
         except DataError as error:
             problems.append(str(error).replace(f"{folder}/", "").replace(str(folder), "the archive"))
     names = ", ".join(str(path) for path in archives)
-    inner = f" It holds archives ({', '.join(nested[:3])}): unpack it yourself and give those." if nested else ""
+    inner = f" It contains archives ({', '.join(nested[:3])}): unpack it and give those instead." if nested else ""
     raise DataError(
-        f"{names}: no {kind.card.title} found in it, nothing was changed.{inner} {(problems or [''])[0]}".strip()
+        f"{names}: {kind.card.title} not found in it; nothing was changed.{inner} {(problems or [''])[0]}".strip()
     )
 
 
 def _candidates(merged: Path, inside: str) -> list[Path]:
-    """Return the folders that may be the dataset: the one that the card names, then the outermost and what it wraps."""
+    """Return possible folders of the dataset: that of the card, then the outermost folder and those nested in it."""
     found = sorted(path for path in merged.glob(inside) if path.is_dir()) if inside else []
     folder = merged
     for _ in range(_DEPTH):
@@ -182,17 +182,17 @@ def _move_in(folder: Path) -> None:
 
 
 def _check_free(source: Path, target: Path, place: str) -> None:
-    """Raise a DataError if a file of `source` exists below `target` and differs."""
+    """Raise a DataError if a file of `source` exists in `target` with other content."""
     for path in sorted(source.rglob("*")):
         other = target / path.relative_to(source)
         if path.is_dir() != other.is_dir() and other.exists():
             raise DataError(f"{place}{other} is in the way; move it elsewhere, nothing is overwritten")
         if path.is_file() and other.exists() and not filecmp.cmp(path, other, shallow=False):
-            raise DataError(f"{place}{other} is there already and differs; move it elsewhere, nothing is overwritten")
+            raise DataError(f"{place}{other} exists and differs; move it elsewhere, nothing is overwritten")
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move the files of a folder below another one and remove it; files that are there already stay."""
+    """Move the files of a folder to another one and remove the folder; existing files are kept."""
     for path in sorted(source.rglob("*")):
         other = target / path.relative_to(source)
         if path.is_dir():

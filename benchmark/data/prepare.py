@@ -21,19 +21,19 @@ from datamodules.synthetic_sets import GENERATED
 from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
 
 SIZE = 256
-"""Side of synthetic images in px where none is asked for."""
+"""Default side of synthetic images in pixels."""
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """Which synthetic images to write.
+    """Settings of synthetic images.
 
     Attributes:
-        images: Number over all splits; None = the least that fills every split.
-        size: Side in px; None = 256, or that of the annotation they are simulated from.
+        images: Number over all splits; None = the smallest number that fills every split.
+        size: Side in pixels; None = 256, or that of the annotation used for simulation.
         seed: Seed of the generator.
-        source: Whose outlines a dataset gets that is simulated from another's annotation: ``generated``, or the name of
-            that dataset; None = that dataset where all of it is there.
+        source: Source of the outlines for datasets that are simulated from the annotation of another dataset:
+            ``generated``, or the name of that dataset; None = that dataset if it is complete.
     """
 
     images: int | None = None
@@ -52,18 +52,18 @@ def prepare(
     stand_in: StandIn | None = None,
     progress: bool = True,
 ) -> int:
-    """Prepare one dataset or every one, see `prepare_dataset` and `prepare_all`; return the exit status.
+    """Prepare one or all datasets, see `prepare_dataset` and `prepare_all`; return the exit status.
 
     Raises:
-        ConfigError: If neither or both are asked for, options contradict each other, or `mirror` is no address.
-        NucbenchError: If one dataset is asked for and cannot be prepared.
+        ConfigError: If not exactly one of `name` and `every` is given, options conflict, or `mirror` is not an address.
+        NucbenchError: If a single dataset cannot be prepared.
     """
     if (name is None) != every:
         raise ConfigError("name one dataset, or give --all (nucbench list datasets shows them)")
     if archives and (every or stand_in is not None):
-        raise ConfigError(f"--from belongs to one real dataset, not to {'--all' if every else '--synthetic'}")
+        raise ConfigError(f"--from is for a single real dataset, not for {'--all' if every else '--synthetic'}")
     if mirror is not None and not mirror.startswith(("http://", "https://")):
-        raise ConfigError(f"--mirror {mirror} is no address; it begins with https:// or http://")
+        raise ConfigError(f"--mirror is {mirror}; give an address that begins with https:// or http://")
     if name is None:
         return prepare_all(root, mirror=mirror, stand_in=stand_in, progress=progress)
     prepare_dataset(name, root, archives=archives, mirror=mirror, stand_in=stand_in, progress=progress)
@@ -79,20 +79,20 @@ def prepare_dataset(
     stand_in: StandIn | None = None,
     progress: bool = True,
 ) -> None:
-    """Get a dataset if it is not there, then read every image and print what is there against the card.
+    """Get a dataset if it is missing, then read all images and compare them with the card.
 
     Args:
         name: The dataset.
-        root: Folder with one folder per dataset.
+        root: Folder with one subfolder per dataset.
         archives: Archives to unpack, see `benchmark.data.obtain.obtain`.
-        mirror: Address to download from in place of those of the card.
-        stand_in: Write synthetic images in place of real ones.
+        mirror: Address to download from instead of those of the card.
+        stand_in: Write synthetic images instead of real ones.
         progress: Show progress bars.
 
     Raises:
-        ConfigError: If there is no such dataset, another process prepares it, or synthetic images would be mixed with
+        ConfigError: If the dataset is unknown, another process is preparing it, or synthetic images would be mixed with
             existing files.
-        DataError: If the dataset cannot be had, or an image or annotation cannot be read.
+        DataError: If the dataset is unavailable, or an image or annotation cannot be read.
     """
     kind = dataset_class(name)
     folder = root / name
@@ -104,7 +104,7 @@ def prepare_dataset(
 
 
 def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool = True) -> None:
-    """Read every image of a dataset and print what is there against the card.
+    """Read all images of a dataset, and print their number compared with the card.
 
     Raises:
         DataError: If the dataset is missing, or an image or annotation cannot be read.
@@ -120,21 +120,19 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
         found[record.split] += 1
         contradictions += _contradiction(record.image, sample.magnification)
     print(f"{card.title} in {folder}: {sum(found.values())} images, {nuclei} nuclei")
-    for split, expected in (card.images or found).items():  # a set of the user's own has no release
+    for split, expected in (card.images or found).items():  # user datasets have no release
         note = "" if found[split] == expected else f"  (the release has {expected})"
         print(f"  {split}: {found[split]} images{note}")
     if (folder / SYNTHETIC_MARKER).exists():
         if not card.generated:
             print(f"  These images are synthetic, not {card.title}.")
     elif card.nuclei is not None and nuclei != card.nuclei:
-        print(
-            f"  The card states {card.nuclei} nuclei; versions in circulation differ, and each run stores what it saw."
-        )
+        print(f"  The card states {card.nuclei} nuclei; published versions differ, and each run records its data.")
     if (
         any(found[split] < count for split, count in required(card).items())
         and not (folder / SYNTHETIC_MARKER).exists()
     ):
-        print(f"  Incomplete: --from ARCHIVE adds what is missing; or move {folder} away and prepare it anew.")
+        print(f"  Incomplete: add the missing images with --from ARCHIVE, or move {folder} away and prepare it again.")
     if contradictions:
         print(f"  {len(contradictions)} images state another magnification: {contradictions[0]}.")
     for note in card.notes:
@@ -142,22 +140,22 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
 
 
 def _contradiction(image: Path, magnification: float | None) -> list[str]:
-    """Return one text if an image file contradicts the magnification by which it is used, otherwise none."""
+    """Return a message if the image file states another magnification than the one used, otherwise an empty list."""
     try:
         stated = stated_magnification(image)
     except DataError as error:
         return [str(error)]
     if stated is None or not differs(stated, magnification):
         return []
-    return [f"{image} states {stated:.3g}x and is used as {magnification:.3g}x"]
+    return [f"{image} states {stated:.3g}x but is used as {magnification:.3g}x"]
 
 
 def prepare_all(
     root: Path, *, mirror: str | None = None, stand_in: StandIn | None = None, progress: bool = True
 ) -> int:
-    """Prepare every dataset; one that fails does not stop the others. A table at the end says how each went.
+    """Prepare all datasets and print a table of the results; a failure does not stop the others.
 
-    Datasets that the user must fetch, make or own are no failure.
+    Datasets that the user must download or make do not count as failures.
 
     Returns:
         1 if a download, an archive or an image failed, 0 otherwise.
@@ -170,11 +168,11 @@ def prepare_all(
             state = presence(dataset_class(name), root / name).text(dataset_class(name).card)
             outcomes[name] = (state, "" if before else "written now" if stand_in else "fetched now")
         except ByHandError:
-            outcomes[name] = ("not found", f"by hand: nucbench prepare {name} says how")
+            outcomes[name] = ("not found", f"by hand: run nucbench prepare {name} for instructions")
         except NucbenchError as error:
             print(f"{name}: {error}")
             outcomes[name] = ("failed", textwrap.shorten(str(error).splitlines()[0], 120, placeholder=" ..."))
-    table = Table("dataset", "state", "what happened")
+    table = Table("dataset", "state", "result")
     for name, (state, note) in outcomes.items():
         table.add_row(name, state, note)
     wide_console().print(table)
@@ -182,11 +180,11 @@ def prepare_all(
 
 
 def write_stand_in(name: str, folder: Path, stand_in: StandIn) -> None:
-    """Write synthetic images in a dataset's layout, with a marker so that their scores are never taken for real ones.
+    """Write synthetic images in the layout of a dataset, with a marker that distinguishes them from real images.
 
     Raises:
-        ConfigError: If `folder` holds files already, other than downloads, or the dataset has no such source.
-        DataError: If the source is asked for and not there.
+        ConfigError: If `folder` contains files other than downloads, or the dataset has no such source.
+        DataError: If the requested source is missing.
     """
     if is_there(folder):
         raise ConfigError(
@@ -203,11 +201,11 @@ def write_stand_in(name: str, folder: Path, stand_in: StandIn) -> None:
 
 
 def _source(kind: type[NucleiDataModule], root: Path, wanted: str | None) -> NucleiDataModule | None:
-    """Return the dataset whose annotation images are simulated from, None = outlines are generated; print which."""
+    """Return the dataset whose annotation is simulated, None for generated outlines; print the choice."""
     name, outlines = kind.card.name, kind.card.outlines
     if not outlines:
         if wanted is not None:
-            raise ConfigError(f"--source {wanted}: {name} is not simulated from another dataset's annotation")
+            raise ConfigError(f"--source {wanted}: {name} is not simulated from the annotation of another dataset")
         return None
     if wanted not in (None, GENERATED, outlines):
         raise unknown_name(f"source of {name}", wanted, (outlines, GENERATED))
@@ -217,12 +215,12 @@ def _source(kind: type[NucleiDataModule], root: Path, wanted: str | None) -> Nuc
     state = f"in {folder}: {found.text(dataset_class(outlines).card)}"
     if wanted == outlines and not whole:
         raise DataError(
-            f"--source {outlines}: {name} is simulated from the annotation of {outlines}, and {outlines} is not whole "
-            f"({state}). `nucbench prepare {outlines}` gets it; --source {GENERATED} does without."
+            f"--source {outlines}: {name} is simulated from the annotation of {outlines}, but {outlines} is incomplete "
+            f"({state}). Run `nucbench prepare {outlines}`, or use --source {GENERATED}."
         )
     if whole and wanted != GENERATED:
         print(f"{name}: simulated from the annotation of {outlines} in {folder}")
         return dataset_class(outlines)(folder)
-    why = "as asked for" if wanted else f"since {outlines} is not there ({state})"
+    why = "as requested" if wanted else f"because {outlines} is incomplete or missing ({state})"
     print(f"{name}: simulated from generated outlines, {why}")
     return None

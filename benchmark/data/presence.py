@@ -1,4 +1,4 @@
-"""What is there of a dataset, told without reading an image."""
+"""Check which images of a dataset are present, without reading them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from datamodules.reading.card import DatasetCard
 from postproc.errors import DataError
 
 DOWNLOADS = "downloads"
-"""Folder of archives in a dataset's folder."""
+"""Folder of archives in the folder of a dataset."""
 OPTIONAL = ("extra",)
-"""Splits that only later releases have: a dataset without them is complete."""
+"""Splits of later releases; a dataset without them is complete."""
 
 
 @dataclass(frozen=True)
 class Presence:
-    """What lies in the folder of a dataset.
+    """Content of the folder of a dataset.
 
     Attributes:
-        state: ``found`` = as many images as the card states (or any, where it states none).
+        state: ``found`` = at least as many images as the card states (or any, if it states none).
         images: Images per split.
-        problem: Why the folder cannot be read, empty where it can.
-        synthetic: The images are a synthetic stand-in.
+        problem: Why the folder cannot be read; empty if it can.
+        synthetic: Whether the images are a synthetic stand-in.
     """
 
     state: Literal["found", "incomplete", "not found"]
@@ -34,7 +34,7 @@ class Presence:
     synthetic: bool = False
 
     def text(self, card: DatasetCard) -> str:
-        """Return a line for lists: ``incomplete: 3 of 30 train, 0 of 14 test``."""
+        """Return a short text for lists: ``incomplete: 3 of 30 train, 0 of 14 test``."""
         if self.problem:
             return f"{self.state}: cannot be read"
         kind = "synthetic" if self.synthetic else self.state
@@ -45,12 +45,12 @@ class Presence:
 
 
 def required(card: DatasetCard) -> dict[str, int]:
-    """Return the images per split that a complete dataset has."""
+    """Return the number of images per split of a complete dataset."""
     return {split: count for split, count in card.images.items() if split not in OPTIONAL}
 
 
 def presence(kind: type[NucleiDataModule], folder: Path) -> Presence:
-    """Look at the names in a dataset's folder and compare their number with the card's.
+    """Compare the files in the folder of a dataset with the card.
 
     Args:
         kind: The dataset.
@@ -68,7 +68,7 @@ def presence(kind: type[NucleiDataModule], folder: Path) -> Presence:
 
 
 def is_there(folder: Path) -> bool:
-    """Tell whether a dataset's folder holds anything but downloads and hidden files."""
+    """Tell whether the folder of a dataset contains anything except downloads and hidden files."""
     if not folder.is_dir():
         return False
     return any(path.name != DOWNLOADS and not path.name.startswith(".") for path in folder.iterdir())

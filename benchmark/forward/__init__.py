@@ -1,1 +1,1 @@
-"""Whole images through a network: magnification, tiles, memory."""
+"""Inference of networks on whole images: magnification, tiles, memory."""

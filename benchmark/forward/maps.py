@@ -1,4 +1,4 @@
-"""Whole images through any method: tiles, precision, magnification."""
+"""Run networks on whole images, tile by tile."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ from postproc.errors import DataError
 from postproc.windows import Geometry, Stitcher, Window
 
 SAMPLE = 4096
-"""Side in px up to which an image's own statistics are computed from all of its px; of larger ones every k-th row and
-column is taken."""
+"""Maximum side in pixels for which image statistics use all pixels; larger images are subsampled."""
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How images go through a network.
+    """Settings of inference.
 
     Attributes:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
-        tile: Side of the largest output tile in px; None = as large as the device's free memory allows
+        tile: Maximum side of output tiles in pixels; None = as large as the free memory of the device allows
             (`benchmark.forward.memory.largest_window`).
         batch_size: Tiles per forward pass.
-        compile: Compile the network with torch.compile. It takes from seconds to minutes, anew for each size of tile,
-            and pays where many images have one size.
-        published: Tile as the methods' own code does, for comparison: inputs of the size of the training crops, whose
-            outputs lie side by side from the upper left corner; nothing overlaps and no context is dropped. `tile`
-            has no say then.
+        compile: Compile the network with torch.compile. This takes seconds to minutes for each tile size, and pays off
+            for many images of the same size.
+        published: Tile as in the published code of the methods, for comparison: inputs have the size of training crops,
+            and outputs are placed side by side from the top left corner, without overlap and with all their context.
+            `tile` is ignored.
     """
 
     precision: str = "auto"
@@ -52,14 +51,14 @@ class InferenceSettings:
 def windows(
     shape: tuple[int, int], geometry: Geometry, largest: int, *, side_by_side: bool = False
 ) -> Iterator[Window]:
-    """Cover an image with tiles of one size.
+    """Cover an image with tiles of equal size.
 
     Args:
-        shape: (H, W) of the image in px.
-        geometry: Of the network.
-        largest: Side in px that no tile's output exceeds, unless the network takes no smaller input.
-        side_by_side: Step by the whole output: the context that the geometry asks for is not dropped, and tiles need
-            not start where the network pools.
+        shape: (H, W) of the image in pixels.
+        geometry: Geometry of the network.
+        largest: Maximum side of the output of a tile in pixels, unless the network requires a larger input.
+        side_by_side: Use a step of the whole output size: context is not dropped, and tiles need not be aligned to the
+            pooling of the network.
 
     Yields:
         Windows whose kept parts tile the image.
@@ -75,11 +74,11 @@ def windows(
 
 
 def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int, int, int]]:
-    """Cover one axis: (start, size, first kept, last kept) of each tile; all tiles have one size.
+    """Cover one axis: (start, size, first kept, last kept) of each tile; all tiles have the same size.
 
-    As few tiles as the largest size allows, and these as small as that number allows. Starts are multiples of
-    `Geometry.multiple`, so that every tile pools the same px together as one pass over the whole image would; the last
-    tile may reach beyond the image.
+    The number of tiles is minimal for the largest size, and the size is minimal for that number. Starts are multiples
+    of `Geometry.multiple`, so that tiles pool the same pixels as a single pass over the whole image. The last tile may
+    extend beyond the image.
     """
 
     def output(size: int) -> int:
@@ -88,7 +87,7 @@ def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int
     size = output(largest)
     if size > largest:  # the next smaller valid output, if there is one
         size = output(max(largest - geometry.multiple + 1, 1))
-    least = 2 * geometry.context + geometry.multiple  # what lets the next tile begin where this one may end
+    least = 2 * geometry.context + geometry.multiple  # minimum for which the kept parts of adjacent tiles meet
     if size < least:
         size = output(max(least, 4 * geometry.context))
     if extent <= size:
@@ -109,21 +108,21 @@ def _spans(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int
 
 
 def _side_by_side(extent: int, geometry: Geometry, largest: int) -> list[tuple[int, int, int, int]]:
-    """Cover one axis as `_spans` does, each tile beginning where the one before ends."""
+    """Cover one axis like `_spans`, with tiles that start where the previous one ends."""
     size = geometry.output(geometry.valid_input(largest + 2 * geometry.margin))
     return [(start, size, start, min(start + size, extent)) for start in range(0, extent, size)]
 
 
 def predict_maps(method: Network, image: NDArray[np.uint8], settings: InferenceSettings | None = None) -> Maps:
-    """Run a whole image through a network.
+    """Run a network on a whole image.
 
     Args:
-        method: On its device; put into eval mode meanwhile.
+        method: Network on its device; in eval mode during the call.
         image: uint8 (H, W, 3).
         settings: Precision and tiles.
 
     Returns:
-        The maps that the method's codecs decode, of the image's size.
+        Maps for the codecs of the method, of the size of the image.
 
     Raises:
         DataError: If the image is not uint8 (H, W, 3).
@@ -137,24 +136,24 @@ def predict_maps(method: Network, image: NDArray[np.uint8], settings: InferenceS
 
 
 def check_image(image: NDArray[np.uint8]) -> None:
-    """Refuse an array that is no RGB image of 8 bits, of which a network would see something else.
+    """Check that an array is an 8-bit RGB image.
 
     Raises:
-        DataError: With the remedy.
+        DataError: If it is not; the message contains the remedy.
     """
     if not isinstance(image, np.ndarray):
-        raise DataError(f"an image is a NumPy array, uint8 (H, W, 3), not {type(image).__name__}")
+        raise DataError(f"the image is a {type(image).__name__}; give a NumPy array, uint8 (H, W, 3)")
     if image.dtype != np.uint8:
         scale = ", for values in [0, 1] by (255 * image).round().astype('uint8')" if image.dtype.kind == "f" else ""
         raise DataError(f"the image has {image.dtype} values; give uint8, 0 to 255{scale}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         remedy = {2: "np.stack([image] * 3, axis=-1)", 3: "image[..., :3]"}.get(image.ndim, "an RGB image")
-        raise DataError(f"the image has the shape {image.shape}; give (H, W, 3), for example {remedy}")
+        raise DataError(f"the image has shape {image.shape}; give (H, W, 3), for example {remedy}")
 
 
 @contextmanager
 def evaluating(method: Network) -> Iterator[None]:
-    """Put a network into eval mode for a while; every part of it returns to the mode it had."""
+    """Put a network into eval mode within a block, then restore the mode of each module."""
     modes = {module: module.training for module in method.modules()}
     method.eval()
     try:
@@ -168,18 +167,18 @@ S = TypeVar("S", bound=Stitcher)
 
 
 def run_windows(method: Network, image: Raster, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
-    """Run an image through a network, tile by tile and in rows of tiles from the top, none of it held as a whole.
+    """Run a network on an image in rows of tiles from the top, without loading the whole image.
 
-    Where the memory of a GPU does not suffice, it begins anew with tiles of half the side.
+    If GPU memory is insufficient, it starts over with tiles of half the side.
 
     Args:
-        method: In eval mode, on its device.
-        image: RGB.
+        method: Network in eval mode, on its device.
+        image: RGB image.
         settings: Precision and tiles.
-        new_stitcher: Gives what takes the outputs; called once per beginning.
+        new_stitcher: Returns a new stitcher for the outputs; called at each start.
 
     Returns:
-        The stitcher that has taken all tiles.
+        The stitcher with all tiles.
     """
     dtype = autocast_dtype(settings.precision)
     method.to(memory_format=torch.channels_last)
@@ -195,14 +194,14 @@ def run_windows(method: Network, image: Raster, settings: InferenceSettings, new
             largest = min(largest, side) // 2
             smaller = next(windows(image.shape, method.geometry, max(largest, 1)))
             if settings.published or max(smaller.height, smaller.width) >= side:
-                raise  # the network takes no smaller tile, or is to take no other
+                raise  # smaller tiles are impossible, or not allowed
             torch.cuda.empty_cache()
 
 
 def _window_side(
     method: Network, shape: tuple[int, int], settings: InferenceSettings, dtype: torch.dtype | None
 ) -> int:
-    """Return the side of the largest output tile in px."""
+    """Return the maximum side of output tiles in pixels."""
     if settings.published:
         return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
@@ -232,20 +231,20 @@ def _run(
 
 
 def _compile(method: Network) -> None:
-    """Compile the forward pass, once per method; shapes are static, since all tiles of an image have one size."""
+    """Compile the forward pass once per method, with static shapes, since all tiles of an image have the same size."""
     if method._compiled_call_impl is None:
         method.compile(dynamic=False)
 
 
 def _statistics(method: Network, image: Raster) -> Tensor:
-    """Return the mean and standard deviation that tiles are prepared with, (1, 2, 3), of the whole image."""
+    """Return mean and standard deviation of the whole image for preparing tiles, (1, 2, 3)."""
     sample = _sample(image) if method.own_statistics else np.zeros((1, 1, 3), np.uint8)
     pixels = torch.from_numpy(np.ascontiguousarray(sample.transpose(2, 0, 1)))[None]
     return method.statistics(pixels.to(method.device).float() / 255)
 
 
 def _sample(image: Raster) -> NDArray[np.uint8]:
-    """Return an image of at most `SAMPLE` px a side: every k-th row and column."""
+    """Subsample every k-th row and column, to at most `SAMPLE` px per side."""
     height, width = image.shape
     step = -(-max(height, width) // SAMPLE)
     bands = range(0, height, max(SAMPLE // step, 1) * step)
@@ -253,7 +252,7 @@ def _sample(image: Raster) -> NDArray[np.uint8]:
 
 
 def _cut(image: Raster, window: Window, margin: int) -> NDArray[np.uint8]:
-    """Cut the input of a tile out of an image, mirrored where it reaches beyond the border."""
+    """Crop the input of a tile from an image, mirrored beyond the border."""
     rows = _mirror(np.arange(window.top - margin, window.top + window.height + margin), image.shape[0])
     columns = _mirror(np.arange(window.left - margin, window.left + window.width + margin), image.shape[1])
     top, left = int(rows.min()), int(columns.min())
@@ -264,7 +263,7 @@ def _cut(image: Raster, window: Window, margin: int) -> NDArray[np.uint8]:
 
 
 def _mirror(index: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
-    """Reflect indices into 0..extent - 1, without repeating the border px; any distance beyond the border."""
+    """Reflect indices into 0..extent - 1 from any distance, without repeating the border pixel."""
     if extent == 1:
         return np.zeros_like(index)
     period = 2 * (extent - 1)

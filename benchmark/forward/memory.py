@@ -1,4 +1,4 @@
-"""How much memory a network needs, and how large a tile may therefore be."""
+"""Measure the memory of a network, and derive the maximum tile size."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmark.forward.network import Network
 
 CPU_TILE = 2048
-"""Side of the largest output tile on a CPU, in px. Beyond, a tile has hardly less border for its area."""
+"""Maximum side of output tiles on a CPU in pixels. In larger tiles, the share of the border hardly decreases."""
 GPU_TILE = 4096
-"""Side of the largest output tile on a GPU, in px."""
+"""Maximum side of output tiles on a GPU in pixels."""
 CPU_BYTES = 2 << 30
-"""Memory that a tile may take on a CPU: enough for an image of 1000 px in four tiles of HoVer-Net (4 KB a px), and
-little beside the 6 GiB within which images of any size are worked on."""
+"""Memory limit of a tile on a CPU: enough for an image of 1000 px in four tiles of HoVer-Net (4 KB per pixel), and
+small compared with the 6 GiB limit for images of any size."""
 DEFAULT_TILE = 1024
-"""Side of the output tile of networks whose memory is not known beforehand (detectors), in px."""
+"""Side in pixels of output tiles of networks whose memory cannot be measured in advance (detectors)."""
 SHARE = 0.6
-"""Share of the free memory that a tile may take; the rest is for what the measurement does not see, and for others."""
+"""Share of the free memory for a tile; the rest is for unmeasured memory and other processes."""
 ELEMENTS = 2**31
-"""Elements that no tensor may have: beyond, kernels address them by 64 bits, and many have none that do."""
+"""Limit of elements per tensor: larger tensors need kernels with 64-bit indices, which many operations lack."""
 PROBES = (512, 1024)
-"""Sides of the tiles by which memory is measured, in px beside the margins. Smaller images need no measurement."""
+"""Sides in pixels, without margins, of the tiles that measure memory. Smaller images need no measurement."""
 
 _MEASURED: weakref.WeakKeyDictionary[Network, dict[str, tuple[float, float] | None]] = weakref.WeakKeyDictionary()
 
 
 def largest_window(method: Network, dtype: torch.dtype | None, batch_size: int = 1) -> int:
-    """Return the side in px of the largest output tile that the free memory of the method's device allows.
+    """Return the side in pixels of the largest output tile that fits in the free memory of the device.
 
     The network is measured once per process, precision and device, on two small tiles (`network_bytes`).
 
     Args:
-        method: In eval mode, on its device.
-        dtype: What autocast computes in; None = float32.
+        method: Network in eval mode, on its device.
+        dtype: Dtype of autocast; None = float32.
         batch_size: Tiles per forward pass.
     """
     device = method.device
@@ -52,23 +52,23 @@ def largest_window(method: Network, dtype: torch.dtype | None, batch_size: int =
         budget, limit = SHARE * free, GPU_TILE
     else:
         budget, limit = min(SHARE * available_memory(), CPU_BYTES), CPU_TILE
-    # a px that takes b bytes has at most b / 2 elements in one tensor; a quarter of them is never reached in practice
+    # b bytes per pixel are at most b / 2 elements in one tensor; in practice less than an eighth of that
     pixels = min(max(budget - fixed, 0) / per_pixel / batch_size, ELEMENTS / max(per_pixel / 16, 1) / batch_size)
     return max(1, min(limit, math.isqrt(int(pixels)) - 2 * method.geometry.margin))
 
 
 def network_bytes(method: Network, dtype: torch.dtype | None) -> tuple[float, float] | None:
-    """Return the bytes that a forward pass takes at its peak, whatever the tile, and for each px of its input.
+    """Return the peak memory of a forward pass in bytes: a constant, and a value per pixel of the input.
 
-    Weights are not included. On a GPU two tiles are run. On a CPU, where that may take minutes, the network runs
-    without data instead (`torch.device("meta")`), in float32 whatever the precision.
+    Weights are excluded. On a GPU two tiles are run. On a CPU this could take minutes, so the network runs without data
+    (`torch.device("meta")`), always in float32.
 
     Args:
-        method: In eval mode, on its device.
-        dtype: What autocast computes in; None = float32.
+        method: Network in eval mode, on its device.
+        dtype: Dtype of autocast; None = float32.
 
     Returns:
-        Both, or None where a network cannot run without data (detectors).
+        Both values, or None if the network cannot run without data (detectors).
     """
     known = _MEASURED.setdefault(method, {})
     key = f"{method.device} {dtype}"
@@ -91,7 +91,7 @@ def _measured(method: Network, dtype: torch.dtype | None) -> tuple[float, float]
 
 
 def _peak_on_gpu(method: Network, side: int, dtype: torch.dtype | None) -> int:
-    """Return the bytes that one tile of noise takes at the peak of a real forward pass."""
+    """Return the peak memory in bytes of a real forward pass on a tile of noise."""
     device = method.device
     noise = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -105,7 +105,7 @@ def _peak_on_gpu(method: Network, side: int, dtype: torch.dtype | None) -> int:
 
 
 def _peak(method: Network, side: int) -> int | None:
-    """Return the bytes of the tensors that are alive at the same time in a forward pass without data."""
+    """Return the maximum bytes of simultaneously alive tensors in a forward pass without data."""
     state = {
         name: torch.empty_like(value, device="meta")
         for name, value in [*method.named_parameters(), *method.named_buffers()]
@@ -117,15 +117,15 @@ def _peak(method: Network, side: int) -> int | None:
             outputs = torch.func.functional_call(method, state, (image,))
             method.activate({name: value.float() for name, value in outputs.items()})
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
-        return None  # what depends on the values of px cannot run without them
+        return None  # a network that depends on pixel values cannot run without data
     return counter.highest
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
-    """Counts the bytes of the storages that operations return, while any tensor of theirs is alive."""
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
+    """Counts the bytes of the storages returned by operations while any of their tensors is alive."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
         self.highest = 0
         self._alive = 0
         self._users: dict[int, int] = {}
@@ -154,7 +154,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
 
 
 def available_memory() -> int:
-    """Return the bytes of main memory that may be taken: what is free, and no more than a container's limit leaves."""
+    """Return the available main memory in bytes, within the limit of a container."""
     free = _field(Path("/proc/meminfo"), "MemAvailable:")
     amounts = [free * 1024] if free is not None else [8 << 30]
     for limit, used in (
@@ -168,7 +168,7 @@ def available_memory() -> int:
 
 
 def _field(path: Path, name: str) -> int | None:
-    """Return the number that follows a name in a file of the system, None where there is none."""
+    """Return the number after a name in a system file, None if missing."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -177,7 +177,7 @@ def _field(path: Path, name: str) -> int | None:
 
 
 def _number(path: Path) -> int | None:
-    """Return the number in a file of the system; None where there is none, or no limit."""
+    """Return the number in a system file; None if missing or not a number."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""`Network`: what runs whole images through a method needs of it."""
+"""`Network`: interface of methods for inference on whole images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Outputs = dict[str, Tensor]
 
 
 class Network(pl.LightningModule, ABC):
-    """A network that is run tile by tile: how images are prepared for it, and how its outputs become maps.
+    """A network that runs tile by tile: preparation of images, and conversion of outputs to maps.
 
     Attributes:
         geometry: Input sizes, margin and context of the network.
-        mean: Per-channel mean of the input, in [0, 1] (ImageNet's for encoders trained on it).
+        mean: Per-channel mean of the input, in [0, 1] (that of ImageNet for pretrained encoders).
         std: Per-channel standard deviation of the input.
         own_statistics: Whether `statistics` depends on the image.
     """
@@ -37,19 +37,19 @@ class Network(pl.LightningModule, ABC):
 
     @abstractmethod
     def activate(self, outputs: Outputs) -> Outputs:
-        """Turn logits into the maps that the codec decodes (probabilities, distances), same (B, C, h, w)."""
+        """Convert logits to the maps that the codec decodes (probabilities, distances), (B, C, h, w)."""
 
     @property
     @abstractmethod
     def training_crop(self) -> int:
-        """Side in px of the crops that the network is trained on."""
+        """Side of the training crops in pixels."""
 
     def statistics(self, images: Tensor) -> Tensor:
-        """Return mean and standard deviation per channel, (B, 2, 3), that `prepare` takes out of `images`.
+        """Return mean and standard deviation per channel, (B, 2, 3), for `prepare`.
 
         Args:
-            images: float (B, 3, H, W) in [0, 1]: crops in training; in inference the whole image, so that all its
-                tiles are prepared alike.
+            images: float (B, 3, H, W) in [0, 1]: crops in training, the whole image in inference, so that all its tiles
+                are prepared in the same way.
         """
         fixed = torch.tensor([self.mean, self.std], device=images.device)
         return fixed.expand(len(images), 2, 3)
@@ -62,13 +62,13 @@ class Network(pl.LightningModule, ABC):
         return prepared.contiguous(memory_format=torch.channels_last)
 
     def predict_batch(self, images: Tensor) -> list[Maps]:
-        """Return the activated maps of prepared tiles of one size, one dictionary of float32 arrays per tile."""
+        """Return the activated maps of prepared tiles of equal size, one dictionary of float32 arrays per tile."""
         outputs = {name: value.float() for name, value in self(images).items()}
         arrays = {name: value.float().cpu().numpy() for name, value in self.activate(outputs).items()}
         return [{name: value[i] for name, value in arrays.items()} for i in range(len(images))]
 
     def stitcher(self, shape: tuple[int, int]) -> Stitcher:
-        """Return what puts the tiles of an image of (H, W) px together."""
+        """Return the stitcher of the tiles of an image of (H, W) px."""
         return DenseStitcher(shape)
 
 

@@ -1,4 +1,4 @@
-"""Images to the magnification of the training images, and nuclei back; needs no torch."""
+"""Rescale images to the magnification of the training images, and nuclei back; does not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 
 LEAST, MOST = 1.0, 200.0
-"""Objective magnifications that images can have."""
+"""Minimum and maximum objective magnification."""
 
 
 def given_magnification(magnification: float | None, mpp: float | None) -> float | None:
@@ -47,22 +47,22 @@ def check_magnification(magnification: float | None) -> None:
     """Raise a ConfigError if a magnification is not that of a microscope."""
     if magnification is not None and not LEAST <= magnification <= MOST:  # NaN is not
         raise ConfigError(
-            f"--magnification is {magnification:g}; give that of the objective, {LEAST:g} to {MOST:g}, such as 40 or 20"
+            f"--magnification is {magnification:g}; give that of the objective, {LEAST:g} to {MOST:g}, for example 40"
         )
 
 
 def scale_factor(trained: float | None, own: float | None) -> float:
-    """Return px at the training magnification per px of an image; 1 where either magnification is unknown."""
+    """Return pixels at the training magnification per pixel of an image; 1 if either magnification is unknown."""
     return trained / own if trained and own else 1.0
 
 
 def rescale(image: NDArray[np.uint8], trained: float | None, own: float | None) -> NDArray[np.uint8]:
-    """Resize an image to the training magnification (area down, cubic up); as it is where one is unknown.
+    """Resize an image to the training magnification: by area to smaller, by cubic interpolation to larger sizes.
 
     Args:
         image: uint8 (H, W, 3).
-        trained: Magnification of the training images.
-        own: Magnification of this image.
+        trained: Magnification of the training images; None = unknown, the image is not resized.
+        own: Magnification of this image; None likewise.
     """
     factor = scale_factor(trained, own)
     if factor == 1.0:
@@ -73,14 +73,14 @@ def rescale(image: NDArray[np.uint8], trained: float | None, own: float | None) 
 
 
 def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
-    """Map nuclei found in a rescaled image back to the size of the original.
+    """Map nuclei of a rescaled image back to the size of the original.
 
     Args:
         instances: Nuclei at the training magnification.
-        shape: (H, W) of the original image in px.
+        shape: (H, W) of the original image in pixels.
 
     Returns:
-        The nuclei in the original's px; those that vanish when a map shrinks are left out.
+        Nuclei in pixels of the original; nuclei that vanish when a map shrinks are dropped.
     """
     if instances.shape == shape:
         return instances
@@ -99,32 +99,32 @@ def restore(instances: Instances, shape: tuple[int, int]) -> Instances:
 
 
 def decode(codec: Codec[Any], maps: Maps, params: Params, shape: tuple[int, int]) -> Instances:
-    """Decode the maps of one image and bring the nuclei to the image's own size."""
+    """Decode the maps of one image, and map the nuclei to the size of the image."""
     return restore(codec.decode(maps, params), shape)
 
 
 def nearest(size: int, original: int) -> NDArray[np.int64]:
-    """Return which of `size` px lies under the centre of each of `original` px of the same extent.
+    """Return the index among `size` pixels at the centre of each of `original` pixels of the same extent.
 
     Args:
-        size: Px of a row or column at the training magnification.
-        original: Px of the original's.
+        size: Length of a row or column in pixels at the training magnification.
+        original: Length in pixels in the original image.
 
     Returns:
-        int64 (original,), ascending: what `restore` takes label maps from.
+        int64 (original,), ascending: indices with which `restore` resizes label maps.
     """
     return ((np.arange(original) + 0.5) * size / original).astype(np.int64)
 
 
 class ScaledRaster(Raster):
-    """An image at another magnification, of which any region can be read.
+    """An image at another magnification that can be read by region.
 
-    Each px is computed from its place in the image alone, as `rescale` does (area down, cubic up), so that regions
-    fit together without a seam. Values differ from those of `rescale` by at most 1, where OpenCV rounds its weights.
+    Interpolation is that of `rescale` and depends only on the position in the image, so that regions fit together
+    without seams. Values differ from those of `rescale` by at most 1, because OpenCV rounds its weights.
 
     Args:
-        image: The image as it is.
-        factor: Px of the result per px of the image.
+        image: Original image.
+        factor: Pixels of the result per pixel of the image.
     """
 
     def __init__(self, image: Raster, factor: float) -> None:
@@ -150,7 +150,7 @@ class ScaledRaster(Raster):
 
 
 def _area_weights(start: int, stop: int, size: int, source: int) -> tuple[int, csr_array]:
-    """Return the first px of the source and, (stop - start, source px), its share of each px of the result."""
+    """Return the first source pixel, and the weights of source pixels, (stop - start, source pixels)."""
     scale = source / size
     low = np.arange(start, stop) * scale
     taps = int(np.ceil(scale)) + 1
@@ -160,7 +160,7 @@ def _area_weights(start: int, stop: int, size: int, source: int) -> tuple[int, c
 
 
 def _cubic_weights(start: int, stop: int, size: int, source: int) -> tuple[int, csr_array]:
-    """Return likewise the weights of cubic interpolation (Keys 1981, a = -0.75 as in OpenCV); the border repeats."""
+    """Return the same for cubic interpolation (Keys 1981, a = -0.75 as in OpenCV) with repeated border pixels."""
     place = (np.arange(start, stop) + 0.5) * source / size - 0.5
     index = np.floor(place).astype(np.int64)[:, None] + np.arange(-1, 3)
     far = np.abs(place[:, None] - index)

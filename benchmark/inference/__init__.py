@@ -1,1 +1,1 @@
-"""From image to nuclei."""
+"""Prediction of nuclei in datasets, images and slides."""

@@ -1,4 +1,4 @@
-"""Predict the nuclei of whole datasets: the network here, decoding in worker processes beside it."""
+"""Predict the nuclei of datasets: the network in this process, decoding in parallel worker processes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from datamodules.sources import ImageSet
 from postproc.codec import Params
 
 FEW_IMAGES = 8
-"""Fewer images than this are decoded in this process where the network runs on a CPU: starting workers (seconds each)
-would take longer, and take the CPU from the network. A GPU never waits for decoding."""
+"""Minimum number of images for decoding in workers if the network runs on a CPU. Starting workers takes seconds each,
+and they compete with the network for the CPU. A GPU never waits for decoding."""
 PENDING_PER_WORKER = 2
-"""Images whose maps may wait for a worker: it bounds memory where decoding is slower than the network."""
+"""Maximum number of images per worker whose maps wait for decoding; limits memory if decoding is slow."""
 
 
 def predict_dataset(run: Run, images: ImageSet, params: dict[str, Params]) -> None:
-    """Predict every image for every variant; images that have a prediction are skipped.
+    """Predict all images for all variants; existing predictions are skipped.
 
-    Images are rescaled to the magnification of the training images, and the nuclei mapped back.
+    Images are rescaled to the magnification of the training images, and nuclei are mapped back.
 
     Args:
         run: A trained run.
-        images: What is predicted.
+        images: Images to predict.
         params: Post-processing parameters per variant.
     """
     method, workers = run.method, run.machine.decoders()

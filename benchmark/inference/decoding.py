@@ -1,4 +1,4 @@
-"""Decoding in worker processes, beside the network. Needs no torch, which a worker would load for nothing."""
+"""Decode in worker processes parallel to the network. Does not import torch, which workers do not need."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Maps, shape: tuple[int, int]) -> None:
-    """Decode one image for several variants and write each result; runs in a worker process.
+    """Decode one image for several variants and write the results; runs in a worker process.
 
-    Candidates are written before the nuclei, so that a prediction that exists is complete.
+    Candidates are written before the nuclei, so that every existing prediction is complete.
     """
     for codec, params, path in codecs.values():
         every = codec.candidates(maps, params)
@@ -46,13 +46,13 @@ def decode_to_pictures(
     types: tuple[str, ...],
     path: Path,
 ) -> ImageSummary:
-    """Decode one image, write its results beside `path` and return what was found; runs in a worker process."""
+    """Decode one image, write its results with the prefix `path` and return a summary; runs in a worker process."""
     found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
     labels = path.parent / f"{path.name}.mat"
     if found.labels is not None:
         write_mat(labels, found)
     else:
-        labels.unlink(missing_ok=True)  # of an earlier call with a method that outlines nuclei
+        labels.unlink(missing_ok=True)  # result of an earlier call with another method
     write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
     write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
@@ -60,9 +60,9 @@ def decode_to_pictures(
 
 @contextmanager
 def decoders(workers: int) -> Iterator[Executor | None]:
-    """Give a pool of processes that decode; None (decode in this process) where `workers` is 0.
+    """Yield a pool of decoding processes; None (decode in this process) if `workers` is 0.
 
-    Workers are spawned, not forked: a fork of a process in which torch runs threads may hang.
+    Workers are spawned, because a fork of a process with torch threads can hang.
     """
     if workers == 0:
         yield None
@@ -73,7 +73,7 @@ def decoders(workers: int) -> Iterator[Executor | None]:
 
 
 def submit(pool: Executor | None, call: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> Future[T]:
-    """Hand a call to the pool, or make it here where there is none."""
+    """Submit a call to the pool, or call it here without a pool."""
     if pool is not None:
         return pool.submit(call, *args, **kwargs)
     done: Future[T] = Future()

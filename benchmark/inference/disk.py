@@ -1,4 +1,4 @@
-"""Maps that lie on disk and are read and written by region, so that their pages never count as memory in use."""
+"""Maps on disk that are read and written by region, so that their pages never count as used memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Array = NDArray[Any]
 
 
 class DiskArray:
-    """An array (C, H, W) in a file, 0 where nothing was written. May be pickled: the file is opened where it is used.
+    """An array (C, H, W) in a file, initially 0. It can be pickled; each process opens the file when it uses it.
 
     Args:
-        path: The file; created, with zeros, where it is missing.
+        path: File, created with zeros if missing.
         shape: (C, H, W).
-        dtype: Of the elements.
+        dtype: Dtype of the elements.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: Any) -> None:
@@ -40,7 +40,7 @@ class DiskArray:
 
     @property
     def nbytes(self) -> int:
-        """Size of the file."""
+        """Size of the file in bytes."""
         return math.prod(self.shape) * int(self.dtype.itemsize)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class DiskArray:
 
 
 def _fill(file: int, target: Array, offset: int) -> None:
-    """Read `target` from a file, which may give less than asked for at a time."""
+    """Fill `target` from a file; a single read can return fewer bytes than requested."""
     view = target.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
@@ -93,12 +93,12 @@ def _fill(file: int, target: Array, offset: int) -> None:
 
 
 class DiskStitcher:
-    """Writes the kept part of each tile's dense maps to files, and says when rows of the image are complete.
+    """Writes the kept part of the dense maps of each tile to files, and reports complete rows of the image.
 
     Args:
-        folder: Where the files go; those of a former stitcher are overwritten.
+        folder: Folder of the files; those of an earlier stitcher are overwritten.
         shape: (H, W) of the image.
-        done: Is called with the maps and the number of complete rows after each row of tiles.
+        done: Called with the maps and the number of complete rows after each row of tiles.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int], done: Callable[[dict[str, DiskArray], int], None]) -> None:
@@ -111,7 +111,7 @@ class DiskStitcher:
         """Write the kept part of a tile.
 
         Raises:
-            DataError: If the disk is too small for the maps.
+            DataError: If there is not enough disk space for the maps.
         """
         if not self.maps:
             self._allocate(output)
@@ -128,7 +128,7 @@ class DiskStitcher:
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise DataError(
-                f"{self._folder}: the maps of the image take {needed / 2**30:.1f} GiB while it is decoded, and "
+                f"{self._folder}: decoding needs {needed / 2**30:.1f} GiB for the maps of the image, but only "
                 f"{free / 2**30:.1f} GiB are free; write to a larger disk"
             )
         for name, tile in output.items():

@@ -1,4 +1,4 @@
-"""Images that a user gives: files, folders and patterns in quotes. Needs no torch."""
+"""Find the images that a user gives as files, folders or quoted patterns. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from postproc.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class FoundImages:
-    """What was found where the user pointed.
+    """Result of the search.
 
     Attributes:
-        images: Files in the order given, each once; a folder's and a pattern's in the order of their names.
-        errors: A message for each path that leads to no image.
-        results: Files that are results of an earlier call, which are no images to work on.
+        images: Unique files in the given order; those of a folder or pattern are sorted by name.
+        errors: A message for each path without images.
+        results: Files that are results of an earlier call, which are not processed.
     """
 
     images: tuple[Path, ...]
@@ -38,13 +38,13 @@ def find_images(
     """Resolve files, folders (all images directly in them) and patterns such as ``slides/*.tif``.
 
     Args:
-        given: What the user wrote.
+        given: Paths and patterns of the user.
         is_result: Tells whether a file is a result of an earlier call.
-        reserved: Names without extension that no image may have.
+        reserved: Names without extension that images must not have.
 
     Raises:
-        ConfigError: If two images have one name without extension, so that their results would have one name too.
-        DataError: If nothing leads to an image.
+        ConfigError: If two images have the same name without extension, and would therefore write the same results.
+        DataError: If there are no images.
     """
     images: dict[Path, None] = {}
     errors: list[DataError] = []
@@ -68,7 +68,7 @@ def find_images(
     if not images and errors:
         raise DataError("\n".join(map(str, errors)))
     if not images:
-        raise DataError(f"there is no image to work on: {results[0]} is a result of an earlier `nucbench predict`")
+        raise DataError(f"no images found: {results[0]} is a result of an earlier `nucbench predict`")
     stems = {stem: Path(f"{stem}.csv") for stem in reserved}
     for path in images:
         other = stems.setdefault(path.stem, path)
@@ -79,26 +79,26 @@ def find_images(
 
 
 def _files(place: Path) -> list[Path]:
-    """Return the files that one word of the command line means."""
+    """Return the files of one argument of the command line."""
     kinds = ", ".join(IMAGE_SUFFIXES)
     if place.is_file():
         return [place]
     if place.is_dir():
         found = _images(place.iterdir())
         if not found:
-            raise DataError(f"the folder {place} has no image; images end in {kinds}")
+            raise DataError(f"no images in the folder {place}; images end in {kinds}")
         return found
     if glob.has_magic(str(place)):
         found = _images(map(Path, glob.glob(str(place), recursive=True)))
         if not found:
-            raise DataError(f"no image fits {str(place)!r}; images end in {kinds}")
+            raise DataError(f"no image matches {str(place)!r}; images end in {kinds}")
         return found
     check_name(place)
-    raise DataError(f"there is no image {place}")
+    raise DataError(f"image {place} not found")
 
 
 def _images(paths: Iterable[Path]) -> list[Path]:
-    """Return the image files among paths, in the order of their names, without hidden ones."""
+    """Return the image files among paths, sorted by name, without hidden files."""
     return sorted(
         path
         for path in paths
@@ -107,7 +107,7 @@ def _images(paths: Iterable[Path]) -> list[Path]:
 
 
 def count_pixels(path: Path) -> int:
-    """Return height x width as the head of an image file states it; 0 where it cannot be read."""
+    """Return height x width from the header of an image file; 0 if it cannot be read."""
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
@@ -117,7 +117,7 @@ def count_pixels(path: Path) -> int:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
                 return image.width * image.height
-    except Exception:  # foreign decoders raise anything on damaged files; reading the image says what is wrong
+    except Exception:  # decoders raise many types on damaged files; reading the image later reports the fault
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Find the nuclei in a user's own images with a finished run."""
+"""Predict the nuclei of user images with a trained model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from datamodules.reading.rasters import image_raster
 from postproc.errors import DataError, NucbenchError, unknown_name
 
 SAME = 1.1
-"""Factor by which the magnification that a file states may differ from the model's without rescaling."""
+"""Maximum ratio of the stated magnification to that of the model without rescaling."""
 
 
 def predict_images(
@@ -45,35 +45,36 @@ def predict_images(
     again: bool = False,
     workers: int = WORKERS,
 ) -> int:
-    """Write label map, overlay and GeoJSON of each image, and print and sum up what was found (`SUMMARY`).
+    """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
-    Images of more than `benchmark.inference.large.LARGE` px are worked on by region (`benchmark.inference.large`); the
-    label map is then a TIFF, and a CSV lists the nuclei. The others are decoded by workers while the network sees the
-    next ones.
+    Images of more than `benchmark.inference.large.LARGE` px are processed by region (`benchmark.inference.large`);
+    their label map is a TIFF, and a CSV lists the nuclei. Other images are decoded by workers while the network
+    processes the next ones.
 
-    An image that cannot be read or worked on is named and does not stop the others. Images whose results are in `out`
-    already, from the same model and settings, are left out; files that this function has not written are not replaced.
+    An image that cannot be read or processed is reported and does not stop the others. Images with results in `out`
+    from the same model and settings are skipped. Files that this function did not write are never replaced.
 
     Args:
-        run: Run directory, model folder, or name of a model that comes with nucbench.
+        run: Run directory, model folder, or name of a model shipped with nucbench.
         images: Image files, folders of images, and patterns such as ``slides/*.tif``.
-        out: Folder to write.
-        load: Loads `run`; called only where an image is still to be worked on.
-        variant: Post-processing; None = the run's first.
-        magnification: Of the images; None = what each file states, otherwise that of the training images.
+        out: Output folder.
+        load: Loads `run`; called only if there are images to process.
+        variant: Post-processing variant; None = the first of the run.
+        magnification: Magnification of the images; None = the one stated by each file, else that of the training
+            images.
         progress: Show progress bars.
         compile: Compile the network with torch.compile.
-        again: Work on images that are done as well, and on images whose name stands for another one in `out`.
-        workers: Processes that decode; 0 = decode in this one.
+        again: Also process finished images, and replace results of other images of the same name in `out`.
+        workers: Number of decoding processes; 0 = decode in this process.
 
     Returns:
-        0 if every image is done, 1 otherwise.
+        0 if all images are done, 1 otherwise.
 
     Raises:
-        ConfigError: If two images have one name, the variant is unknown, the magnification impossible, or a file that
-            is no result would be replaced.
-        BusyError: If another process writes to `out`.
-        DataError: If there is no image at all, or the model is damaged.
+        ConfigError: If two images have the same name, the variant is unknown, the magnification is invalid, or a file
+            that is not a result would be replaced.
+        BusyError: If another process is writing to `out`.
+        DataError: If there are no images, or the model is damaged.
     """
     check_magnification(magnification)
     find_model(run)
@@ -84,10 +85,12 @@ def predict_images(
         for error in found.errors:
             _complain(error)
         if found.results:
-            print(f"{len(found.results)} files are results of an earlier call and left out: {_some(found.results)}")
+            print(f"skipped {len(found.results)} files that are results of an earlier call: {_some(found.results)}")
         done = [path for path in found.images if path not in set(todo)]
         if done:
-            print(f"{len(done)} of {len(found.images)} images are done already (--again does them anew): {_some(done)}")
+            print(
+                f"{len(done)} of {len(found.images)} images are done already (repeat them with --again): {_some(done)}"
+            )
         failed = len(found.errors)
         if todo:
             trained = load(run)
@@ -95,7 +98,7 @@ def predict_images(
             work.claim(todo, again=again)
             failed += work.run(todo, progress)
         else:
-            folder.claim({}, again=again)  # writes the summary, should it have been deleted
+            folder.claim({}, again=again)  # restores the summary if it was deleted
         _comment_on_nothing([folder.summary(path) for path in found.images if folder.is_done(path, how)])
     print(f"written to {out}")
     if failed:
@@ -107,8 +110,8 @@ def find_user_images(images: list[Path], out: Path) -> FoundImages:
     """Find the images and check that no result in `out` replaces one of them.
 
     Raises:
-        ConfigError: If one would, or two images have one name.
-        DataError: If there is no image at all.
+        ConfigError: If a result would replace an image, or two images have the same name.
+        DataError: If there are no images.
     """
     known = functools.cache(results_in)
     found = find_images(images, lambda path: path.name in known(path.parent), [Path(SUMMARY).stem])
@@ -122,14 +125,14 @@ def find_user_images(images: list[Path], out: Path) -> FoundImages:
 
 @dataclass
 class _Work:
-    """A model at work on images.
+    """Prediction of images with a model.
 
     Attributes:
         trained: The model.
-        folder: Where the results go; held.
-        how: What makes results the same: model, variant and magnification.
+        folder: Output folder, locked.
+        how: Settings that determine the results: model, variant and magnification.
         compile: Compile the network.
-        workers: Processes that decode.
+        workers: Number of decoding processes.
     """
 
     trained: Trained
@@ -150,13 +153,13 @@ class _Work:
         self.settings = InferenceSettings(precision=self.trained.precision, compile=self.compile)
 
     def claim(self, images: list[Path], *, again: bool) -> None:
-        """Claim the names of the results."""
+        """Claim the names of all results."""
         endings = {path: BY_REGION if self._by_region(count_pixels(path)) else SMALL for path in images}
         plans = {path: [f"{path.stem}{ending}" for ending in endings[path]] for path in images}
         self.folder.claim(plans, again=again)
 
     def run(self, images: list[Path], progress: bool) -> int:
-        """Work on every image and return how many failed."""
+        """Process all images and return the number of failures."""
         on_cpu = self.trained.method.device.type == "cpu"
         beside = len(images) >= (FEW_IMAGES if on_cpu else 2)
         with decoders(self.workers if beside else 0) as pool:
@@ -169,7 +172,7 @@ class _Work:
                     while len(self._pending) > PENDING_PER_WORKER * self.workers:
                         self._finish()
             except BaseException:
-                while self._pending:  # what was begun before is noted, but hides no error
+                while self._pending:  # record pending results without hiding the original error
                     with suppress(Exception):
                         self._finish()
                 raise
@@ -189,7 +192,7 @@ class _Work:
         own = image_magnification(path, self.how["magnification"], self.trained.magnification)
         with closing(image_raster(path)) as image:
             if self._by_region(image.shape[0] * image.shape[1]):
-                while self._pending:  # results come in the order of the images
+                while self._pending:  # keep the results in the order of the images
                     self._finish()
                 work = method, self.key, self.params, image, self.settings, self.folder.path, path.stem
                 factor = scale_factor(self.trained.magnification, own)
@@ -201,7 +204,7 @@ class _Work:
         self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
 
     def _finish(self) -> None:
-        """Wait for the first image that is being decoded."""
+        """Wait for the first pending image."""
         path, read, future = self._pending.pop(0)
         try:
             self._note(path, read, future.result())
@@ -219,18 +222,18 @@ class _Work:
 
 
 def image_magnification(path: Path, given: float | None, trained: float | None) -> float | None:
-    """Return the magnification of an image: given by the user, stated by the file, or None = that of the training.
+    """Return the magnification given by the user or stated by the file, or None for that of the training images.
 
-    What a file states is printed if it matters: when it contradicts the user, or when the image is rescaled. A
-    deviation from the training images of up to `SAME` is that between scanners; the image is not rescaled.
+    The magnification of the file is printed if it contradicts the user, or if the image is rescaled. Ratios to the
+    training images of up to `SAME` are differences between scanners, and the image is not rescaled.
 
     Args:
         path: The image.
-        given: What the user stated.
+        given: Magnification given by the user.
         trained: Magnification of the training images.
 
     Raises:
-        DataError: If the file contradicts itself and the user has not stated the magnification.
+        DataError: If the file contradicts itself and the user has not given the magnification.
     """
     if given is not None:
         with suppress(DataError):
@@ -242,7 +245,7 @@ def image_magnification(path: Path, given: float | None, trained: float | None) 
     if not differs(stated, trained, SAME):
         return None
     print(
-        f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; --magnification overrules"
+        f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; override: --magnification"
     )
     return stated
 

@@ -1,11 +1,11 @@
-"""Images of any size: read by region, mapped to disk, decoded by region beside the network, written in tiles.
+"""Predict images of any size by region.
 
-Of an image that is not small, nothing is ever in memory as a whole: not its px, which are read from the tiles of a
-TIFF; not what the network says, which goes to temporary files; not the label map. The nuclei are those that decoding
-everything at once would give, none cut at a border of a tile or region (see `postproc.pixels.clusters`), numbered in
-raster order of their first px. With `WORKERS` processes an image of 20,000 x 20,000 px takes less than 6 GiB of memory
-in all processes together, and while it is worked on, 4 bytes of disk per px and channel of the maps and 4 for the
-labels.
+Neither pixels, maps nor labels of a large image are ever in memory as a whole: pixels are read from the tiles of a
+TIFF, maps are written to temporary files, and nuclei are decoded by region in parallel to the network. The result is
+that of decoding the whole image at once: no nucleus is cut at the border of a tile or region (see
+`postproc.pixels.clusters`), and nuclei are numbered in raster order of their first pixel. With `WORKERS` processes, an
+image of 20,000 x 20,000 px takes less than 6 GiB of memory in all processes together, and temporary disk space of 4
+bytes per pixel and channel of the maps and 4 bytes per pixel of the labels.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from models.base.method import NucleiMethod
 
 LARGE = 20_000_000
-"""Px from which an image is worked on by region. Below, everything at once takes less than 3 GiB."""
+"""Pixels above which an image is processed by region. Smaller images take less than 3 GiB as a whole."""
 WORKERS = 3
-"""Most processes that decode regions: each may take a GiB."""
+"""Maximum number of processes that decode regions; each can take 1 GiB."""
 
 
 def predict_large(
@@ -63,32 +63,32 @@ def predict_large(
     workers: int = WORKERS,
     name: str = "",
 ) -> ImageSummary:
-    """Find the nuclei of an image by region and write STEM.tif, STEM.csv, STEM.geojson and STEM_overlay.png.
+    """Predict the nuclei of an image by region and write STEM.tif, STEM.csv, STEM.geojson and STEM_overlay.png.
 
     Args:
-        method: In eval mode, on its device.
+        method: Method in eval mode, on its device.
         variant: Key of the codec.
-        params: Its parameters.
-        image: RGB.
+        params: Parameters of the codec.
+        image: RGB image.
         settings: Precision and tiles.
-        out: Folder to write; temporary files go there too.
+        out: Output folder, also used for temporary files.
         stem: Name of the results.
-        factor: Px of the network's image per px of `image`.
-        workers: Processes that decode, at most `WORKERS`; 0 = decode in this one.
-        name: Of the image in the summary.
+        factor: Pixels of the rescaled image per pixel of `image`.
+        workers: Number of decoding processes, at most `WORKERS`; 0 = decode in this process.
+        name: Name of the image in the summary.
 
     Returns:
-        How many nuclei were found, and of which types.
+        Number of nuclei in total and per type.
 
     Raises:
-        ConfigError: If the method's codec decodes whole images only.
-        DataError: If the image is damaged or the disk too small.
+        ConfigError: If the codec can decode only whole images.
+        DataError: If the image is damaged or there is not enough disk space.
     """
     codec = method.codecs[variant]
     if codec.surroundings is None:
         raise ConfigError(
-            f"{stem}: {image.shape[0]} x {image.shape[1]} px are too many for {variant}, whose post-processing takes "
-            "whole images; cut the image into smaller ones"
+            f"{stem}: {image.shape[0]} x {image.shape[1]} px are too many for {variant}, whose post-processing needs "
+            "whole images; cut the image into smaller images"
         )
     out.mkdir(parents=True, exist_ok=True)
     scaled = image if factor == 1.0 else ScaledRaster(image, factor)
@@ -121,7 +121,7 @@ def _network(
     folder: Path,
     pool: Executor | None,
 ) -> Analysis:
-    """Run the network; what rows it completes is analysed beside it."""
+    """Run the network, and analyse completed rows in parallel."""
     current: list[Analysis] = []
 
     def begin() -> DiskStitcher:
@@ -134,11 +134,11 @@ def _network(
 
 
 class Analysis:
-    """Surveys the blocks of an image and numbers their parts, as soon as their rows are complete.
+    """Surveys the blocks of an image and numbers their parts as soon as their rows are complete.
 
     Args:
-        pool: Of workers; None = in this process.
-        work: What they are told; its maps are filled in once they exist.
+        pool: Worker processes; None = this process.
+        work: Inputs of the workers; its maps are added when they exist.
     """
 
     def __init__(self, pool: Executor | None, work: Work) -> None:
@@ -148,7 +148,7 @@ class Analysis:
         self._next = 0
 
     def advance(self, maps: dict[str, DiskArray], complete: int) -> None:
-        """Hand out the blocks that need no more than the rows that are complete."""
+        """Submit the blocks whose rows, including surroundings, are complete."""
         self.work.maps.update(maps)
         rows, columns = self.work.grid
         while self._next < rows:
@@ -160,7 +160,7 @@ class Analysis:
             self._next += 1
 
     def result(self) -> tuple[Survey, Clusters]:
-        """Return what holds for the whole image."""
+        """Return survey and clusters of the whole image."""
         clusters = ClusterMap(*self.work.grid)
         surveys = []
         for place, future in self._pending.items():
@@ -173,16 +173,16 @@ class Analysis:
 def decode_by_region(
     analysis: Analysis, folder: Path, pool: Executor | None, ahead: int = 1
 ) -> tuple[DiskArray, Outlines]:
-    """Decode an image whose maps are on disk and complete.
+    """Decode an image whose maps are complete on disk.
 
     Args:
-        analysis: Of all its blocks.
-        folder: Where the results go.
-        pool: Of workers; None = in this process.
-        ahead: Regions that may be waiting or done.
+        analysis: Analysis of all its blocks.
+        folder: Folder of the results.
+        pool: Worker processes; None = this process.
+        ahead: Maximum number of submitted regions.
 
     Returns:
-        The label map, in provisional numbers, and the outlines in their order.
+        Label map with provisional numbers, and outlines in the same order.
     """
     survey, clusters = analysis.result()
     labels = DiskArray(folder / "labels.raw", (1, *analysis.work.shape), np.int32)
@@ -200,16 +200,16 @@ def decode_by_region(
 
 
 def paint(labels: DiskArray, found: Found, base: int, work: Work) -> Found:
-    """Write the nuclei of a region into the label map, where it is free; they are numbered from base + 1.
+    """Write the nuclei of a region to the free pixels of the label map, numbered from base + 1.
 
     Args:
-        labels: int32 (1, H, W), which is changed.
+        labels: int32 (1, H, W), modified in place.
         found: The nuclei.
-        base: Number of nuclei before them.
-        work: Of the image.
+        base: Number of earlier nuclei.
+        work: Inputs of the image.
 
     Returns:
-        The nuclei, and the outlines of what was written: parts of a large cluster may find px taken by another's.
+        The nuclei with the outlines as written. In parts of a large cluster, pixels may already belong to another part.
     """
     height, width = found.labels.shape
     box = found.top, found.left, found.top + height, found.left + width
@@ -233,7 +233,7 @@ def _warn_of_large_clusters(jobs: list[Job]) -> None:
     blocks = sum(job.block is not None for job in jobs)
     if blocks:
         warnings.warn(
-            "nuclei touch each other over so long a distance that their group cannot be decoded at once; in "
-            f"{blocks} regions a few may differ from those of a single pass",
+            "some groups of nuclei that touch each other are too large to be decoded at once; in "
+            f"{blocks} regions, a few nuclei may differ from those of a single pass",
             stacklevel=3,
         )

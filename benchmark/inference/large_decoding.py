@@ -1,4 +1,4 @@
-"""Decode an image by region in worker processes: what they do, and who does what. Needs no torch."""
+"""Decode an image by region: the work of a worker process, and its distribution. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap, relabel
 
 BLOCK = 2048
-"""Side in px of the blocks that are surveyed, and to whose nuclei a worker is set."""
+"""Side in pixels of the blocks that are surveyed, and whose nuclei are decoded by one worker."""
 BEYOND = 512
-"""Px by which a cluster may reach beyond its block and still be decoded with the others."""
+"""Pixels by which a cluster may extend beyond its block and still be decoded with the others."""
 LARGEST = (BLOCK + 2 * BEYOND) ** 2
-"""Px of the largest region that is decoded at once. A cluster that needs more is decoded block by block."""
+"""Maximum pixels of a region that is decoded at once. A larger cluster is decoded block by block."""
 HALO = 256
-"""Px around a block in which nuclei of such a cluster are seen whole."""
+"""Pixels around a block, so that nuclei of such a cluster are complete."""
 ALIGNMENT = 64
-"""Regions begin at multiples of this many px, so that raster order and vector instructions are those of the image."""
+"""Regions start at multiples of this many pixels, to keep the raster order and vector instructions of the image."""
 NAME = '"name": "@"'
-"""Stands for the name of a nucleus until all are numbered."""
+"""Placeholder for the name of a nucleus until all are numbered."""
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all workers of one image are told.
+    """Common inputs of all workers of one image.
 
     Attributes:
-        codec: Decodes.
-        params: Its parameters.
-        maps: What the network said.
-        shape: (H, W) of the image in px.
+        codec: Codec.
+        params: Parameters of the codec.
+        maps: Maps of the network.
+        shape: (H, W) of the maps in pixels.
         types: Names of the types.
-        original: (H, W) of the image that was given, for outlines; None = `shape`.
-        side: Of the blocks in px.
-        beyond: Px by which a cluster may reach beyond its block and still be decoded with the others.
-        largest: Px of the largest region that is decoded at once.
+        original: (H, W) of the original image, for outlines; None = `shape`.
+        side: Side of the blocks in pixels.
+        beyond: Pixels by which a cluster may extend beyond its block and still be decoded with the others.
+        largest: Maximum pixels of a region that is decoded at once.
     """
 
     codec: Codec[Any]
@@ -62,23 +62,23 @@ class Work:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of blocks."""
+        """Number of rows and columns of blocks."""
         return -(-self.shape[0] // self.side), -(-self.shape[1] // self.side)
 
     @property
     def surroundings(self) -> int:
-        """Px around a cluster that its decoding looks at."""
+        """Pixels around a cluster that its decoding needs."""
         return self.codec.surroundings or 0
 
     def block(self, row: int, column: int) -> Box:
-        """Return the px of a block."""
+        """Return the box of a block."""
         top, left = row * self.side, column * self.side
         return top, left, min(top + self.side, self.shape[0]), min(left + self.side, self.shape[1])
 
     def around(self, box: Box, margin: int) -> Box:
-        """Return a box with at least `margin` px around it, inside the image, beginning at multiples of `ALIGNMENT`."""
+        """Extend a box by at least `margin` px within the image, so that it starts at multiples of `ALIGNMENT`."""
         top, left = (max(0, start - margin) // ALIGNMENT * ALIGNMENT for start in box[:2])
-        # one alignment more, since the last columns of a row are not computed by vector instructions
+        # one more alignment, because the last columns of a row are not computed by vector instructions
         bottom, right = (min(extent, end + margin + ALIGNMENT) for end, extent in zip(box[2:], self.shape, strict=True))
         return top, left, bottom, right
 
@@ -88,10 +88,10 @@ class Job:
     """Nuclei to decode.
 
     Attributes:
-        box: Region that shows them whole.
-        owned: int64 (N,), names (`Clusters.first`) of the clusters that count.
-        block: In place of `owned`: the block whose nuclei count, where they belong to clusters that are too large.
-        parts: int64, its parts of such clusters, from 0.
+        box: Region that contains them completely.
+        owned: int64 (N,), names (`Clusters.first`) of the clusters to decode.
+        block: Instead of `owned`: block whose nuclei in too large clusters are decoded.
+        parts: int64, parts of such clusters in the block, from 0.
     """
 
     box: Box
@@ -106,10 +106,10 @@ class Found:
 
     Attributes:
         top: First row of `labels` in the image.
-        left: First column.
+        left: First column of `labels` in the image.
         labels: int32 (h, w), ids 1..N.
         types: int64 (N,), or None.
-        features: GeoJSON of each, named `NAME`; empty for nuclei without an outline.
+        features: GeoJSON of each nucleus, named `NAME`; empty for nuclei without an outline.
     """
 
     top: int
@@ -120,7 +120,7 @@ class Found:
 
 
 def analyse(work: Work, block: Box) -> tuple[Survey, Block]:
-    """Survey a block and number its parts; runs in a worker."""
+    """Survey a block and number its parts; runs in a worker process."""
     region = work.around(block, work.surroundings)
     maps = read_maps(work.maps, region)
     core = tuple(slice(block[k] - region[k], block[k + 2] - region[k]) for k in (0, 1))
@@ -130,7 +130,7 @@ def analyse(work: Work, block: Box) -> tuple[Survey, Block]:
 
 
 def plan(clusters: Clusters, work: Work) -> list[Job]:
-    """Say which clusters are decoded together, and where."""
+    """Group the clusters to decode together, with their regions."""
     boxes, side = clusters.boxes, work.side
     home = boxes[:, 0] // side * work.grid[1] + boxes[:, 1] // side
     ends = (boxes[:, :2] // side + 1) * side + work.beyond
@@ -160,11 +160,11 @@ def _union(boxes: Ints) -> Box:
 
 
 def decode_job(work: Work, survey: Survey, job: Job) -> Found:
-    """Decode the nuclei of a job; runs in a worker."""
+    """Decode the nuclei of a job; runs in a worker process."""
     maps = read_maps(work.maps, job.box)
     found = work.codec.decode_region(maps, work.params, survey)
     if found.labels is None:
-        raise TypeError(f"{type(work.codec).__name__} gives no outlines, and cannot be used by region")
+        raise TypeError(f"{type(work.codec).__name__} returns no outlines, so it cannot decode by region")
     support = work.codec.support(maps, work.params)
     del maps
     if job.block is None:
@@ -180,24 +180,25 @@ def decode_job(work: Work, survey: Survey, job: Job) -> Found:
 def outline(
     work: Work, labels: LabelMap, types: NDArray[np.int64] | None, count: int, corner: tuple[int, int]
 ) -> list[str]:
-    """Write the nuclei of a region as GeoJSON in px of the image that was given, named `NAME`.
+    """Return the nuclei of a region as GeoJSON in pixels of the original image, named `NAME`.
 
     Args:
-        work: Of the image.
-        labels: int32 (h, w), 0 = background; its nuclei are whole.
+        work: Inputs of the image.
+        labels: int32 (h, w), 0 = background; with complete nuclei.
         types: int64 (N,), or None.
         count: Number of nuclei N.
-        corner: First row and column of `labels` in the network's image.
+        corner: First row and column of `labels` in the maps.
 
     Returns:
-        N texts that cover exactly the px of the nuclei in the given image; empty for nuclei without any.
+        N texts whose polygons cover exactly the pixels of the nuclei in the original image; empty for nuclei without
+        pixels.
     """
     sources = [nearest(size, given) for size, given in zip(work.shape, work.original or work.shape, strict=True)]
     y, x = (
         np.searchsorted(source, np.arange(start, start + size + 1))
         for source, start, size in zip(sources, corner, labels.shape, strict=True)
     )
-    if not (np.diff(y).all() and np.diff(x).all()):  # px vanish in the given image, and with them what they join
+    if not (np.diff(y).all() and np.diff(x).all()):  # some pixels vanish in the original image, which can split nuclei
         rows, columns = (s[edge[0] : edge[-1]] - k for s, edge, k in zip(sources, (y, x), corner, strict=True))
         labels = np.ascontiguousarray(labels[rows][:, columns])
         y, x = np.arange(y[0], y[-1] + 1), np.arange(x[0], x[-1] + 1)
@@ -212,7 +213,7 @@ def outline(
 
 
 def _of_block(labels: LabelMap, support: NDArray[np.bool_], job: Job, work: Work) -> LabelMap:
-    """Keep the nuclei whose first px in raster order lies in the block, in a cluster that is too large."""
+    """Keep the nuclei of too large clusters whose first pixel in raster order is in the block."""
     assert job.block is not None
     assert job.parts is not None
     top, left, bottom, right = job.block

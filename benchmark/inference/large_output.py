@@ -1,4 +1,4 @@
-"""Results of an image that is never in memory as a whole: label map, table, outlines, picture."""
+"""Write the results of a large image by bands: label map, table, outlines, overlay."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from postproc.pixels.clusters import extents
 from postproc.pixels.labels import LabelMap
 
 TILE = 512
-"""Side of the tiles of label maps in px; also the number of rows that are in memory at once."""
+"""Side of the tiles of label maps in pixels; also the number of rows in memory at once."""
 OVERLAY = 4096
-"""Longest side of the overlay in px."""
+"""Maximum side of the overlay in pixels."""
 
 Ints = NDArray[np.int64]
 
 
 class LabelView:
-    """A label map on disk, seen at the size of the image that was given.
+    """A label map on disk, resized to the original image when read.
 
     Args:
-        labels: int32 (1, h, w), at the size of the network's image.
-        shape: (H, W) of the image that was given.
+        labels: int32 (1, h, w), at the size of the maps.
+        shape: (H, W) of the original image.
     """
 
     def __init__(self, labels: DiskArray, shape: tuple[int, int]) -> None:
@@ -44,7 +44,7 @@ class LabelView:
         self.shape = shape
 
     def rows(self, top: int, bottom: int) -> LabelMap:
-        """Return rows of the map, int32 (bottom - top, W); the nearest px where the sizes differ."""
+        """Return rows of the map, int32 (bottom - top, W); nearest pixels if the sizes differ."""
         _, height, width = self._labels.shape
         if (height, width) == self.shape:
             return np.asarray(self._labels.read((top, 0, bottom, width))[0], np.int32)
@@ -61,13 +61,13 @@ class LabelView:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The final numbers of nuclei, in raster order of their first px.
+    """Final numbers of the nuclei, in raster order of their first pixel.
 
     Attributes:
-        new: int32 (N + 1,), final number of each provisional one; 0 = it has no px.
+        new: int32 (N + 1,), final number of each provisional number; 0 = without pixels.
         order: int64 (M,), provisional number - 1 of each nucleus.
-        area: int64 (M,), in px.
-        centres: float64 (M, 2), centroids as (x, y) px; the centre of the first px is (0, 0).
+        area: int64 (M,), pixels of each nucleus.
+        centres: float64 (M, 2), centroids, (x, y) in pixels; the centre of the first pixel is (0, 0).
     """
 
     new: NDArray[np.int32]
@@ -102,10 +102,10 @@ class Numbers:
 
 
 class Outlines:
-    """GeoJSON and types of the nuclei in the order of their provisional numbers; the text waits in a file.
+    """GeoJSON and types of the nuclei in the order of their provisional numbers; texts are stored in a file.
 
     Args:
-        path: The file, which is created.
+        path: The file, created here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +120,7 @@ class Outlines:
 
     @property
     def types(self) -> Ints | None:
-        """Type of each nucleus, int64 (N,); None where there are none."""
+        """Type of each nucleus, int64 (N,); None without types."""
         return np.concatenate(self._types) if self._types else None
 
     def add(self, found: Found) -> None:
@@ -133,7 +133,7 @@ class Outlines:
             self._starts.append(self._starts[-1] + len(text))
 
     def text(self, k: int, name: int) -> str:
-        """Return the GeoJSON of provisional nucleus k, from 0, under its final name; empty where it has none."""
+        """Return the GeoJSON of provisional nucleus k, from 0, under its final name; empty without outline."""
         self._file.seek(self._starts[k])
         return self._file.read(self._starts[k + 1] - self._starts[k]).decode().replace(NAME, f'"name": "{name}"', 1)
 
@@ -168,9 +168,9 @@ def write_tiff(path: Path, view: LabelView, numbers: Numbers) -> None:
 
 
 def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str, ...]) -> None:
-    """Write a row per nucleus: id, x, y (px), area (px), and with types its type and the type's name.
+    """Write a row per nucleus: id, x, y, area in pixels and, with types, number and name of its type.
 
-    As in label maps and tables of points, the centre of the first px is (0, 0); in GeoJSON, and in QuPath, it is
+    The centre of the first pixel is (0, 0), as in label maps and tables of points; in GeoJSON and QuPath it is
     (0.5, 0.5).
     """
     with atomic(path, "w") as file:
@@ -184,7 +184,7 @@ def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str
 
 
 def write_geojson(path: Path, numbers: Numbers, outlines: Outlines) -> None:
-    """Write the outlines as a GeoJSON feature collection for QuPath, one nucleus a line."""
+    """Write the outlines as a GeoJSON feature collection for QuPath, one nucleus per line."""
     with atomic(path, "w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         separator = "\n"
@@ -197,7 +197,7 @@ def write_geojson(path: Path, numbers: Numbers, outlines: Outlines) -> None:
 
 
 def write_overlay(path: Path, image: Raster, view: LabelView, types: Ints | None) -> None:
-    """Write the image with the outlines of the nuclei as PNG, shrunk by a whole number to `OVERLAY` px at most."""
+    """Write the image with the outlines of the nuclei as PNG, shrunk by an integer to at most `OVERLAY` px."""
     height, width = image.shape
     step = -(-max(height, width) // OVERLAY)
     kinds = np.zeros(1, np.int64) if types is None else np.concatenate([[0], types])
@@ -216,20 +216,20 @@ def write_overlay(path: Path, image: Raster, view: LabelView, types: Ints | None
 
 
 def _outline(labels: LabelMap, height: int, kinds: Ints) -> NDArray[np.uint8]:
-    """Return the type + 1 of the nuclei at px that have another label to the right or below, else 0."""
+    """Return type + 1 of nuclei at pixels with another label to the right or below, otherwise 0."""
     edge = np.zeros((height, labels.shape[1]), np.bool_)
     edge[:, :-1] = labels[:height, 1:] != labels[:height, :-1]
     below = labels[1 : height + 1]
     edge[: len(below)] |= below != labels[: len(below)]
     own = kinds[np.minimum(labels[:height], len(kinds) - 1)]
     other = labels[:height] == 0
-    if edge.shape[1] > 1:  # an edge towards a nucleus on the right takes its type
+    if edge.shape[1] > 1:  # an edge towards a nucleus on the right has the type of that nucleus
         own[:, :-1] = np.where(other[:, :-1], kinds[np.minimum(labels[:height, 1:], len(kinds) - 1)], own[:, :-1])
     return np.where(edge, own % len(PALETTE) + 1, 0).astype(np.uint8)
 
 
 def _shrunk(drawn: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """Return the largest value of each step x step px."""
+    """Return the maximum of each block of step x step px."""
     height, width = drawn.shape
     padded = np.pad(drawn, ((0, -height % step), (0, -width % step)))
     return np.asarray(padded.reshape(padded.shape[0] // step, step, -1, step).max(axis=(1, 3)), np.uint8)

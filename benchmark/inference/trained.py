@@ -1,4 +1,4 @@
-"""`Trained`: a method that is ready to predict."""
+"""`Trained`: a method with weights, ready to predict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A method that is ready to predict.
+    """A method with weights, ready to predict.
 
     Attributes:
-        method: In eval mode, with its weights, on a GPU where there is one.
-        params: Post-processing parameters of each variant; the default one first.
-        magnification: Of the training images; None where unknown.
+        method: Method in eval mode, with its weights, on a GPU if available.
+        params: Post-processing parameters of each variant, the default variant first.
+        magnification: Magnification of the training images; None if unknown.
         precision: Lightning precision of inference.
         trained_on: Training sets, each ``dataset.split``.
     """

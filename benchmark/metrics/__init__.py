@@ -1,1 +1,1 @@
-"""Scores of predicted against annotated nuclei, per image and pooled."""
+"""Scores of predicted nuclei against annotated nuclei, per image and pooled."""

@@ -1,4 +1,4 @@
-"""The metrics of two label maps, for use from Python: arrays in, numbers out."""
+"""Metrics of two label maps as functions of arrays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def scores(true: NDArray[Any], pred: NDArray[Any]) -> dict[str, float]:
 
     Args:
         true: Integer (H, W), 0 = background, one id per nucleus; ids may have gaps.
-        pred: Likewise.
+        pred: Same format.
 
     Returns:
-        The scores by name; all NaN where neither map has a nucleus.
+        Scores by name; all NaN if both maps are empty.
 
     Raises:
-        ValueError: If the shapes differ or a map is no integer (H, W).
+        ValueError: If the shapes differ or a map is not an integer array (H, W).
     """
     return object_scores(_table(true, pred))
 
@@ -47,7 +47,7 @@ def _table(true: NDArray[Any], pred: NDArray[Any]) -> Contingency:
         if labels.ndim != 2 or labels.dtype.kind not in "iu":
             raise ValueError(f"{name} is {labels.dtype} {labels.shape}, expected an integer label map (H, W)")
     if true.shape != pred.shape:
-        raise ValueError(f"the prediction is {pred.shape}, the annotation {true.shape}")
+        raise ValueError(f"the prediction has shape {pred.shape}, the annotation {true.shape}")
     return contingency(true, pred)
 
 

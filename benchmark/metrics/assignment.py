@@ -1,4 +1,4 @@
-"""Which prediction belongs to which annotated nucleus: one-to-one pairings by distance or by overlap."""
+"""Match predicted and annotated nuclei: one-to-one pairings by distance or overlap."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DENSE = 1 << 21
-"""Largest distance matrix that goes through scipy. As the published evaluation does so too, equal distances
-(points on whole px) are resolved alike on images of the usual size; above it only the minimum itself is
-guaranteed."""
+"""Largest distance matrix solved by scipy. The published evaluation uses scipy too, so that ties (points at integer
+positions) are resolved in the same way on images of usual size. Above this size only the minimum is guaranteed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """One-to-one pairs of annotated and predicted nuclei, in the order of the annotated ones.
+    """One-to-one pairs of annotated and predicted nuclei, in the order of the annotated nuclei.
 
     Attributes:
-        true: int64 (P,), row of the annotated nucleus, counted from 0.
-        pred: int64 (P,), row of the predicted nucleus.
-        distance: float64 (P,), px between the centres of each pair.
+        true: int64 (P,), row of the annotated nucleus, from 0.
+        pred: int64 (P,), row of the predicted nucleus, from 0.
+        distance: float64 (P,), distance in pixels between the centres of each pair.
     """
 
     true: NDArray[np.int64]
@@ -30,21 +29,20 @@ class Pairing:
 
 
 def published_pairing(true: NDArray[Any], pred: NDArray[Any], radius: float) -> Pairing:
-    """Pair centres as HoVer-Net's published evaluation does (Graham 2019, IV-B, and its code).
+    """Pair centres as in the published evaluation of HoVer-Net (Graham 2019, IV-B, and its code).
 
-    One assignment minimises the sum of the plain distances over all nuclei; pairs farther apart than the
-    radius are dropped afterwards. A false positive far from everything can so push a true pair apart, which
-    undercounts.
+    The assignment minimises the sum of distances over all nuclei; pairs farther apart than the radius are dropped
+    afterwards. A distant false positive can therefore separate a true pair, which undercounts matches.
 
-    Up to 1,448 x 1,448 nuclei the distance matrix is solved as it is. Beyond, a search over a grid finds an
-    assignment of the same, minimal sum (`planar_assignment`, exact: it bounds what it does not look at)
-    without the matrix, which would take 1 GB at 11,000 x 11,000 nuclei. Cutting the matrix at the radius
-    first would be wrong here: pairs that are dropped in the end still decide about the others.
+    Up to 1,448 x 1,448 nuclei the full distance matrix is solved. Above, `planar_assignment` finds an assignment with
+    the same minimal sum by a grid search, without the matrix, which would take 1 GB for 11,000 x 11,000 nuclei. The
+    search is exact, because it bounds the distances of points it does not visit. Removing pairs beyond the radius
+    before the assignment would change the result, since they influence the other pairs.
 
     Args:
-        true: (N, 2), px.
-        pred: (M, 2), px.
-        radius: Px; a pair at exactly this distance is kept.
+        true: (N, 2), pixels.
+        pred: (M, 2), pixels.
+        radius: Maximum distance in pixels, inclusive.
 
     Raises:
         ValueError: If a coordinate is not finite or the radius is negative.
@@ -68,15 +66,15 @@ def published_pairing(true: NDArray[Any], pred: NDArray[Any], radius: float) -> 
 
 
 def gated_pairing(true: NDArray[Any], pred: NDArray[Any], radius: float) -> Pairing:
-    """Pair only centres within the radius: as many pairs as possible, then the least sum of distances.
+    """Pair only centres within the radius: maximise the number of pairs, then minimise the sum of distances.
 
-    This is the matching of KiNet (Xing 2019, IV-C) and of the scores whose name ends in ``_gated``. The limit
-    holds before the assignment, so all that matters are the pairs which a KD-tree finds within the radius.
+    This is the matching of KiNet (Xing 2019, IV-C) and of scores with the suffix ``_gated``. The radius applies before
+    the assignment, so only the pairs that a KD-tree finds within the radius are considered.
 
     Args:
-        true: (N, 2), px.
-        pred: (M, 2), px.
-        radius: Px; a pair at exactly this distance is allowed.
+        true: (N, 2), pixels.
+        pred: (M, 2), pixels.
+        radius: Maximum distance in pixels, inclusive.
 
     Raises:
         ValueError: If a coordinate is not finite or the radius is negative.
@@ -86,13 +84,13 @@ def gated_pairing(true: NDArray[Any], pred: NDArray[Any], radius: float) -> Pair
     true, pred = _checked(true, pred, radius)
     if len(true) == 0 or len(pred) == 0:
         return _pairing(true, pred, np.zeros(0, np.int64), np.zeros(0, np.int64), radius)
-    # a little more than the radius: the tree may round differently from `_distance`, which decides
+    # slightly above the radius, because the tree may round differently from `_distance`, which is decisive
     found = cKDTree(true).sparse_distance_matrix(cKDTree(pred), radius * (1 + 1e-9) + 1e-9, output_type="ndarray")
     rows, columns = found["i"].astype(np.int64), found["j"].astype(np.int64)
     distance = _distance(true[rows], pred[columns])
     near = distance <= radius
     rows, columns, distance = rows[near], columns[near], distance[near]
-    # one more pair is worth more than all distances together
+    # an additional pair outweighs all distances together
     unmatched = radius * (min(len(true), len(pred)) + 1) + 1
     rows, columns = sparse_pairs(rows, columns, distance, (len(true), len(pred)), unmatched)
     return _pairing(true, pred, rows, columns, radius)
@@ -105,17 +103,17 @@ def sparse_pairs(
     shape: tuple[int, int],
     unmatched: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Solve an assignment that is given by its possible pairs; each row may also stay alone at a price.
+    """Solve a sparse assignment in which rows may stay unmatched at a fixed cost.
 
     Args:
         rows: int64 (E,), row of each possible pair.
         columns: int64 (E,), column of each possible pair.
-        costs: float64 (E,), not negative.
-        shape: Numbers of rows and columns.
-        unmatched: Cost of a row without a column.
+        costs: float64 (E,), non-negative.
+        shape: Number of rows and columns.
+        unmatched: Cost of an unmatched row.
 
     Returns:
-        Rows (sorted) and columns of the pairs whose total cost is least.
+        Rows (sorted) and columns of the pairs of minimal total cost.
     """
     from benchmark.metrics.matching_loops import sparse_assignment
 
@@ -128,11 +126,11 @@ def sparse_pairs(
 
 def _checked(true: NDArray[Any], pred: NDArray[Any], radius: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if not radius >= 0:
-        raise ValueError(f"the radius is {radius} px, expected 0 or more")
+        raise ValueError(f"the radius is {radius} px; give 0 or more")
     both = [np.ascontiguousarray(points, np.float64).reshape(-1, 2) for points in (true, pred)]
     for side, points in zip(("annotated", "predicted"), both, strict=True):
         if not np.isfinite(points).all():
-            raise ValueError(f"a centre among the {side} nuclei is not finite")
+            raise ValueError(f"the centres of the {side} nuclei contain values that are not finite")
     return both[0], both[1]
 
 

@@ -1,4 +1,4 @@
-"""Scores of label maps that are too large to be in memory, from the contingency tables of bands of rows."""
+"""Score label maps that do not fit in memory, from the contingency tables of bands of rows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from datamodules.reading.rasters import Raster
 from postproc.errors import DataError
 
 BAND = 1 << 23
-"""Px of a band."""
+"""Number of pixels of a band."""
 
 Ints = NDArray[np.int64]
 
 
 def merge(tables: Iterable[Contingency]) -> Contingency:
-    """Return the contingency table of an image from those of its parts, in which a nucleus has the same id everywhere.
+    """Merge the contingency tables of the parts of an image; a nucleus has the same id in all parts.
 
     Args:
-        tables: Of parts that tile the image.
+        tables: Tables of parts that tile the image.
     """
     parts = list(tables)
     true_ids, true_area = _sum_by(
@@ -47,7 +47,7 @@ def merge(tables: Iterable[Contingency]) -> Contingency:
 
 
 def _sum_by(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
-    """Return the different keys in ascending order, and the sum of the values of each."""
+    """Return the unique keys in ascending order, and the sum of the values of each key."""
     unique, place = np.unique(keys, return_inverse=True)
     sums = np.zeros(unique.size, np.int64)
     np.add.at(sums, place, values)
@@ -55,12 +55,12 @@ def _sum_by(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
 
 
 def contingency_by_band(true: Raster, pred: Raster, band: int = BAND) -> Contingency:
-    """Compare two label maps of one size, a band of rows at a time.
+    """Compare two label maps of the same size, one band of rows at a time.
 
     Args:
         true: (H, W), any integer dtype, 0 = background.
-        pred: Likewise.
-        band: Px of a band.
+        pred: Same format.
+        band: Number of pixels of a band.
     """
     height, width = true.shape
     rows = max(1, band // width)
@@ -74,12 +74,12 @@ def contingency_by_band(true: Raster, pred: Raster, band: int = BAND) -> Conting
 
 
 def score_by_band(true: Raster, pred: Raster, paths: tuple[Path, Path]) -> dict[str, float]:
-    """Score two label maps as `image.score_image` does, but for the Hausdorff distance, which needs whole nuclei.
+    """Score two label maps like `image.score_image`, without the Hausdorff distance, which needs whole nuclei.
 
     Args:
         true: The annotation.
         pred: The prediction.
-        paths: Of both, for messages.
+        paths: Paths of both, for messages.
 
     Raises:
         DataError: If they differ in size or a map has a negative id.

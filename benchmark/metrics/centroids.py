@@ -1,4 +1,4 @@
-"""Centroids of the nuclei of a label map, fast enough for whole slides."""
+"""Centroids of the nuclei of a label map, fast enough for whole-slide images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from postproc.instances import Instances
 
 
 def label_centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the centroids of the nuclei 1..N of a map, exact to the last digit of a float64.
+    """Return the centroids of the nuclei 1..N of a map, exact to float64 rounding.
 
     Args:
         labels: int32 (H, W), 0 = background.
 
     Returns:
-        float64 (N, 2) as (x, y) px; NaN for an id that has no px.
+        float64 (N, 2), (x, y) in pixels; NaN for ids without pixels.
     """
-    from postproc.pixels.spans import coordinate_sums  # numba is loaded when something is scored, not before
+    from postproc.pixels.spans import coordinate_sums  # import numba only for scoring
 
     sums = coordinate_sums(np.ascontiguousarray(labels))[1:]
     with np.errstate(invalid="ignore"):
@@ -25,9 +25,9 @@ def label_centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def centres(nuclei: Instances) -> NDArray[np.float64]:
-    """Return `Instances.centroids` in float64: its points, or else the centroids of its label map.
+    """Return the points of nuclei, or the centroids of their label map, as float64 (N, 2).
 
-    Distances decide at a sharp radius, so they are not rounded to float32 on the way.
+    `Instances.centroids` rounds to float32, which could move a distance across the matching radius.
     """
     if nuclei.points is not None:
         return nuclei.points.astype(np.float64)

@@ -1,12 +1,11 @@
-"""Detection and classification of nuclei by type (HoVer-Net, IV-B), from counts that add up over images.
+"""Detection and classification of nuclei by type (HoVer-Net, IV-B), from counts that are summed over images.
 
-Names of counts, so that a stored table can be pooled: ``n_tp_d``, ``n_fp_d``, ``n_fn_d`` (detection),
-``n_correct``, ``n_wrong`` (A_c and B_c of equation 9), and for each type t ``n_tp_c_t``, ``n_fp_c_t``,
-``n_fn_c_t``, ``n_fp_d_t``, ``n_fn_d_t``. With the gated pairing, counts and scores carry the suffix
-``_gated``.
+Names of counts in stored tables: ``n_tp_d``, ``n_fp_d``, ``n_fn_d`` (detection), ``n_correct``, ``n_wrong`` (A_c and
+B_c of equation 9); for each type t ``n_tp_c_t``, ``n_fp_c_t``, ``n_fn_c_t``, ``n_fp_d_t``, ``n_fn_d_t``. Counts and
+scores of the gated pairing have the suffix ``_gated``.
 
-The confusion of the types, under the published pairing: ``n_pair_i_j``, detected nuclei of annotated type i and
-predicted type j, ``n_missed_i`` and ``n_extra_j``, those without a partner; i, j = 0..T, 0 = without a type.
+Confusion of the types under the published pairing: ``n_pair_i_j``, detected nuclei of annotated type i and predicted
+type j; ``n_missed_i`` and ``n_extra_j``, unpaired nuclei; i, j = 0..T, 0 = no type.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from benchmark.metrics.assignment import Pairing
 
 UNLABELLED = 0
-"""Type of an annotated nucleus that the annotators left without one (7,312 of CRCHisto)."""
+"""Type of annotated nuclei without a type (7,312 in CRCHisto)."""
 
 GATED = "_gated"
 """Suffix of counts and scores under the gated pairing."""
@@ -30,18 +29,17 @@ GATED = "_gated"
 def classification_counts(
     true_types: NDArray[Any], pred_types: NDArray[Any], pairs: Pairing, types: int, suffix: str = ""
 ) -> dict[str, float]:
-    """Count what the scores of one image need.
+    """Count detections and classifications of one image.
 
-    A detected nucleus without a type in the annotation counts as detected, but neither as rightly nor as
-    wrongly
-    classified: that is the correction for annotations that are not exhaustive (IV-B), which takes such nuclei
-    out of B_c, and out of the set of predictions of type t whose annotation is not t.
+    A detected nucleus whose annotation has no type counts as detected, but neither as correctly nor as wrongly
+    classified. This is the correction for incomplete annotations (IV-B): such nuclei are excluded from B_c, and from
+    the predictions of type t whose annotation is not t.
 
     Args:
-        true_types: (N,), 1..T, 0 = without a type.
-        pred_types: (M,), 1..T, 0 = without a type.
-        pairs: The detected nuclei.
-        types: T.
+        true_types: (N,), 1..T, 0 = no type.
+        pred_types: (M,), 1..T, 0 = no type.
+        pairs: Detected nuclei.
+        types: Number of types T.
         suffix: Appended to each name.
     """
     true, pred = true_types[pairs.true], pred_types[pairs.pred]
@@ -67,13 +65,13 @@ def classification_counts(
 def confusion_counts(
     true_types: NDArray[Any], pred_types: NDArray[Any], pairs: Pairing, types: int
 ) -> dict[str, float]:
-    """Count pairs by annotated and predicted type, and the nuclei of each type without a partner.
+    """Count pairs by annotated and predicted type, and the unpaired nuclei of each type.
 
     Args:
-        true_types: (N,), 1..T, 0 = without a type.
-        pred_types: (M,), 1..T; 0, and a type beyond T, = without a type.
-        pairs: The detected nuclei.
-        types: T.
+        true_types: (N,), 1..T, 0 = no type.
+        pred_types: (M,), 1..T; 0 and types above T = no type.
+        pairs: Detected nuclei.
+        types: Number of types T.
     """
     true = np.where(true_types > types, 0, true_types).astype(np.int64)
     pred = np.where(pred_types > types, 0, pred_types).astype(np.int64)
@@ -87,16 +85,16 @@ def confusion_counts(
 
 
 def confusion_matrix(counts: Mapping[str, float], types: int) -> NDArray[np.float64] | None:
-    """Return the confusion of the types of one image, or of the sums over many.
+    """Return the confusion matrix of the types of one image, or of sums over images.
 
     Args:
-        counts: From `confusion_counts`; names of other counts may be among them.
-        types: T.
+        counts: Counts of `confusion_counts`; may contain other counts.
+        types: Number of types T.
 
     Returns:
-        float64 (T + 2, T + 2): annotated types along rows, predicted ones along columns, each in the order 1..T, none
-        (without a type), then in the last column the nuclei that were missed and in the last row those that are
-        extra; NaN where both meet. None where the counts are not among those given.
+        float64 (T + 2, T + 2): annotated types in rows, predicted types in columns, in the order 1..T, no type; missed
+        nuclei in the last column, extra nuclei in the last row, and NaN in the last element. None if counts are
+        missing.
     """
     order = [*range(1, types + 1), 0]
     matrix = np.full((types + 2, types + 2), np.nan)
@@ -113,16 +111,16 @@ def confusion_matrix(counts: Mapping[str, float], types: int) -> NDArray[np.floa
 
 
 def classification_scores(counts: Mapping[str, float], suffix: str = "") -> dict[str, float]:
-    """Return the scores of one image, or of the sums over many.
+    """Return the scores of one image, or of sums over images.
 
     Args:
-        counts: From `classification_counts`; names of other counts may be among them.
-        suffix: The suffix of the counts to use, and of the scores.
+        counts: Counts of `classification_counts`; may contain other counts.
+        suffix: Suffix of the counts and of the scores.
 
     Returns:
-        ``F_d`` (F1 of the detection); ``accuracy`` (of the types within the detected nuclei that have one: 0
-        where none is detected, NaN where none of the detected has a type); ``F_c_t`` of each type t; ``F_c``,
-        which is F_c^T of equation 9 over all types. NaN where neither side has a nucleus (of that type).
+        ``F_d`` (F1 of the detection); ``accuracy`` (of the types of detected nuclei with an annotated type: 0 if none
+        is detected, NaN if no detected nucleus has a type); ``F_c_t`` of each type t; ``F_c``, which is F_c^T of
+        equation 9 over all types. NaN if neither side has a nucleus (of the type).
     """
     tp, fp, fn = (counts[f"n_{name}_d{suffix}"] for name in ("tp", "fp", "fn"))
     right, wrong = counts["n_correct" + suffix], counts["n_wrong" + suffix]
@@ -140,10 +138,10 @@ _F_C_COUNTS = ("tp_c", "fp_c", "fn_c", "fp_d", "fn_d")
 
 
 def _f_c(tp_c: float, fp_c: float, fn_c: float, fp_d: float, fn_d: float) -> float:
-    """Equation 8 with its weights (2, 2, 1, 1).
+    """Compute equation 8 with its weights (2, 2, 1, 1).
 
-    The counts come from the nuclei that are of the type on at least one side, as the text before the equation
-    says, so its TN_c is 0, and so it is in the published code.
+    Only nuclei that have the type on at least one side are counted, as the text before the equation states. TN_c is
+    therefore 0, as in the published code.
     """
     return _ratio(2 * tp_c, 2 * tp_c + 2 * fp_c + 2 * fn_c + fp_d + fn_d)
 

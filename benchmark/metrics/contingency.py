@@ -1,4 +1,4 @@
-"""The contingency table of two label maps, from which every pixel and object metric follows."""
+"""Contingency table of two label maps, the basis of all pixel and object metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIRECT = 1 << 22
-"""Ids below this index the area tables directly (32 MiB); maps with larger ids are renumbered first."""
+"""Ids below this value index the area tables directly (32 MiB); maps with larger ids are renumbered first."""
 
 _Ints = NDArray[np.int64]
 
@@ -21,14 +21,14 @@ class Contingency:
     Nuclei are numbered from 0 in the order of their ids, without gaps; pairs are sorted by (true, pred).
 
     Attributes:
-        pixels: Px of the image, background included.
-        true_ids: int64 (N,), the ids of the annotated nuclei in their map.
-        pred_ids: int64 (M,), the ids of the predicted nuclei in their map.
-        true_area: int64 (N,), px of each annotated nucleus.
-        pred_area: int64 (M,), px of each predicted nucleus.
+        pixels: Number of pixels of the image, including background.
+        true_ids: int64 (N,), ids of the annotated nuclei in their map.
+        pred_ids: int64 (M,), ids of the predicted nuclei in their map.
+        true_area: int64 (N,), pixels of each annotated nucleus.
+        pred_area: int64 (M,), pixels of each predicted nucleus.
         true_index: int64 (K,), annotated nucleus of each overlapping pair.
         pred_index: int64 (K,), predicted nucleus of each overlapping pair.
-        intersection: int64 (K,), px that the pair shares; at least 1.
+        intersection: int64 (K,), common pixels of each pair, at least 1.
     """
 
     pixels: int
@@ -52,7 +52,7 @@ class Contingency:
 
     @property
     def union(self) -> _Ints:
-        """int64 (K,), px that belong to either nucleus of each pair."""
+        """int64 (K,), pixels of the union of each pair."""
         return self.true_area[self.true_index] + self.pred_area[self.pred_index] - self.intersection
 
     @property
@@ -65,13 +65,13 @@ def contingency(true: NDArray[Any], pred: NDArray[Any]) -> Contingency:
     """Compare two label maps.
 
     Args:
-        true: (H, W), any integer dtype, 0 = background; ids may have gaps and any size.
-        pred: Likewise, of the same shape.
+        true: (H, W), any integer dtype, 0 = background; ids may have gaps and be arbitrarily large.
+        pred: Same format and shape.
 
     Raises:
-        ValueError: If the shapes differ, a map is no integer map or an id is negative.
+        ValueError: If the shapes differ, a map is not an integer array, or an id is negative.
     """
-    from benchmark.metrics.label_loops import tabulate  # numba is loaded when something is scored, not before
+    from benchmark.metrics.label_loops import tabulate  # import numba only for scoring
 
     true, pred = np.asarray(true), np.asarray(pred)
     if true.shape != pred.shape:
@@ -92,25 +92,25 @@ def contingency(true: NDArray[Any], pred: NDArray[Any]) -> Contingency:
 
 
 def _indexable(labels: NDArray[Any], side: str) -> tuple[NDArray[np.int32], _Ints | None]:
-    """Flatten a map to int32 ids that may index a table; also the ids they stand for, where renumbered."""
+    """Flatten a map to int32 ids that index a table; also return the original ids if they were renumbered."""
     if labels.dtype != np.bool_ and not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"the {side} label map is {labels.dtype}, expected an integer dtype")
     flat = np.ascontiguousarray(labels).ravel()
     if flat.dtype == np.bool_ or flat.dtype.itemsize < 4:
         flat = flat.astype(np.int32)
-    # read as unsigned, a negative id is larger than any other: one pass finds both
+    # viewed as unsigned, negative ids are larger than all others, so one pass finds negative and large ids
     if flat.view(f"u{flat.dtype.itemsize}").max(initial=0) < _DIRECT:
         return flat.astype(np.int32, copy=False), None
     if np.issubdtype(flat.dtype, np.signedinteger) and flat.min(initial=0) < 0:
         raise ValueError(f"the {side} label map contains the negative id {flat.min()}")
     names, inverse = np.unique(flat, return_inverse=True)
-    if names[0] != 0:  # keep row 0 for the background even where there is none
+    if names[0] != 0:  # keep row 0 for the background even if there is none
         names, inverse = np.concatenate([np.zeros(1, names.dtype), names]), inverse + 1
     return inverse.astype(np.int32), names.astype(np.int64)
 
 
 def _present(area: _Ints, names: _Ints | None) -> tuple[_Ints, _Ints, _Ints]:
-    """Close the gaps: row of each id among those that occur, those ids, their px."""
+    """Return the row of each id without gaps, the ids that occur, and their pixels."""
     occurs = area > 0
     occurs[0] = False
     rows = np.cumsum(occurs) - 1

@@ -1,6 +1,6 @@
-"""Detection of nuclei as points (KiNet: Xing 2019, IV-C, table I), from counts that add up over images.
+"""Detection of nuclei as points (KiNet: Xing 2019, IV-C, table I), from counts that are summed over images.
 
-Names of counts: ``n_true``, ``n_pred``, ``n_found``, ``n_distance_sum``, ``n_distance_sum2`` (px, px^2); per
+Names of counts: ``n_true``, ``n_pred``, ``n_found``, ``n_distance_sum``, ``n_distance_sum2`` (pixels, pixels^2); per
 class t ``n_true_t``, ``n_pred_t``, ``n_match_t``; at each threshold x of the precision-recall curve
 ``n_pred@x``, ``n_found@x``, ``n_pred_t@x``, ``n_match_t@x``.
 """
@@ -26,9 +26,9 @@ def detection_counts(n_true: int, n_pred: int, pairs: Pairing) -> dict[str, floa
     """Count the detections of one image.
 
     Args:
-        n_true: Annotated nuclei.
-        n_pred: Detections.
-        pairs: From `gated_pairing`.
+        n_true: Number of annotated nuclei.
+        n_pred: Number of detections.
+        pairs: Pairing of `gated_pairing`.
     """
     return {
         "n_true": float(n_true),
@@ -40,16 +40,15 @@ def detection_counts(n_true: int, n_pred: int, pairs: Pairing) -> dict[str, floa
 
 
 def class_counts(true_types: NDArray[Any], pred_types: NDArray[Any], pairs: Pairing, types: int) -> dict[str, float]:
-    """Count the nuclei of each class, and the pairs that agree on it.
+    """Count the nuclei of each class, and the pairs of the same class.
 
-    Pairs are those of the detection, whatever the class: a detection counts for its class if it is paired and
-    the annotated nucleus has the same class.
+    Pairing ignores classes. A detection is correct for its class if it is paired with a nucleus of the same class.
 
     Args:
-        true_types: (N,), 1..T, 0 = without a type.
+        true_types: (N,), 1..T, 0 = no type.
         pred_types: (M,), 1..T.
-        pairs: From `gated_pairing`.
-        types: T.
+        pairs: Pairing of `gated_pairing`.
+        types: Number of types T.
     """
     agreed = true_types[pairs.true][true_types[pairs.true] == pred_types[pairs.pred]]
     counts: dict[str, float] = {}
@@ -69,13 +68,12 @@ def curve_counts(
     """Count the detections of one image at each threshold of the precision-recall curve.
 
     Args:
-        true: (N, 2), annotated centres, px.
-        candidates: (M, 2), every peak of the proximity maps, px, the weak ones too.
-        scores: (M,), height of each peak as a fraction of the map's maximum: at threshold xi those of at
-            least xi are detections (Xing 2019, III-C).
-        radius: Px.
-        types: Classes of the annotated nuclei and of the candidates, and their number; None where there are
-            none.
+        true: (N, 2), annotated centres in pixels.
+        candidates: (M, 2), all peaks of the proximity maps in pixels, including weak ones.
+        scores: (M,), height of each peak as a fraction of the maximum of the map; at threshold xi, peaks of at least xi
+            are detections (Xing 2019, III-C).
+        radius: Matching radius in pixels.
+        types: Classes of the annotated nuclei, classes of the candidates, and number of classes; None without classes.
     """
     counts: dict[str, float] = {}
     for threshold in THRESHOLDS:
@@ -90,17 +88,17 @@ def curve_counts(
 
 
 def detection_scores(counts: Mapping[str, float]) -> dict[str, float]:
-    """Return the detection scores of one image, or of the sums over many.
+    """Return the detection scores of one image, or of sums over images.
 
     Returns:
-        ``precision``, ``recall``, ``f1`` (NaN where there is no nucleus on either side, 0 where there is on
-        one), ``distance_mean`` and ``distance_std`` (px, over the pairs; population standard deviation; NaN
-        without pairs).
+        ``precision``, ``recall``, ``f1`` (NaN without nuclei on both sides, 0 without nuclei on one side),
+        ``distance_mean`` and ``distance_std`` (pixels, over the pairs; population standard deviation; NaN without
+        pairs).
     """
     n_true, n_pred, tp = counts["n_true"], counts["n_pred"], counts["n_found"]
     precision, recall, f1 = _precision_recall_f1(n_true, n_pred, tp)
     mean = counts["n_distance_sum"] / tp if tp else math.nan
-    # rounding may leave a variance slightly below 0 where all distances are equal
+    # rounding can give a slightly negative variance if all distances are equal
     std = math.sqrt(max(counts["n_distance_sum2"] / tp - mean**2, 0.0)) if tp else math.nan
     return {"precision": precision, "recall": recall, "f1": f1, "distance_mean": mean, "distance_std": std}
 
@@ -108,15 +106,15 @@ def detection_scores(counts: Mapping[str, float]) -> dict[str, float]:
 def class_scores(counts: Mapping[str, float], at: str = "") -> dict[str, float]:
     """Return precision, recall and F1 averaged over the classes.
 
-    The weight of a class is its share of the annotated nuclei (Xing 2019, IV-C). A class that is annotated
-    but never predicted has precision 0.
+    The weight of a class is its share of the annotated nuclei (Xing 2019, IV-C). A class that is annotated but never
+    predicted has precision 0.
 
     Args:
-        counts: From `class_counts`, of one image or summed over many.
+        counts: Counts of `class_counts`, of one image or summed over images.
         at: Suffix of the counts of one threshold of the curve.
 
     Returns:
-        ``precision_c``, ``recall_c``, ``f1_c``; NaN where no nucleus has a class on either side.
+        ``precision_c``, ``recall_c``, ``f1_c``; NaN if no nucleus has a class on either side.
     """
     rows = [(counts[f"n_true_{t}"], counts[f"n_pred_{t}{at}"], counts[f"n_match_{t}{at}"]) for t in _classes(counts)]
     names = ("precision_c", "recall_c", "f1_c")
@@ -131,13 +129,13 @@ def class_scores(counts: Mapping[str, float], at: str = "") -> dict[str, float]:
 
 
 def curve_scores(counts: Mapping[str, float]) -> dict[str, float]:
-    """Return the areas under the precision-recall curves, of one image or of the sums over many.
+    """Return the areas under the precision-recall curves of one image, or of sums over images.
 
     Args:
-        counts: From `curve_counts`, with the ``n_true`` of `detection_counts` and `class_counts`.
+        counts: Counts of `curve_counts`, with the ``n_true`` of `detection_counts` and `class_counts`.
 
     Returns:
-        ``auc`` of the detection and, where there are classes, ``auc_c`` of the weighted classification.
+        ``auc`` of the detection and, with classes, ``auc_c`` of the weighted classification.
     """
     n_true = counts["n_true"]
     detection: list[tuple[float, float]] = []
@@ -146,7 +144,7 @@ def curve_scores(counts: Mapping[str, float]) -> dict[str, float]:
     for threshold in THRESHOLDS:
         at = f"@{threshold:.2f}"
         if counts["n_pred" + at] == 0:
-            continue  # no detection: precision is undefined there
+            continue  # precision is undefined without detections
         precision, recall, _ = _precision_recall_f1(n_true, counts["n_pred" + at], counts["n_found" + at])
         detection.append((recall, precision))
         if classes:
@@ -160,8 +158,8 @@ def area_under_curve(points: list[tuple[float, float]]) -> float:
     """Return the area under a precision-recall curve by the trapezoidal rule.
 
     Args:
-        points: (recall, precision), in the order of rising thresholds. From the last one, the curve goes
-            level to recall 0; no area is added beyond the highest recall.
+        points: (recall, precision) at increasing thresholds. The curve is extended from the last point horizontally to
+            recall 0; no area is added beyond the highest recall.
     """
     if not points:
         return 0.0

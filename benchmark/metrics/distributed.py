@@ -1,7 +1,7 @@
-"""The metrics as `torchmetrics.Metric`: sums over images that add up over processes (DDP).
+"""Metrics as `torchmetrics.Metric`, summed over images and processes (DDP).
 
-They give the same figures as scoring stored predictions, for validation during training. Images are scored as
-they come, one at a time on the CPU.
+They give the same scores as stored predictions, for validation during training. Images are scored one at a time on the
+CPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PANOPTIC = ("dq_pooled", "sq_pooled", "pq_pooled")
 class ObjectMetrics(Metric):
     """Mean over images of dice, aji, aji_plus, dice2, dq, sq and pq, and pooled dq, sq and pq.
 
-    Images without a nucleus on either side are left out of the means and counted as ``nan_images``.
+    Images without nuclei on both sides are excluded from the means and counted as ``nan_images``.
     """
 
     full_state_update = False
@@ -47,7 +47,7 @@ class ObjectMetrics(Metric):
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def plot(self, val: Mapping[str, Tensor] | None = None, ax: Axes | None = None) -> tuple[Figure, Any]:
-        """Plot the scores as points; counts of images are left out.
+        """Plot the scores as points; counts of images are excluded.
 
         Args:
             val: Output of `compute`; None = compute it now.
@@ -61,18 +61,18 @@ class ObjectMetrics(Metric):
         return figure, axes
 
     def update(self, pred: Tensor | NDArray[Any], true: Tensor | NDArray[Any]) -> None:
-        """Add one image, or a batch; tensors or arrays.
+        """Add an image or a batch, as tensors or arrays.
 
         Args:
             pred: Integer (H, W) or (B, H, W), 0 = background.
-            true: Likewise.
+            true: Same format.
 
         Raises:
             ValueError: If the shapes differ.
         """
         pred, true = torch.as_tensor(pred), torch.as_tensor(true)
         if pred.shape != true.shape:
-            raise ValueError(f"the prediction is {tuple(pred.shape)}, the annotation {tuple(true.shape)}")
+            raise ValueError(f"the prediction has shape {tuple(pred.shape)}, the annotation {tuple(true.shape)}")
         height, width = pred.shape[-2:]
         for one, other in zip(
             true.reshape(-1, height, width), pred.reshape(-1, height, width), strict=True
@@ -100,8 +100,8 @@ class ClassificationMetrics(Metric):
 
     Args:
         types: Number of types T.
-        radius: Px.
-        gated: Pair within the radius only, instead of as published.
+        radius: Matching radius in pixels.
+        gated: Use the gated pairing instead of the published one.
     """
 
     full_state_update = False
@@ -117,10 +117,10 @@ class ClassificationMetrics(Metric):
         """Add one image.
 
         Args:
-            pred: (M, 2), predicted centres, px.
+            pred: (M, 2), predicted centres in pixels.
             pred_types: Integer (M,), 1..T.
-            true: (N, 2), annotated centres, px.
-            true_types: Integer (N,), 1..T, 0 = without a type.
+            true: (N, 2), annotated centres in pixels.
+            true_types: Integer (N,), 1..T, 0 = no type.
         """
         pairs = self._pair(true.cpu().numpy(), pred.cpu().numpy(), self.radius)
         counts = classification_counts(true_types.cpu().numpy(), pred_types.cpu().numpy(), pairs, self.types)
@@ -133,10 +133,10 @@ class ClassificationMetrics(Metric):
 
 
 class DetectionMetrics(Metric):
-    """Precision, recall, F1 and the distance of the pairs, pooled over all images (Xing 2019, IV-C).
+    """Precision, recall, F1 and distance of the pairs, pooled over all images (Xing 2019, IV-C).
 
     Args:
-        radius: Px.
+        radius: Matching radius in pixels.
     """
 
     full_state_update = False
@@ -148,7 +148,7 @@ class DetectionMetrics(Metric):
         self.add_state("counts", torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, pred: Tensor, true: Tensor) -> None:
-        """Add one image: predicted (M, 2) and annotated (N, 2) centres in px."""
+        """Add one image: predicted (M, 2) and annotated (N, 2) centres in pixels."""
         pairs = gated_pairing(true.cpu().numpy(), pred.cpu().numpy(), self.radius)
         self.counts += self.counts.new_tensor(list(detection_counts(len(true), len(pred), pairs).values()))
 
@@ -160,7 +160,7 @@ class DetectionMetrics(Metric):
 
 
 def _classification_names(types: int) -> Sequence[str]:
-    """Names of the counts in the order in which `classification_counts` returns them."""
+    """Return the names of the counts in the order of `classification_counts`."""
     names = ["n_tp_d", "n_fp_d", "n_fn_d", "n_correct", "n_wrong"]
     for t in range(1, types + 1):
         names += [f"n_{name}_{t}" for name in ("tp_c", "fp_c", "fn_c", "fp_d", "fn_d")]

@@ -29,30 +29,28 @@ def score_image(
     types: int = 0,
     candidates: Instances | None = None,
 ) -> dict[str, float]:
-    """Score one image by everything that both sides allow; what does not apply is absent.
+    """Compute all scores of one image that apply to both sides.
 
-    Label maps on both sides give the object and px metrics. Without that, centres on both sides give the
-    detection metrics. Types on both sides give F_d, F_c and the accuracy, under the published and the gated
-    pairing.
+    Label maps on both sides give object and pixel metrics; otherwise, centres on both sides give detection metrics.
+    Types on both sides give F_d, F_c and accuracy, under the published and the gated pairing.
 
     Args:
         truth: The annotation.
         prediction: The prediction, of the same shape.
-        radius: Px within which a detection counts as found (12 at 40x, 6 at 20x, 16 for Ki67).
-        types: Number of types T; 0 = the largest type that occurs on either side.
-        candidates: All peaks with their `scores`, also those too weak to be in `prediction`: adds the area
-            under the precision-recall curve (Ki67).
+        radius: Matching radius in pixels (12 at 40x, 6 at 20x, 16 for Ki67).
+        types: Number of types T; 0 = the largest type on either side.
+        candidates: All peaks with their `scores`, including those too weak for `prediction`; adds the area under the
+            precision-recall curve (Ki67).
 
     Returns:
-        Scores, then counts (``n_...``) that add up over images, from which `pooling.summarise` makes the
-        pooled scores. Order: dice, aji, aji_plus, dice2, dq, sq, pq; F_d, accuracy, F_c_1 ... F_c_T; other
-        scores; counts.
+        Scores, then counts (``n_...``) from which `pooling.summarise` computes pooled scores. Order: dice, aji,
+        aji_plus, dice2, dq, sq, pq; F_d, accuracy, F_c_1 ... F_c_T; other scores; counts.
 
     Raises:
-        ValueError: If the shapes differ, or `candidates` lack scores or (where the truth has types) types.
+        ValueError: If the shapes differ, or `candidates` have no scores, or no types although the truth has.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"the prediction is {prediction.shape} px, the annotation {truth.shape}")
+        raise ValueError(f"the prediction has shape {prediction.shape}, the annotation {truth.shape}")
     first: dict[str, float] = {}
     rest: dict[str, float] = {}
     counts: dict[str, float] = {"n_true": float(truth.count), "n_pred": float(prediction.count)}
@@ -81,7 +79,7 @@ def score_image(
 
 
 def object_scores(table: Contingency) -> dict[str, float]:
-    """Return dice, aji, aji_plus, dice2, dq, sq and pq; NaN for two empty maps, 0 where one is empty."""
+    """Return dice, aji, aji_plus, dice2, dq, sq and pq; NaN for two empty maps, 0 for one empty map."""
     quality = panoptic_scores(panoptic_counts(table))
     return {
         "dice": dice(pixel_counts(table)),
@@ -118,7 +116,7 @@ def _curve(truth: Instances, candidates: Instances, radius: float, types: int) -
     both: tuple[NDArray[np.int64], NDArray[np.int64], int] | None = None
     if truth.types is not None:
         if candidates.types is None:
-            raise ValueError("the candidates of the precision-recall curve have no types, the annotation has")
+            raise ValueError("the candidates of the precision-recall curve have no types, but the annotation has")
         both = (truth.types, candidates.types, types)
     return detection.curve_counts(centres(truth), centres(candidates), candidates.scores, radius, both)
 
@@ -126,7 +124,7 @@ def _curve(truth: Instances, candidates: Instances, radius: float, types: int) -
 def _classification(
     truth: Instances, prediction: Instances, radius: float, types: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Counts under the published and under the gated pairing."""
+    """Return the counts under the published and under the gated pairing."""
     assert truth.types is not None
     assert prediction.types is not None
     true, pred = centres(truth), centres(prediction)

@@ -1,7 +1,6 @@
-"""Object metrics: how well each nucleus is separated and outlined.
+"""Object metrics: how well nuclei are separated and outlined.
 
-All take the contingency table of one image. Two empty maps give NaN (nothing to score), one empty map gives
-0.
+All take the contingency table of one image. Two empty maps give NaN, one empty map gives 0.
 """
 
 from __future__ import annotations
@@ -15,18 +14,17 @@ from benchmark.metrics.assignment import sparse_pairs
 from benchmark.metrics.contingency import Contingency
 
 _EPSILON = 1e-6
-"""HoVer-Net's code adds this to the union before it compares matches, so that equal IoUs go to the larger
-pair."""
+"""Added to the union before matches are compared, as in the code of HoVer-Net: of equal IoUs, the larger pair wins."""
 
 
 class PanopticCounts(NamedTuple):
-    """What panoptic quality is made of; counts of several images may be added.
+    """Counts of the panoptic quality; they can be summed over images.
 
     Attributes:
         tp: Pairs with an IoU over 0.5.
-        fp: Predicted nuclei in no such pair.
-        fn: Annotated nuclei in no such pair.
-        iou_sum: Sum of the IoU of the pairs.
+        fp: Predicted nuclei without such a pair.
+        fn: Annotated nuclei without such a pair.
+        iou_sum: Sum of the IoU over the pairs.
     """
 
     tp: int
@@ -44,10 +42,10 @@ class PanopticScores(NamedTuple):
 
 
 def aji(table: Contingency) -> float:
-    """Aggregated Jaccard index (Kumar 2017, algorithm 1; Naylor 2018, VI-A), as HoVer-Net's code computes it.
+    """Compute the aggregated Jaccard index (Kumar 2017, algorithm 1; Naylor 2018, VI-A) as in the code of HoVer-Net.
 
-    Each annotated nucleus takes the prediction of highest IoU; a prediction may be taken more than once.
-    Equal IoUs go to the larger pair, then to the smaller id of the prediction.
+    Each annotated nucleus is matched to the prediction of highest IoU; a prediction can be matched more than once. Of
+    equal IoUs, the larger pair wins, then the smaller id of the prediction.
     """
     quality = table.intersection / (table.union + _EPSILON)
     if quality.size == 0:
@@ -59,10 +57,10 @@ def aji(table: Contingency) -> float:
 
 
 def aji_plus(table: Contingency) -> float:
-    """AJI with one-to-one pairs, those that maximise the sum of the IoU (HoVer-Net's code, ``AJI+``).
+    """Compute AJI with the one-to-one pairs that maximise the sum of IoU (``AJI+`` in the code of HoVer-Net).
 
-    Solved on the overlapping pairs alone. Pairs without overlap add nothing to the sum, so leaving a nucleus
-    alone is as good as any of them, and each connected component of the overlap graph is assigned by itself.
+    Only overlapping pairs are considered. Pairs without overlap add nothing to the sum, so leaving a nucleus unmatched
+    is equivalent.
     """
     quality = table.intersection / (table.union + _EPSILON)
     rows, columns = sparse_pairs(
@@ -73,7 +71,7 @@ def aji_plus(table: Contingency) -> float:
 
 
 def dice2(table: Contingency) -> float:
-    """Ensemble Dice (Vu 2019; HoVer-Net IV-A): Dice over the sums of all overlapping pairs."""
+    """Compute the ensemble Dice (Vu 2019; HoVer-Net IV-A): Dice of the sums over all overlapping pairs."""
     if table.n_true + table.n_pred == 0:
         return float("nan")
     areas = table.true_area[table.true_index] + table.pred_area[table.pred_index]
@@ -83,13 +81,13 @@ def dice2(table: Contingency) -> float:
 
 def panoptic_counts(table: Contingency) -> PanopticCounts:
     """Count the pairs with an IoU over 0.5, each of which is unique (HoVer-Net, IV-A, equation 7)."""
-    matched = 2 * table.intersection > table.union  # in integers: IoU = 0.5 exactly is no match
+    matched = 2 * table.intersection > table.union  # in integers, so that an IoU of exactly 0.5 is not a match
     tp = int(matched.sum())
     return PanopticCounts(tp, table.n_pred - tp, table.n_true - tp, float(table.iou[matched].sum()))
 
 
 def panoptic_scores(counts: PanopticCounts) -> PanopticScores:
-    """Return DQ, SQ and PQ of one image, or of the sums over many (HoVer-Net, equation 7)."""
+    """Return DQ, SQ and PQ of one image, or of sums over images (HoVer-Net, equation 7)."""
     tp, fp, fn, iou_sum = counts
     if tp + fp + fn == 0:
         return PanopticScores(float("nan"), float("nan"), float("nan"))
@@ -99,7 +97,7 @@ def panoptic_scores(counts: PanopticCounts) -> PanopticScores:
 
 
 def _aggregated(table: Contingency, pairs: NDArray[np.int64]) -> float:
-    """Intersections of `pairs` over their unions plus the areas of all nuclei that are in none of them."""
+    """Divide the intersections of `pairs` by their unions plus the areas of all unpaired nuclei."""
     if table.n_true + table.n_pred == 0:
         return float("nan")
     alone_true = np.ones(table.n_true, np.bool_)

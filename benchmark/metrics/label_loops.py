@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from postproc.pixels.compiled import compiled
 from postproc.pixels.spans import set_positions
 
-_CHUNK = 16384  # px treated at once; their flags stay in the first-level cache
-_MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive keys over the hash table
+_CHUNK = 16384  # pixels per chunk; their flags fit in the L1 cache
+_MIXER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio spreads consecutive keys over the hash table
 
 
 @compiled
 def _slot(keys: NDArray[np.int64], key: int) -> int:
-    """Return the place of `key` in an open-addressing table of a power of two places; 0 marks a free one."""
+    """Return the slot of `key` in an open-addressing table whose size is a power of two; 0 marks free slots."""
     mask = keys.size - 1
     slot = int((np.uint64(key) * _MIXER) >> np.uint64(32)) & mask
     while keys[slot] != 0 and keys[slot] != key:
@@ -42,7 +42,7 @@ def _pair_changes(
     pred_before: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    for k in range(out.size):  # without a branch, so that the compiler uses vector instructions
+    for k in range(out.size):  # branch-free, so that the compiler vectorises the loop
         out[k] = (true[k] != true_before[k]) | (pred[k] != pred_before[k])
 
 
@@ -57,7 +57,7 @@ def _add_spans(
     keys: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> int:
-    """Count the spans that end before each of `ends`; return how many pairs were new to the table."""
+    """Count the spans that end before each of `ends`; return the number of pairs added to the table."""
     pred_size = pred_area.size
     added = 0
     for k in range(ends.size):
@@ -78,7 +78,7 @@ def _add_spans(
 def tabulate(
     true: NDArray[np.int32], pred: NDArray[np.int32], true_size: int, pred_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Count the px of every id and of every pair of ids in one pass over the spans of equal pairs.
+    """Count the pixels of every id and of every pair of ids in one pass over spans of equal pairs.
 
     Args:
         true: Flat map, ids in [0, true_size).
@@ -87,8 +87,8 @@ def tabulate(
         pred_size: Number of rows of the second result.
 
     Returns:
-        Px of each id of `true` and of `pred` (background included), then for the pairs in which neither is
-        background the keys ``id_true * pred_size + id_pred``, in no order, and their px.
+        Pixels of each id of `true` and of `pred` (including background); then, for pairs without background, the keys
+        ``id_true * pred_size + id_pred`` in arbitrary order, and their pixels.
     """
     true_area = np.zeros(true_size, np.int64)
     pred_area = np.zeros(pred_size, np.int64)
@@ -100,7 +100,7 @@ def tabulate(
     start = 0
     for base in range(0, true.size, _CHUNK):
         length = min(_CHUNK, true.size - base)
-        first = 1 if base == 0 else 0  # the first px of the map follows no other
+        first = 1 if base == 0 else 0  # the first pixel has no predecessor
         here, before = slice(base + first, base + length), slice(base + first - 1, base + length - 1)
         _pair_changes(true[here], true[before], pred[here], pred[before], flags[first:length])
         flags[:first] = 0

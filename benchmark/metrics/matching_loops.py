@@ -1,10 +1,9 @@
 """Compiled assignment by shortest augmenting paths. Importing this module imports numba.
 
-Both functions are the Hungarian method in its shortest-path form (Jonker and Volgenant 1987; Crouse 2016,
-"On implementing 2D rectangular assignment algorithms"): rows are added one by one, each by a Dijkstra search
-over the reduced costs ``cost - u[row] - v[column]``, which the dual variables u and v keep from being
-negative. Free columns have v = 0 and v only falls, which is what makes the searches below exact although they
-look at few columns.
+Both functions are the Hungarian method in its shortest-path form (Jonker and Volgenant 1987; Crouse 2016, "On
+implementing 2D rectangular assignment algorithms"). Rows are added one by one, each by a Dijkstra search over the
+reduced costs ``cost - u[row] - v[column]``, which the dual variables u and v keep non-negative. Free columns have v = 0
+and v only decreases, so that the searches below are exact although they visit few columns.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _Ints = NDArray[np.int64]
 
 @compiled
 def _augment(sink: int, row: int, parent: _Ints, column_of: _Ints, row_of: _Ints) -> None:
-    """Flip the path from the row that was free to the free column `sink`, or (-1) to `row`, left alone."""
+    """Flip the path from the free row to the free column `sink`; with sink -1, to `row`, which becomes unmatched."""
     column = sink
     if sink == -1:
         column = column_of[row]
@@ -35,17 +34,17 @@ def _augment(sink: int, row: int, parent: _Ints, column_of: _Ints, row_of: _Ints
 
 @compiled
 def sparse_assignment(starts: _Ints, columns: _Ints, costs: _Floats, n_columns: int, unmatched: float) -> _Ints:
-    """Find the cheapest matching of a sparse graph in which a row may stay alone.
+    """Find the matching of minimal cost in a sparse graph whose rows may stay unmatched.
 
     Args:
         starts: int64 (N + 1,), edges of row i are ``starts[i]:starts[i + 1]``.
-        columns: int64 (E,), column of each edge; at most one edge for a pair.
-        costs: float64 (E,), cost of each edge, not negative.
+        columns: int64 (E,), column of each edge; at most one edge per pair.
+        costs: float64 (E,), cost of each edge, non-negative.
         n_columns: Number of columns.
-        unmatched: Cost of a row that gets no column, not negative.
+        unmatched: Cost of an unmatched row, non-negative.
 
     Returns:
-        int64 (N,), the column of each row, -1 = none.
+        int64 (N,), column of each row, -1 = unmatched.
     """
     n = starts.size - 1
     u, v = np.zeros(n), np.zeros(n_columns)
@@ -59,9 +58,9 @@ def sparse_assignment(starts: _Ints, columns: _Ints, costs: _Floats, n_columns: 
         heap = [(0.0, 0)]
         heap.clear()
         row, sink, alone, shortest = start, -1, -1, np.inf
-        here = 0.0  # distance of the row that is being expanded
+        here = 0.0  # distance of the expanded row
         while True:
-            if here - u[row] + unmatched < shortest:  # the private column that stands for "none"
+            if here - u[row] + unmatched < shortest:  # leave this row unmatched
                 shortest, alone, sink = here - u[row] + unmatched, row, -1
             for e in range(starts[row], starts[row + 1]):
                 j = columns[e]
@@ -97,7 +96,7 @@ def sparse_assignment(starts: _Ints, columns: _Ints, costs: _Floats, n_columns: 
 
 @compiled
 def _grid(points: _Floats, origin: _Floats, size: float, shape: tuple[int, int]) -> tuple[_Ints, _Ints]:
-    """Sort points into square cells: first place of each cell in the order, and that order."""
+    """Sort points into square cells; return the start of each cell in the order, and the order."""
     cells = np.empty(len(points), np.int64)
     starts = np.zeros(shape[0] * shape[1] + 1, np.int64)
     for k in range(len(points)):
@@ -110,20 +109,19 @@ def _grid(points: _Floats, origin: _Floats, size: float, shape: tuple[int, int])
 
 @compiled
 def planar_assignment(rows: _Floats, points: _Floats) -> _Ints:
-    """Assign every row a point of the plane so that the sum of the Euclidean distances is the least possible.
+    """Assign a point of the plane to every row so that the sum of Euclidean distances is minimal.
 
-    The graph is complete, but no matrix is built: a row looks at the points ring by ring of a grid. Before
-    ring r is opened, the search holds an entry with a lower bound of everything in it, ``distance of the row
-    - u + distance to the ring`` (v <= 0 can only add to that), so a point is settled only when nothing unseen
-    can be nearer. The result is therefore a true optimum, not an approximation, in memory linear in the
-    number of points.
+    The graph is complete, but no matrix is built: a row visits the points in rings of grid cells. Before ring r is
+    visited, the heap contains an entry with a lower bound for all its points, ``distance of the row - u + distance to
+    the ring`` (v <= 0 only increases it). So a point is settled only when no unvisited point can be nearer, and the
+    result is an exact optimum. Memory is linear in the number of points.
 
     Args:
         rows: float64 (N, 2), finite.
         points: float64 (M, 2), finite, M >= N.
 
     Returns:
-        int64 (N,), the point of each row.
+        int64 (N,), point of each row.
     """
     n, m = len(rows), len(points)
     low, high = np.empty(2), np.empty(2)
@@ -131,7 +129,7 @@ def planar_assignment(rows: _Floats, points: _Floats) -> _Ints:
         low[axis] = min(rows[:, axis].min(), points[:, axis].min())
         high[axis] = max(rows[:, axis].max(), points[:, axis].max())
     extent = high - low
-    # two points a cell on average, and at most about m / 2 cells along a side, however narrow the box is
+    # two points per cell on average, and at most about m / 2 cells per side even if the box is narrow
     size = max(np.sqrt(2 * extent[0] * extent[1] / m), 2 * extent.max() / m)
     if size == 0:
         size = 1.0
@@ -149,7 +147,7 @@ def planar_assignment(rows: _Floats, points: _Floats) -> _Ints:
         n_reached = 0
         shortest, sink = np.inf, -1
         row_distance[start], ring[start] = 0.0, 0
-        heap = [(-u[start], -start - 1)]  # entries: a point j, or row i with its next ring as -i - 1
+        heap = [(-u[start], -start - 1)]  # entries: point j, or -i - 1 for row i with its next ring
         while len(heap) > 0 and heap[0][0] < shortest:
             key, entry = heappop(heap)
             if entry >= 0:
@@ -167,7 +165,7 @@ def planar_assignment(rows: _Floats, points: _Floats) -> _Ints:
             cj = min(int((y - low[1]) / size), shape[1] - 1)
             base = row_distance[row] - u[row]
             for i in range(max(ci - r, 0), min(ci + r, shape[0] - 1) + 1):
-                step = 1 if abs(i - ci) == r or r == 0 else 2 * r  # inner rows of a ring have two cells only
+                step = 1 if abs(i - ci) == r or r == 0 else 2 * r  # inner rows of a ring have only two cells
                 for j in range(cj - r, cj + r + 1, step):
                     if j < 0 or j >= shape[1]:
                         continue
@@ -188,7 +186,7 @@ def planar_assignment(rows: _Floats, points: _Floats) -> _Ints:
             if r < max(shape):
                 inside = min(x - low[0] - ci * size, (ci + 1) * size - x + low[0])
                 inside = min(inside, y - low[1] - cj * size, (cj + 1) * size - y + low[1])
-                # 1e-9 of a cell: more than rounding can have moved a point across its cell's border
+                # 1e-9 of a cell exceeds the rounding that can move a point across the border of its cell
                 heappush(heap, (base + max(r * size + inside - 1e-9 * size, 0.0), entry))
         u[start] += shortest
         for k in range(n_reached):

@@ -1,4 +1,4 @@
-"""Pixel metrics: nuclei against background, whatever the separation between nuclei."""
+"""Pixel metrics: nuclei against background, independent of the separation of nuclei."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _NAN = float("nan")
 
 
 class PixelCounts(NamedTuple):
-    """Px by annotation and prediction; counts of several images may be added.
+    """Pixels by annotation and prediction; counts can be summed over images.
 
     Attributes:
-        tp: Px in a nucleus on both sides.
-        fp: Px in a predicted nucleus only.
-        fn: Px in an annotated nucleus only.
-        tn: Px of background on both sides.
+        tp: Pixels in nuclei on both sides.
+        fp: Pixels only in predicted nuclei.
+        fn: Pixels only in annotated nuclei.
+        tn: Pixels of background on both sides.
     """
 
     tp: int
@@ -26,33 +26,31 @@ class PixelCounts(NamedTuple):
 
 
 def pixel_counts(table: Contingency) -> PixelCounts:
-    """Count the px of one image."""
+    """Count the pixels of one image."""
     tp = int(table.intersection.sum())
     fp, fn = int(table.pred_area.sum()) - tp, int(table.true_area.sum()) - tp
     return PixelCounts(tp, fp, fn, table.pixels - tp - fp - fn)
 
 
 def dice(counts: PixelCounts) -> float:
-    """Dice coefficient of the foreground (HoVer-Net IV-A), which is the px-wise F1 (Naylor 2018, VI-A).
+    """Return the Dice coefficient of the foreground (HoVer-Net IV-A), equal to the pixel F1 (Naylor 2018, VI-A).
 
-    NaN where both maps are empty.
+    NaN if both maps are empty.
     """
     total = 2 * counts.tp + counts.fp + counts.fn
     return 2 * counts.tp / total if total else _NAN
 
 
 def pixel_scores(counts: PixelCounts) -> dict[str, float]:
-    """Return the px-wise scores of Naylor 2017, table 1; its F1 is `dice`.
+    """Return the pixel scores of Naylor 2017, table 1; its F1 is `dice`.
 
-    Two empty maps give NaN everywhere, so that all columns average over the same images. One empty map gives
-    precision and recall 0; accuracy, IU and performance also judge the background and keep their plain
-    values.
+    Two empty maps give NaN for all scores, so that all columns average over the same images. One empty map gives
+    precision and recall 0; accuracy, IU and performance include the background and keep their values.
 
     Returns:
-        ``pixel_accuracy``; ``pixel_iu``, the mean over nuclei and background of intersection over union
-        (background is left out where neither side has any); ``pixel_recall``; ``pixel_precision``;
-        ``pixel_performance``, the mean of true positive and true negative rate (of the one that exists where
-        the annotation has one class).
+        ``pixel_accuracy``; ``pixel_iu``, the mean intersection over union of nuclei and background (without background
+        if neither side has any); ``pixel_recall``; ``pixel_precision``; ``pixel_performance``, the mean of the true
+        positive and true negative rates (only the defined one if the annotation has a single class).
     """
     tp, fp, fn, tn = counts
     names = ("pixel_accuracy", "pixel_iu", "pixel_recall", "pixel_precision", "pixel_performance")

@@ -1,4 +1,4 @@
-"""Scores of a set of images from the stored scores of each; needs neither torch nor numba."""
+"""Summarise the stored scores of a set of images; imports neither torch nor numba."""
 
 from __future__ import annotations
 
@@ -14,38 +14,37 @@ from benchmark.metrics.instance import PanopticCounts, panoptic_scores
 from benchmark.metrics.pixel import PixelCounts, dice, pixel_scores
 
 POOLED = "_pooled"
-"""Suffix of scores from counts that are summed over images, beside the mean over images of the same name."""
+"""Suffix of scores from counts summed over images; the score without the suffix is the mean over images."""
 
 
 def summarise(scores: pd.DataFrame) -> dict[str, float]:
     """Summarise the per-image scores of one set.
 
-    A score is the mean over the images in which it is defined, as the papers report it (HoVer-Net IV-A). The
-    classification scores (F_d, accuracy, F_c and their gated forms) are computed once from the counts summed
-    over all images, as published. Where counts allow, scores of the pooled set follow under names that end in
-    ``_pooled``.
+    A score is the mean over the images in which it is defined, as in the papers (HoVer-Net IV-A). Classification scores
+    (F_d, accuracy, F_c and their gated forms) are computed from counts summed over all images, as published. Further
+    scores from summed counts follow with the suffix ``_pooled``.
 
     Args:
-        scores: One row per image, columns as in `image.score_image`; columns that are no numbers are ignored,
-            and a count that an image lacks (a type that it has not) is 0.
+        scores: One row per image, columns as in `image.score_image`. Columns that are not numeric are ignored; a
+            missing count of an image (a type that does not occur) is 0.
 
     Returns:
-        ``images``; ``nan_images``, those without a nucleus on either side, which no mean includes; then the
-        scores in the order of the columns; then the pooled ones.
+        ``images``; ``nan_images``, those without nuclei on both sides, which are excluded from all means; then the
+        scores in the order of the columns; then the pooled scores.
     """
     return summarise_each(scores, np.zeros(len(scores), dtype=np.int64), 1)[0]
 
 
 def summarise_each(scores: pd.DataFrame, sets: NDArray[np.int64], count: int) -> list[dict[str, float]]:
-    """Summarise several sets, as `summarise` does one: pandas is asked once, however many there are.
+    """Summarise several sets like `summarise`, with a single pass through pandas.
 
     Args:
-        scores: As for `summarise`, the images of all sets. A count that no image of a set has is absent there, not 0.
-        sets: (N,), the set of each row, 0 to `count` - 1.
+        scores: As for `summarise`, with the images of all sets. A count that no image of a set has is absent, not 0.
+        sets: (N,), set of each row, 0 to `count` - 1.
         count: Number of sets.
 
     Returns:
-        The summary of each set.
+        Summary of each set.
     """
     numbers = scores.select_dtypes("number")
     names = [str(name) for name in numbers.columns]
@@ -107,4 +106,4 @@ _POOLED: tuple[tuple[Callable[[Mapping[str, float]], dict[str, float]], str], ..
     (class_scores, "n_match_1"),
     (curve_scores, "n_pred@0.00"),
 )
-"""Scores of summed counts, and a count that is there if they apply."""
+"""Functions of summed counts, each with a count that must be present."""

@@ -1,11 +1,10 @@
 """Average Dice coefficient and average Hausdorff distance over nuclei (Sahasrabudhe 2020, table 1).
 
-The papers name these scores but define neither the matching nor what a missed nucleus costs. Here, each
-annotated nucleus is compared with the predicted one that covers most of it (equal cover: the higher IoU, then
-the smaller id). A missed nucleus has Dice 0, and its Hausdorff distance is the least to any predicted
-nucleus: the rule of the GlaS challenge (Sirinukunwattana 2017), which also scores objects one by one.
-Both are plain means over the annotated nuclei. In that table, the average Dice of TNBC and CoNSeP is quoted
-from HoVer-Net and so is the px-wise `dice`.
+The papers define neither the matching nor the score of a missed nucleus. Here, each annotated nucleus is compared with
+the predicted nucleus that covers most of it (ties: the higher IoU, then the smaller id). A missed nucleus has Dice 0,
+and its Hausdorff distance is the smallest to any predicted nucleus, as in the GlaS challenge (Sirinukunwattana 2017),
+which also scores individual objects. Both scores are means over the annotated nuclei. The average Dice of TNBC and
+CoNSeP in that table is quoted from HoVer-Net, and is therefore the pixel `dice`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from benchmark.metrics.contingency import Contingency
 
 
 def average_dice(table: Contingency) -> float:
-    """Return the mean Dice of the annotated nuclei; NaN for two empty maps, 0 where one is empty."""
+    """Return the mean Dice of the annotated nuclei; NaN for two empty maps, 0 for one empty map."""
     if table.n_true + table.n_pred == 0:
         return float("nan")
     if table.n_true == 0:
@@ -30,15 +29,15 @@ def average_dice(table: Contingency) -> float:
 
 
 def average_hausdorff(table: Contingency, true: NDArray[Any], pred: NDArray[Any]) -> float:
-    """Return the mean Hausdorff distance of the annotated nuclei in px.
+    """Return the mean Hausdorff distance of the annotated nuclei in pixels.
 
     Args:
-        table: The contingency table of the two maps.
-        true: (H, W), the annotated label map; ids within int32.
-        pred: (H, W), the predicted label map.
+        table: Contingency table of the two maps.
+        true: (H, W), annotated label map; ids within int32.
+        pred: (H, W), predicted label map.
 
     Returns:
-        NaN where either side is empty: there is no distance then, and 0 would be the best score.
+        Mean distance; NaN if either side is empty, since 0 would be the best score.
     """
     from benchmark.metrics.shape_loops import hausdorff_distances
 
@@ -52,6 +51,6 @@ def average_hausdorff(table: Contingency, true: NDArray[Any], pred: NDArray[Any]
 
 
 def _largest_overlaps(table: Contingency) -> NDArray[np.int64]:
-    """Return the place of the pair with the largest intersection of each annotated nucleus that has one."""
+    """Return the index of the pair of largest intersection for each annotated nucleus that has pairs."""
     order = np.lexsort((-table.iou, -table.intersection, table.true_index))
     return order[np.flatnonzero(np.diff(table.true_index[order], prepend=-1))]

@@ -23,18 +23,17 @@ def _on_border(labels: _Map, y: int, x: int) -> bool:
 
 @compiled
 def pixel_lists(labels: _Map, count: int, border_only: bool) -> tuple[_Ints, NDArray[np.int32]]:
-    """List the px of every nucleus.
+    """List the pixels of every nucleus.
 
-    Lists cost the same for a nucleus in pieces all over the image, which a search within its bounding box
-    would not.
+    Unlike a search in bounding boxes, lists are as fast for a nucleus whose parts are far apart.
 
     Args:
         labels: (H, W), ids in [0, count].
         count: Largest id.
-        border_only: Only px with a 4-neighbour that is not of the nucleus.
+        border_only: Only pixels with a 4-neighbour outside the nucleus.
 
     Returns:
-        int64 (count + 2,) and int32 (P, 2): rows ``starts[k]:starts[k + 1]`` hold (y, x) of the px of id k.
+        int64 (count + 2,) and int32 (P, 2): rows ``starts[k]:starts[k + 1]`` are (y, x) of the pixels of id k.
     """
     starts = np.zeros(count + 3, np.int64)
     for y in range(labels.shape[0]):
@@ -56,7 +55,7 @@ def pixel_lists(labels: _Map, count: int, border_only: bool) -> tuple[_Ints, NDA
 
 @compiled
 def _boxes(starts: _Ints, px: NDArray[np.int32]) -> _Ints:
-    """Return (ids, 4): first and last row, first and last column of each id that has px."""
+    """Return (ids, 4): first and last row, first and last column of each id that has pixels."""
     boxes = np.zeros((starts.size - 1, 4), np.int64)
     for k in range(boxes.shape[0]):
         if starts[k] < starts[k + 1]:
@@ -68,11 +67,11 @@ def _boxes(starts: _Ints, px: NDArray[np.int32]) -> _Ints:
 
 @compiled
 def _directed(px: NDArray[np.int32], others: _Map, other: int, border: NDArray[np.int32], largest: int) -> int:
-    """Return the larger of `largest` and the squared distance from `other` of the farthest of some px.
+    """Return the maximum of `largest` and of the squared distances of some pixels from the nucleus `other`.
 
-    The px of `other` that is nearest to a px outside it always lies on its border.
+    The pixel of `other` nearest to a pixel outside it is always on its border.
     """
-    near = 0  # neighbouring px have neighbouring nearest px: start where the last search ended
+    near = 0  # neighbouring pixels have similar nearest pixels: start from the last result
     for k in range(px.shape[0]):
         y, x = np.int64(px[k, 0]), np.int64(px[k, 1])
         if others[y, x] == other:
@@ -85,7 +84,7 @@ def _directed(px: NDArray[np.int32], others: _Map, other: int, border: NDArray[n
             if squared < nearest:
                 nearest, near = squared, b
                 if nearest <= largest:
-                    break  # this px cannot be the farthest
+                    break  # this pixel cannot be the farthest
         largest = max(largest, nearest)
     return largest
 
@@ -97,15 +96,14 @@ def hausdorff_distances(
     """Return the Hausdorff distance of each annotated nucleus to its partner, or to the nearest nucleus.
 
     Args:
-        true: (H, W).
-        pred: (H, W).
+        true: (H, W), annotated label map.
+        pred: (H, W), predicted label map.
         true_ids: int64 (N,), ascending.
         pred_ids: int64 (M,), ascending, M > 0.
-        partner: int64 (N,), row in `pred_ids`; -1 = none, then the least distance to any predicted nucleus is
-            meant.
+        partner: int64 (N,), row in `pred_ids`; -1 = none: the smallest distance to any predicted nucleus is returned.
 
     Returns:
-        float64 (N,), px.
+        float64 (N,), pixels.
     """
     true_starts, true_px = pixel_lists(true, true_ids[-1], False)
     pred_starts, pred_px = pixel_lists(pred, pred_ids[-1], False)
@@ -120,7 +118,7 @@ def hausdorff_distances(
         border = true_border[true_edges[i] : true_edges[i + 1]]
         first = partner[row]
         if first < 0:
-            # nuclei are at least as far apart as any side of their bounding boxes
+            # a Hausdorff distance is at least the largest difference between the sides of the bounding boxes
             for k in range(pred_ids.size):
                 box = pred_boxes[pred_ids[k]]
                 bounds[k] = 0

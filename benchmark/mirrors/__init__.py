@@ -1,1 +1,1 @@
-"""What shows a run elsewhere while the run directory stays the truth: Weights & Biases, TensorBoard."""
+"""Mirrors of a run on Weights & Biases and TensorBoard; the run directory stays the only source of results."""

@@ -1,4 +1,4 @@
-"""W&B runs of which no failure reaches the caller. Needs no torch."""
+"""Connection to W&B whose failures never reach the caller. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 PROJECT = "nucbench"
-"""W&B project where WANDB_PROJECT names no other."""
+"""W&B project if WANDB_PROJECT is not set."""
 INIT_SECONDS = 30.0
-"""How long an unreachable server is waited for before the run is mirrored offline; WANDB_INIT_TIMEOUT overrides it."""
+"""Wait for an unreachable server before the run is mirrored offline; WANDB_INIT_TIMEOUT overrides it."""
 FINISH_SECONDS = 60.0
-"""How long the end of a run waits for what is not uploaded yet; WANDB_FINISH_TIMEOUT overrides it."""
+"""Wait for pending uploads at the end of a run; WANDB_FINISH_TIMEOUT overrides it."""
 FLUSH_SECONDS = 1.0
-"""How much of what W&B was told a kill may cost; what it costs comes again when the run goes on from its checkpoint."""
+"""Interval at which W&B writes to disk. A kill loses at most this much, which the resumed run sends again."""
 
 
 def warn(text: str, of: str = "W&B") -> None:
-    """Say on one line what a mirror could not do."""
+    """Print on one line what a mirror could not do."""
     print(f"{of}: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 class Guard:
-    """A mirror that stops no run: its first failure is said on one line, and it is told nothing more.
+    """A mirror that never stops a run: its first failure prints one line, and later calls do nothing.
 
     Attributes:
-        title: Its name in messages.
+        title: Name in messages.
         gone: Whether it has failed.
-        remedy: What to do then.
+        remedy: What the user can do after a failure.
     """
 
     title = "W&B"
@@ -38,25 +38,26 @@ class Guard:
     remedy = ""
 
     def tell(self, action: Callable[[], object]) -> None:
-        """Call `action` unless the mirror is gone, or goes now."""
+        """Call `action` unless the mirror has failed; an exception marks it as failed."""
         if self.gone:
             return
         try:
             action()
-        except Exception as error:  # whatever it is, it must not stop a run
+        except Exception as error:  # no failure of a mirror may stop a run
             self.gone = True
-            text = f"gives up ({reason(error)}); the run goes on, and its results are stored as ever. {self.remedy}"
-            warn(text, self.title)
+            warn(
+                f"gives up ({reason(error)}); the run continues, and its results are stored. {self.remedy}", self.title
+            )
 
 
 class WandbRun(Guard):
-    """A W&B run that opens when it is first told something.
+    """A W&B run that opens at the first use.
 
     Args:
         mode: ``offline`` or ``online``.
-        folder: W&B's files come into ``wandb`` below it.
-        about: Further arguments of `wandb.init`, ``id`` and ``name`` among them; called when the run opens. A run of
-            that id is continued.
+        folder: Folder in which W&B writes its subfolder ``wandb``.
+        about: Returns further arguments of `wandb.init`, among them ``id`` and ``name``; called when the run opens. An
+            existing run of this id is continued.
     """
 
     def __init__(self, mode: str, folder: Path, about: Callable[[], Mapping[str, Any]]) -> None:
@@ -68,7 +69,7 @@ class WandbRun(Guard):
 
     @property
     def experiment(self) -> Any:
-        """W&B's own object of the run."""
+        """Run object of W&B."""
         if self._experiment is None:
             self._experiment = self._open()
             self.remedy = f"Later: wandb sync {self.path}"
@@ -76,11 +77,11 @@ class WandbRun(Guard):
 
     @property
     def path(self) -> Path:
-        """Where W&B keeps what it was told: the folder of this part of the run."""
+        """Folder in which W&B stores this part of the run."""
         return Path(self.experiment.settings.sync_dir)
 
     def close(self, *, failed: bool = False) -> None:
-        """End the W&B run, if it was opened, and say where to find it."""
+        """End the W&B run if it is open, and print where to find it."""
         run = self._experiment
         if run is None:
             return
@@ -91,30 +92,30 @@ class WandbRun(Guard):
                 print(f"W&B:     {address or f'wandb sync {self.path}'}", flush=True)
         except Exception as error:
             if not self.gone:
-                warn(f"not all could be uploaded ({reason(error)}). {self.remedy}")
+                warn(f"could not upload everything ({reason(error)}). {self.remedy}")
         finally:
             self.gone = True
-            end_service()  # it writes what it holds; the next run has one of its own
+            end_service()  # flushes pending data; the next run starts a new service
             if self._own_data_folder:
                 os.environ.pop("WANDB_DATA_DIR", None)
 
     def _open(self) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no call home of an offline run
-        os.environ.pop("WANDB_SERVICE", None)  # that of a process that started this one, and may end before it
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # an offline run must not contact a server
+        os.environ.pop("WANDB_SERVICE", None)  # service of the parent process, which may end first
         self._folder.mkdir(parents=True, exist_ok=True)
-        if "WANDB_DATA_DIR" not in os.environ:  # files of tables and artifacts: here too, not below the home folder
+        if "WANDB_DATA_DIR" not in os.environ:  # files of tables and artifacts, by default in the home folder
             os.environ["WANDB_DATA_DIR"] = str((self._folder / "wandb").resolve())
             self._own_data_folder = True
         about = {"project": os.environ.get("WANDB_PROJECT") or PROJECT, "dir": self._folder, **self._about()}
-        about["tags"] = [tag[:64] for tag in about.get("tags", ())]  # W&B takes no longer ones
+        about["tags"] = [tag[:64] for tag in about.get("tags", ())]  # maximum length in W&B
         if self._mode == "online":
             try:
                 return _init(about, "online")
             except ImportError:
                 raise
             except Exception as error:
-                end_service()  # what failed still holds the id
+                end_service()  # the failed service still claims the id
                 run = _init(about, "offline")
                 warn(f"cannot go online ({reason(error)}); offline instead. Later: wandb sync {run.settings.sync_dir}")
                 return run
@@ -122,7 +123,7 @@ class WandbRun(Guard):
 
 
 def _init(about: Mapping[str, Any], mode: Literal["online", "offline"]) -> Any:
-    """Open a run that is quiet, bounded in time, and blind to what is printed and to the code."""
+    """Open a silent W&B run with time limits that records neither console output nor code."""
     import wandb
 
     settings: dict[str, Any] = {"silent": True, "console": "off", "disable_git": True, "disable_code": True}
@@ -132,7 +133,7 @@ def _init(about: Mapping[str, Any], mode: Literal["online", "offline"]) -> Any:
             settings[name] = seconds
     stdin = sys.stdin
     with open(os.devnull, encoding="utf-8") as nothing:
-        sys.stdin = nothing  # W&B would ask the terminal for an account, and wait
+        sys.stdin = nothing  # otherwise W&B asks for an account on the terminal, and waits
         try:
             return wandb.init(
                 **about, mode=mode, resume="allow", reinit="finish_previous", settings=wandb.Settings(**settings)
@@ -142,7 +143,7 @@ def _init(about: Mapping[str, Any], mode: Literal["online", "offline"]) -> Any:
 
 
 def end_service() -> None:
-    """Let W&B's process beside this one write what it holds and end; it may be dead, too."""
+    """End the service process of W&B after it has written its data; it may have died already."""
     import wandb
 
     with suppress(Exception):
@@ -150,7 +151,7 @@ def end_service() -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return an error on one line, short."""
+    """Return an error as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 240 else f"{text[:240]}..."
     return f"{text}; pip install wandb" if isinstance(error, ImportError) else text

@@ -1,4 +1,4 @@
-"""What a dashboard is told of a run: configuration, tags, figures."""
+"""Description of a run for dashboards: configuration, tags, scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def configuration(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -> dict[str, Any]:
-    """Return the spec with everything that follows from it: recipe, both cards, environment; JSON types."""
+    """Return the spec, the recipe, the cards of method and data, and the environment, as JSON types."""
     content = {
         **spec.to_dict(),
         "run_id": spec.run_id,
@@ -32,12 +32,12 @@ def configuration(spec: RunSpec, method: NucleiMethod, data: NucleiDataModule) -
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
     for phase, stored in zip(recipe.phases, content["phases"], strict=True):
-        stored["schedule"] = repr(phase.schedule)  # as a mapping it would lose its name
+        stored["schedule"] = repr(phase.schedule)  # a mapping would omit its name
     return content
 
 
 def tags(spec: RunSpec, method: NucleiMethod) -> list[str]:
-    """Return method, training sets and protocol, each once."""
+    """Return method, training sets and protocol, without repetitions."""
     sets = [target.dataset for target in spec.training_sets] if method.card.trained else []
     return list(dict.fromkeys([spec.method, *sets, spec.protocol]))
 
@@ -45,7 +45,7 @@ def tags(spec: RunSpec, method: NucleiMethod) -> list[str]:
 def figures(target: Target, variant: str, default: str, summary: Mapping[str, float]) -> dict[str, float]:
     """Name the scores of an evaluation so that runs of different methods share columns and charts.
 
-    ``kumar.test/aji`` is the score of a method's first variant, ``kumar.test/<variant>/aji`` that of a further one.
+    ``kumar.test/aji`` is the score of the first variant of a method, ``kumar.test/<variant>/aji`` that of another one.
     """
     prefix = str(target) if variant == default else f"{target}/{variant}"
     return {f"{prefix}/{name}": value for name, value in summary.items()}

@@ -1,4 +1,4 @@
-"""`mirror.json`: what of a run directory has been shown elsewhere, and under which name. Needs no torch."""
+"""`mirror.json`: which results of a run have been shown, and the id of its W&B run. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from postproc.errors import DataError
 
 
 class Notebook:
-    """What is remembered about the mirrors of one run directory; its file is written with the first entry.
+    """State of the mirrors of a run directory; the file is written with the first entry.
 
     Args:
         folder: The run directory.
-        run_id: Its name below the runs folder.
+        run_id: Name of the run in the runs folder.
     """
 
     def __init__(self, folder: Path, run_id: str) -> None:
@@ -24,7 +24,7 @@ class Notebook:
         self._place = [str(folder.resolve()), run_id]
         try:
             content = read_json(self._file)
-        except DataError:  # new, or not readable: a new W&B run then
+        except DataError:  # missing or damaged: start a new W&B run
             content = {}
         token, shown = content.get("token"), content.get("shown")
         self._token = token if isinstance(token, str) else uuid.uuid4().hex
@@ -32,23 +32,23 @@ class Notebook:
 
     @property
     def wandb_id(self) -> str:
-        """Id of the W&B run: the same whenever this run goes on, and no other run's.
+        """Unique id of the W&B run; it does not change when the run resumes.
 
-        It is made of a token drawn once, where the directory lies, and its name, which holds the hash of the spec. So
-        a copy of the directory, or a run of that name on another machine, has an id of its own.
+        It is a hash of a random token, the path of the directory, and the name of the run, which contains the hash of
+        the spec. So a copy of the directory and a run of the same name on another machine have other ids.
         """
         return hashlib.sha256(json.dumps([self._token, *self._place]).encode()).hexdigest()[:16]
 
     def shown(self, mirror: str) -> tuple[str, ...]:
-        """Return what a mirror has been shown, in that order."""
+        """Return what a mirror has shown, in order."""
         return tuple(self._shown.get(mirror, ()))
 
     def keep(self) -> None:
-        """Write the file, so that the id lasts."""
+        """Write the file to keep the id."""
         write_json(self._file, {"token": self._token, "wandb_id": self.wandb_id, "shown": self._shown})
 
     def note(self, mirror: str, what: str) -> None:
-        """Remember that a mirror has been shown something."""
+        """Record that a mirror has shown something."""
         if what not in self._shown.setdefault(mirror, []):
             self._shown[mirror].append(what)
             self.keep()

@@ -1,11 +1,11 @@
-"""Pictures for dashboards: a part of an image twice, with the outlines of its annotation and of the prediction."""
+"""Pictures for dashboards: part of an image with the outlines of annotation (left) and prediction (right)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.forward.scaling import decode, rescale
 from benchmark.results.pictures import color, densest_window, overlay
+from benchmark.results.run import Run
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore, read_instances
 from datamodules.base import NucleiDataModule
@@ -21,20 +22,17 @@ from datamodules.drawing.crops import cut_window
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
-from postproc.codec import Codec, Params
+from postproc.codec import Params
 from postproc.instances import Instances
 
-if TYPE_CHECKING:
-    from models.base.method import NucleiMethod
-
 COUNT = 3
-"""Images shown of a set."""
+"""Number of images per set."""
 SIDE = 256
-"""Side of the part of an image that is shown, px."""
+"""Side of the part of an image in pixels."""
 ENLARGED = 2
-"""Px of the picture per px of the image, so that outlines do not hide small nuclei."""
+"""Pixels of the picture per pixel of the image, so that outlines do not hide small nuclei."""
 HEADER = 24
-"""Height of the line of text above, px."""
+"""Height of the title in pixels."""
 
 
 class Picture(NamedTuple):
@@ -42,7 +40,7 @@ class Picture(NamedTuple):
 
     Attributes:
         pixels: uint8 (H, W, 3), RGB.
-        caption: What it shows.
+        caption: Caption.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,7 +48,7 @@ class Picture(NamedTuple):
 
 
 def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, variant: str) -> list[Picture]:
-    """Show the stored predictions of the first images of a target that have nuclei."""
+    """Draw the stored predictions of the first images of a target that have nuclei."""
     found = []
     for record, sample in _annotated(data, target.split):
         path = store.prediction_file(data.card.name, variant, record.image_id)
@@ -63,7 +61,7 @@ def of_evaluation(store: RunStore, data: NucleiDataModule, target: Target, varia
 
 
 def validation_crops(data: NucleiDataModule, split: str) -> list[Sample]:
-    """Return the fullest part of each of the first validation images that have nuclei."""
+    """Return the part with the most nuclei of each of the first validation images that have nuclei."""
     return [_fullest(sample, sample) for _, sample in islice(_annotated(data, split), COUNT)]
 
 
@@ -75,50 +73,38 @@ def _annotated(data: NucleiDataModule, split: str) -> Iterator[tuple[Record, Sam
 
 
 def _fullest(annotated: Sample, shown: Sample) -> Sample:
-    """Cut the part of an image with the most annotated nuclei out of it."""
+    """Crop `shown` to the part with the most annotated nuclei."""
     rows, columns = densest_window(annotated.truth, SIDE)
     return cut_window(shown, ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2), SIDE)
 
 
-def of_network(
-    method: NucleiMethod,
-    codec: Codec[Any],
-    params: Params,
-    tiles: Sequence[Sample],
-    *,
-    types: tuple[str, ...],
-    magnification: float | None,
-    precision: str,
-) -> list[Picture]:
-    """Show what a network finds in tiles as it is now; it is in its former mode afterwards, and so is chance.
+def of_network(run: Run, params: Params, tiles: Sequence[Sample]) -> list[Picture]:
+    """Draw the predictions of the current network; its training mode and the random state are kept.
 
     Args:
-        method: The method, on its device.
-        codec: Of the variant.
-        params: Post-processing parameters.
+        run: Run whose method is on its device.
+        params: Post-processing parameters of the default variant.
         tiles: Parts of images.
-        types: Names of the types of the annotation.
-        magnification: Of the training images; None = as is.
-        precision: Of inference.
     """
     import torch
 
+    method, settings = run.method, InferenceSettings(precision=run.spec.precision)
     training = method.training
     found = []
     with torch.random.fork_rng():
         method.eval()
         try:
             for tile in tiles:
-                image = rescale(tile.image, magnification, tile.magnification)
-                maps = predict_maps(method, image, InferenceSettings(precision=precision))
-                found.append(panel(tile, decode(codec, maps, params, tile.truth.shape), types))
+                maps = predict_maps(method, rescale(tile.image, run.magnification, tile.magnification), settings)
+                nuclei = decode(method.codec, maps, params, tile.truth.shape)
+                found.append(panel(tile, nuclei, method.task.types))
         finally:
             method.train(training)
     return found
 
 
 def panel(tile: Sample, found: Instances, types: tuple[str, ...]) -> Picture:
-    """Put the outlines of the annotation (left) and of the prediction (right) over a tile, coloured by type."""
+    """Draw a tile with the outlines of the annotation (left) and of the prediction (right), coloured by type."""
     sides = [
         _titled(_drawn(tile.image, truth), f"{title}: {truth.count}", types if truth.types is not None else ())
         for title, truth in (("annotation", tile.truth), ("prediction", found))
@@ -129,7 +115,7 @@ def panel(tile: Sample, found: Instances, types: tuple[str, ...]) -> Picture:
 
 
 def _drawn(image: NDArray[np.uint8], nuclei: Instances) -> NDArray[np.uint8]:
-    """Draw nuclei over an enlarged image; the outlines are then thin beside the nuclei."""
+    """Draw nuclei over an enlarged image, so that outlines are thin relative to the nuclei."""
     size = (image.shape[1] * ENLARGED, image.shape[0] * ENLARGED)
     large = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     labels = nuclei.labels
@@ -140,7 +126,7 @@ def _drawn(image: NDArray[np.uint8], nuclei: Instances) -> NDArray[np.uint8]:
 
 
 def _titled(image: NDArray[np.uint8], title: str, types: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Write a title above an image, and the names of the types in their colours."""
+    """Add a title above an image, followed by the names of the types in their colours."""
     header = np.full((HEADER, image.shape[1], 3), 255, np.uint8)
     x = 4
     words = [(title, (0, 0, 0)), *((name, color(kind)) for kind, name in enumerate(types, start=1))]

@@ -1,4 +1,4 @@
-"""Leaderboards on Weights & Biases: one run with the tables as an artifact. Needs no torch."""
+"""Leaderboards on Weights & Biases: a run with the tables as an artifact. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from benchmark.mirrors.connection import WandbRun
 
 
 def show_tables(files: Sequence[Path], mode: str, folder: Path) -> bool:
-    """Log tables as an artifact of type ``leaderboard``, and each one as a table to look at.
+    """Log tables as an artifact of type ``leaderboard``, and each of them as a W&B table.
 
     Args:
-        files: CSV and Markdown files that `leaderboards.build.build_tables` has written.
+        files: CSV and Markdown files written by `leaderboards.build.build_tables`.
         mode: ``off``, ``offline`` or ``online``.
-        folder: W&B's files come into ``wandb`` below it.
+        folder: Folder in which W&B writes its subfolder ``wandb``.
 
     Returns:
-        Whether W&B has taken them.
+        Whether W&B accepted them.
     """
     if mode == "off":
         return True
@@ -37,7 +37,7 @@ def show_tables(files: Sequence[Path], mode: str, folder: Path) -> bool:
         for path in files:
             artifact.add_file(str(path), name=path.name)
         board.experiment.log_artifact(artifact)
-        # columns of words with gaps have numbers (NaN) in them, which W&B refuses beside words
+        # W&B rejects the NaN of empty cells in text columns
         frames = {path.stem: _plain(pd.read_csv(path)) for path in files if path.suffix == ".csv"}
         board.experiment.log({f"leaderboard/{k}": wandb.Table(dataframe=v) for k, v in frames.items()}, step=0)
 
@@ -48,6 +48,6 @@ def show_tables(files: Sequence[Path], mode: str, folder: Path) -> bool:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with empty words in place of gaps in columns of words."""
+    """Replace the NaN of text columns by empty text."""
     words = frame.select_dtypes(exclude="number").columns
     return frame.assign(**{name: frame[name].fillna("").astype(str) for name in words})

@@ -1,1 +1,1 @@
-"""What runs and predictions leave on disk."""
+"""Files that runs and predictions write."""

@@ -1,7 +1,7 @@
-"""Model folders: a trained method as three files that can be copied anywhere, and the ones that come with nucbench.
+"""Model folders: a trained method in three files that can be copied anywhere, and the models shipped with nucbench.
 
-``weights.safetensors`` holds the weights, ``model.yaml`` all that is needed to build the method and to decode its maps,
-``card.md`` what it was trained on and how it scores.
+``weights.safetensors`` holds the weights, ``model.yaml`` everything needed to build the method and decode its maps, and
+``card.md`` the training data and scores.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
 FORMAT = 1
 """Version of the files in a model folder."""
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "published"
-"""Folder of the models that come with nucbench, one folder each."""
+"""Folder of the models shipped with nucbench, one subfolder per model."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What ``model.yaml`` says.
+    """Content of ``model.yaml``.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         method: Registry name of the method.
-        options: Constructor arguments of the method, but for those of initial weights.
+        options: Constructor arguments of the method, without those that name initial weights.
         types: Names of the nucleus types 1..T.
-        mpp: Microns per px of the training images; None where unknown.
-        magnification: Of the training images; None where unknown.
+        mpp: Microns per pixel of the training images; None if unknown.
+        magnification: Magnification of the training images; None if unknown.
         parameters: Post-processing parameters of each variant.
-        sha256: Of the file of weights.
+        sha256: SHA-256 of the weights file.
         trained_on: Training sets, each ``dataset.split``.
-        licence: Of the weights.
+        licence: Licence of the weights.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -65,12 +65,12 @@ class Description:
         """Read the description in a model folder.
 
         Raises:
-            DataError: If it is unreadable, of another version, or a key is missing, unknown or of a wrong type.
+            DataError: If it cannot be read, has another version, or a key is missing, unknown or of a wrong type.
         """
         path = folder / DESCRIPTION
         content = read_yaml(path, DataError)
         if not isinstance(content, dict):
-            raise DataError(f"{path} holds no mapping; `nucbench export` writes it")
+            raise DataError(f"{path} does not contain a mapping; write it with `nucbench export`")
         if content.pop("format", None) != FORMAT:
             raise DataError(f"{path} was written by another version of nucbench; export the run again")
         found = check(cls, content, str(path), DataError)
@@ -92,15 +92,15 @@ def is_model_folder(path: Path) -> bool:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Return the models that come with nucbench: name -> folder."""
+    """Return the models shipped with nucbench: name -> folder."""
     return {path.name: path for path in sorted(SHIPPED.glob("*")) if is_model_folder(path)}
 
 
 def find_model(source: Path) -> Path | None:
-    """Return the model folder that a path or the name of a shipped model means, None for a run directory.
+    """Return the model folder of a path or of the name of a shipped model; None for a run directory.
 
     Raises:
-        ConfigError: If it is neither of the three.
+        ConfigError: If `source` is none of the three.
     """
     if is_model_folder(source):
         return source
@@ -115,25 +115,25 @@ def find_model(source: Path) -> Path | None:
         )
     if source.name != str(source):
         raise ConfigError(
-            f"there is neither a run directory nor a model folder {source}. Models that come with nucbench: "
+            f"{source} does not exist; give a run directory, a model folder, or a model shipped with nucbench: "
             f"{', '.join(shipped)}."
         )
     error = unknown_name("model", str(source), shipped)
-    raise ConfigError(f"{error} A run directory or the folder of an exported model can be given too.")
+    raise ConfigError(f"{error} Run directories and folders of exported models are accepted too.")
 
 
 def model_digest(source: Path) -> str:
-    """Return a digest of what decides what a model finds: weights, options and post-processing parameters.
+    """Return a digest of all that determines the predictions: weights, options and post-processing parameters.
 
     Args:
         source: Run directory, model folder, or the name of a shipped model.
 
     Raises:
-        ConfigError: If it is neither of the three.
+        ConfigError: If `source` is none of the three.
     """
     folder = find_model(source)
-    names = ("spec.json", "params.json", "checkpoints/final.pt")  # a method that trains nothing has no weights
-    files = [source / name for name in names] if folder is None else [folder / DESCRIPTION]  # which has their sha256
+    names = ("spec.json", "params.json", "checkpoints/final.pt")  # untrained methods have no weights
+    files = [source / name for name in names] if folder is None else [folder / DESCRIPTION]  # it contains their sha256
     digest = hashlib.sha256()
     for path in files:
         if path.is_file():
@@ -146,7 +146,7 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
     """Load the weights of a model folder into its method, in float32.
 
     Raises:
-        DataError: If the file is missing, was changed, or belongs to another network.
+        DataError: If the file is missing, has changed, or belongs to another network.
     """
     from models.base.weights import load_exactly, read_state
 

@@ -1,4 +1,4 @@
-"""Predictions to look at: outlines over the image, GeoJSON for QuPath."""
+"""Visualise predictions: outlines over the image, and GeoJSON for QuPath."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PALETTE = np.array(
     ],
     np.uint8,
 )
-"""RGB of type 0 (no type), 1, 2, ...; repeated where there are more types."""
+"""RGB of types 0 (no type), 1, 2, ...; the colours repeat if there are more types."""
 
 
 def color(kind: int) -> tuple[int, int, int]:
@@ -43,9 +43,10 @@ def color(kind: int) -> tuple[int, int, int]:
 
 
 def contours(instances: Instances) -> list[NDArray[np.int32]]:
-    """Return the outer contour of each nucleus, to draw it; int32 (M, 2) as (x, y) px, empty for ids not in the map.
+    """Return the outer contour of each nucleus for drawing: int32 (M, 2), (x, y) in pixels, empty for missing ids.
 
-    Lines along the centres of the outermost px lie on the nucleus. They are too short to measure it: see `geojson`.
+    A contour connects the centres of the outermost pixels. To measure nuclei, use `geojson`: its polygons follow the
+    edges of the pixels.
     """
     if instances.labels is None:
         return [np.zeros((0, 2), np.int32)] * instances.count
@@ -53,12 +54,12 @@ def contours(instances: Instances) -> list[NDArray[np.int32]]:
 
 
 def overlay(image: NDArray[np.uint8], instances: Instances, thickness: int = 1) -> NDArray[np.uint8]:
-    """Draw outlines (or dots, where there are only points) over an image, coloured by type.
+    """Draw outlines over an image, or dots if there are only points, coloured by type.
 
     Args:
         image: uint8 (H, W, 3).
-        instances: Nuclei at the same size.
-        thickness: Of the outlines, px.
+        instances: Nuclei of the image, at the same size.
+        thickness: Thickness of the outlines in pixels.
 
     Returns:
         uint8 (H, W, 3).
@@ -77,11 +78,11 @@ def overlay(image: NDArray[np.uint8], instances: Instances, thickness: int = 1) 
 
 
 def densest_window(truth: Instances, side: int) -> tuple[slice, slice]:
-    """Return the part of an image with the most nuclei, of windows 25 px apart; slices of rows and columns.
+    """Return the window with the most nuclei, of windows 25 px apart, as slices of rows and columns.
 
     Args:
         truth: Nuclei of the whole image.
-        side: Of the part, px; where the image is smaller, the part is as large as the image.
+        side: Side of the window in pixels, at most the size of the image.
     """
     height, width = truth.shape
     rows, columns = min(side, height), min(side, width)
@@ -109,14 +110,14 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
 def geojson(instances: Instances, types: tuple[str, ...], edges: tuple[Ints, Ints] | None = None) -> dict[str, Any]:
     """Return the nuclei as a GeoJSON feature collection of QuPath detections.
 
-    Coordinates are QuPath's: px (x, y) covers [x, x + 1] x [y, y + 1]. Polygons follow the edges of the px of a
-    nucleus, so that all that is measured on them is true of its mask; the centre of a px is at + 0.5.
+    Coordinates are QuPath's: pixel (x, y) covers [x, x + 1] x [y, y + 1], so that its centre is at + 0.5. Polygons
+    follow the edges of the pixels of a nucleus, so that measurements on them hold for its mask.
 
     Args:
         instances: Nuclei.
-        types: Names of the types 1..T; become QuPath classes with the colours of `overlay`.
-        edges: Where the px of `instances.labels` lie in the target image: int64 (H + 1,) y of the edges of its rows
-            and int64 (W + 1,) x of those of its columns, strictly ascending. Default: where they are.
+        types: Names of the types 1..T; they become QuPath classes with the colours of `overlay`.
+        edges: Position of the pixels of `instances.labels` in the target image: int64 (H + 1,), the y of the edges of
+            rows, and int64 (W + 1,), the x of the edges of columns, strictly ascending. Default: unchanged.
     """
     kinds = instances.types if instances.types is not None else np.zeros(instances.count, np.int64)
     shapes = _points(instances) if instances.labels is None else _polygons(instances.labels, instances.count, edges)
@@ -139,7 +140,7 @@ def _points(instances: Instances) -> list[dict[str, Any] | None]:
 
 
 def _polygons(labels: LabelMap, count: int, edges: tuple[Ints, Ints] | None) -> list[dict[str, Any] | None]:
-    """Return a Polygon per nucleus, a MultiPolygon where it is in several parts, None for ids not in the map."""
+    """Return a Polygon per nucleus, a MultiPolygon if it has several parts, None for ids that are not in the map."""
     shapes: list[dict[str, Any] | None] = []
     for parts in pixel_polygons(labels, count):
         polygons = [[_closed(ring, edges) for ring in rings] for rings in parts]

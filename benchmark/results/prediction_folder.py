@@ -1,7 +1,7 @@
-"""The folder that `nucbench predict` writes: what it holds, what is done already, what may be replaced.
+"""The output folder of `nucbench predict`: its files, which images are done, and which files may be replaced.
 
-A hidden file, `LEDGER`, lists for each image its results, how they were made, and what was found. Files that it does
-not list are the user's and never replaced.
+A hidden file, `LEDGER`, lists for each image its result files, how they were made, and the nuclei found. Files that are
+not listed belong to the user and are never replaced.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from datamodules.reading.temporary import RANDOM
 from postproc.errors import ConfigError, DataError
 
 LEDGER = ".predictions.json"
-"""Name of the file that lists the results of a folder."""
+"""File that lists the results of a folder."""
 TEMPORARY = ".nucbench-predict-"
-"""What the names of folders with temporary files of a large image begin with."""
+"""Prefix of folders with temporary files of a large image."""
 SMALL, BY_REGION = (".mat", OVERLAY, ".geojson"), (".tif", OVERLAY, ".geojson", ".csv")
-"""What is added to the name of an image for its results: of one in memory, and of one worked on by region."""
+"""Suffixes of the results of an image: one processed in memory, and one processed by region."""
 FORMAT = 1
 SAVE_SECONDS = 2.0
-"""Least time between two writes of the ledger. What a killed command had not noted is done again."""
+"""Minimum time between two writes of the ledger. Images that a killed command had not recorded are done again."""
 
 
 class PredictionFolder:
-    """Results of predictions. Open it with `hold`.
+    """Results of predictions; open with `hold`.
 
     Args:
         path: The folder.
 
     Raises:
-        DataError: If its ledger is broken or of another version.
+        DataError: If its ledger is damaged or has another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,11 +52,11 @@ class PredictionFolder:
     @classmethod
     @contextmanager
     def hold(cls, path: Path) -> Iterator[PredictionFolder]:
-        """Hold a folder, made where missing, and clear it of what a killed command left; at the end all is saved.
+        """Lock a folder, creating it if missing, remove what a killed command left, and save the ledger at the end.
 
         Raises:
-            BusyError: If another process writes it.
-            DataError: If its ledger is broken or of another version.
+            BusyError: If another process is writing to it.
+            DataError: If its ledger is damaged or has another version.
         """
         with held(path, "predicting into"):
             folder = cls(path)
@@ -68,30 +68,30 @@ class PredictionFolder:
                     folder.save()
 
     def claim(self, plans: Mapping[Path, Sequence[str]], *, again: bool) -> None:
-        """Note that the results of images are about to be written, before any of them is.
+        """Record which results are about to be written, before any of them is.
 
         Args:
-            plans: Image -> the names of its results.
-            again: Results of another image of the same name may be replaced.
+            plans: Image -> names of its result files.
+            again: Whether results of another image of the same name may be replaced.
 
         Raises:
-            ConfigError: If a file that predict has not written would be replaced, or results of another image.
+            ConfigError: If this would replace a file that `predict` did not write, or results of another image.
         """
         own = {name for entry in self._images.values() for name in entry["files"]}
         summary = self.path / SUMMARY
         if not self._images and os.path.lexists(summary):
-            raise ConfigError(f"{summary} is there and no result of `nucbench predict`; give another --out")
+            raise ConfigError(f"{summary} exists and was not written by `nucbench predict`; give another --out")
         for image, names in plans.items():
             for name in names:
                 if name not in own and os.path.lexists(self.path / name):
                     raise ConfigError(
-                        f"{self.path / name} is there and no result of `nucbench predict`; give another --out"
+                        f"{self.path / name} exists and was not written by `nucbench predict`; give another --out"
                     )
             entry = self._images.get(image.stem)
             if entry and not again and entry.get("source") not in (None, str(image.resolve())):
                 raise ConfigError(
                     f"{self.path} holds the results of another image named {image.stem}, {entry['source']}; "
-                    f"give another --out for {image}, or --again to replace them"
+                    f"give another --out for {image}, or replace them with --again"
                 )
         for image, names in plans.items():
             entry = self._images.setdefault(image.stem, {"source": str(image.resolve()), "files": []})
@@ -101,16 +101,16 @@ class PredictionFolder:
         self.save()
 
     def release(self, image: Path) -> None:
-        """Note that an image has failed: what was claimed for it and not written is the user's again."""
+        """Record that an image failed: give up the claim on the files that were not written."""
         entry = self._images[image.stem]
         entry["files"] = [name for name in entry["files"] if (self.path / name).exists()]
         if not entry["files"] and "how" not in entry:
             del self._images[image.stem]
 
     def is_done(self, image: Path, how: dict[str, Any]) -> bool:
-        """Tell whether the results of an unchanged image are there, made in the same way.
+        """Tell whether the results of an unchanged image exist and were made in the same way.
 
-        An image of the same place, size and time of change is unchanged; of another, the content is compared.
+        An image is unchanged if its path, size and modification time are the same, or else its size and content.
         """
         entry = self._images.get(image.stem)
         if entry is None or entry.get("how") != how or entry.get("image") != image.name or "pending" in entry:
@@ -126,13 +126,13 @@ class PredictionFolder:
             return False
 
     def note(self, image: Path, how: dict[str, Any], read: dict[str, Any], found: ImageSummary) -> None:
-        """Note an image that is done; results of an earlier call under names that are no longer used go.
+        """Record an image as done, and delete earlier results of it under names that are no longer used.
 
         Args:
             image: The image.
             how: How the results were made.
-            read: What `identity` said before the image was read.
-            found: What was found in it.
+            read: Result of `identity` before the image was read.
+            found: Summary of its nuclei.
         """
         for name in set(self._images[image.stem]["files"]) - set(self._plans[image.stem]):
             (self.path / name).unlink(missing_ok=True)
@@ -143,11 +143,11 @@ class PredictionFolder:
             self.save()
 
     def summary(self, image: Path) -> ImageSummary:
-        """Return what was found in an image that is done."""
+        """Return the summary of a finished image."""
         return _summary(self._images[image.stem])
 
     def save(self) -> None:
-        """Write the ledger, and a row of the summary for each image that is done."""
+        """Write the ledger, and the summary with a row for each finished image."""
         write_json(self.path / LEDGER, {"format": FORMAT, "images": self._images})
         self._saved = time.monotonic()
         done = [_summary(entry) for entry in self._images.values() if "how" in entry]
@@ -155,7 +155,7 @@ class PredictionFolder:
             write_summary(self.path / SUMMARY, done)
 
     def _clear(self) -> None:
-        """Remove temporary files of killed commands; only those that have the names of results."""
+        """Remove temporary files of killed commands, but only those named after results."""
         own = {name for entry in self._images.values() for name in entry["files"]} | {LEDGER, SUMMARY}
         for path in self.path.iterdir():
             if re.fullmatch(re.escape(TEMPORARY) + RANDOM, path.name) and path.is_dir() and not path.is_symlink():
@@ -169,7 +169,7 @@ class PredictionFolder:
 
 
 def results_in(path: Path) -> set[str]:
-    """Return the names of the files in a folder that are listed as results; none where no ledger can be read."""
+    """Return the names of the files that a folder lists as results; empty if it has no readable ledger."""
     try:
         return {name for entry in _read(path / LEDGER).values() for name in entry["files"]}
     except DataError:
@@ -177,7 +177,7 @@ def results_in(path: Path) -> set[str]:
 
 
 def identity(image: Path) -> dict[str, Any]:
-    """Return where an image lies, its size and time of change, and the digest of its content, as JSON types."""
+    """Return path, size, modification time and content digest of an image, as JSON types."""
     return {"source": str(image.resolve()), "stamp": _stamp(image), "sha256": _sha256(image)}
 
 
@@ -196,7 +196,7 @@ def _summary(entry: dict[str, Any]) -> ImageSummary:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return name of each image without extension -> what is known of it."""
+    """Return name of each image without extension -> its entry."""
     if not path.exists():
         return {}
     content = read_json(path)

@@ -1,4 +1,4 @@
-"""`Run`: everything about one training that does not change while it is done."""
+"""`Run`: everything about a training that stays fixed while it runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what it is, where it is stored, what it trains, on which images, on which machine.
+    """A run: its spec, directory, method, images and machine.
 
     Attributes:
-        spec: What it is.
-        store: Its directory.
-        method: Its method; its weights are what a training changes.
-        sources: The images that it learns from and is validated on.
-        machine: Where things are, and how much of the machine it uses.
+        spec: Method, data, protocol, seed and settings.
+        store: Run directory.
+        method: Method; training changes its weights.
+        sources: Training and validation images.
+        machine: Folders and hardware settings.
     """
 
     spec: RunSpec
@@ -36,22 +36,22 @@ class Run:
 
     @property
     def strict(self) -> bool:
-        """Whether checkpoint and parameters are chosen on validation images."""
+        """Whether validation images choose the checkpoint and the parameters."""
         return self.spec.protocol == "strict"
 
     @property
     def recipe(self) -> Recipe:
-        """How the method is trained: its recipe, with what the run asks for in its place."""
+        """Recipe of the method with the overrides of the run."""
         return self.spec.overrides.applied_to(self.method.recipe)
 
     @property
     def magnification(self) -> float | None:
-        """Of the training images; None = unknown."""
+        """Magnification of the training images; None = unknown."""
         return self.sources.magnification
 
     @property
     def settings(self) -> InferenceSettings:
-        """How images go through the network."""
+        """Settings of inference."""
         return InferenceSettings(precision=self.spec.precision, compile=self.machine.compile)
 
 

@@ -1,4 +1,4 @@
-"""Score any folder of predicted label maps against a folder of annotated ones (`nucbench score`)."""
+"""Score a folder of predicted label maps against a folder of annotations (`nucbench score`)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from postproc.errors import ConfigError, DataError, InputWarning
 from postproc.instances import Instances
 
 LABEL_SUFFIXES = (".mat", ".npy", ".npz", ".png", ".tif", ".tiff")
-"""Endings of the label maps that are looked for; other files in the folders are left alone."""
+"""Suffixes of label maps; other files in the folders are ignored."""
 
 LARGE = 20_000_000
-"""Px from which a map is scored by bands of rows."""
+"""Pixels above which a map is scored by bands of rows."""
 
 OBJECT_COLUMNS = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
 """Columns of every table, after ``image``."""
@@ -37,32 +37,31 @@ def score_folders(
 ) -> pd.DataFrame:
     """Score each annotated image of a folder, and the folder as a whole.
 
-    Files belong together if their names without the extension are equal; the formats may differ. Predictions
-    of images that have no annotation are named in a warning and not scored.
+    Files are paired by their name without the extension; the formats may differ. Predictions of images without an
+    annotation are not scored, and a warning names them.
 
     Args:
-        truth: Folder of label maps: ``.mat`` with ``inst_map`` and perhaps ``inst_type``, ``.npy``, ``.png``,
-            ``.tif``, ``.npz`` as runs store their predictions.
-        predictions: Likewise.
-        radius: Px within which a nucleus counts as detected, for F_d and F_c: 12 at 40x, 6 at 20x.
-        types: Number of types T, None = the largest that occurs in any file.
-        components: What a map is whose ids fall into many parts, see `Sense`.
+        truth: Folder of annotated label maps: ``.mat`` with ``inst_map`` and optionally ``inst_type``, ``.npy``,
+            ``.png``, ``.tif``, or ``.npz`` as stored by runs.
+        predictions: Folder of predicted label maps, in the same formats.
+        radius: Distance in pixels within which a nucleus counts as detected, for F_d and F_c: 12 at 40x, 6 at 20x.
+        types: Number of types T; None = the largest in any file.
+        components: How to read a map whose ids fall into many parts, see `Sense`.
 
     Returns:
-        A row per image in the order of their names, and last ``all``: the mean over the images (without those
-        that have no nucleus on either side), but the classification columns from counts pooled over the
-        images. Columns ``image``, dice, aji, aji_plus, dice2, dq, sq, pq; where both sides have types also
-        F_d, accuracy, F_c_1 ... F_c_T.
+        A row per image, ordered by name, and a last row ``all``: the mean over the images that have nuclei on at least
+        one side, with classification scores from counts pooled over the images. Columns ``image``, dice, aji, aji_plus,
+        dice2, dq, sq, pq; if both sides have types also F_d, accuracy, F_c_1 ... F_c_T.
 
     Raises:
-        ConfigError: If the radius or the number of types makes no sense.
-        DataError: If a folder is missing or has no label map, two files have one name, a prediction is
-            missing or of another size, a file cannot be read, or its ids make no sense.
+        ConfigError: If the radius or the number of types is invalid.
+        DataError: If a folder is missing or has no label map, two files have the same name, a prediction is missing or
+            has another size, or a file cannot be read or has invalid ids.
     """
     if not radius >= 0:
-        raise ConfigError(f"radius is {radius} px; give 0 or more, such as 12 at 40x or 6 at 20x")
+        raise ConfigError(f"radius is {radius} px; give 0 or more, for example 12 at 40x or 6 at 20x")
     if types is not None and types < 1:
-        raise ConfigError(f"types is {types}; give the number of nucleus types, or leave it out")
+        raise ConfigError(f"types is {types}; give the number of nucleus types, or omit it")
     pairs = _pairs(Path(truth), Path(predictions))
     sense, kinds = Sense(components), Kinds()
     rows = [_score(name, *paths, radius, types or 0, sense, kinds) for name, paths in pairs.items()]
@@ -80,7 +79,7 @@ def score_folders(
 
 @dataclass
 class Kinds:
-    """Which images have types on one side only.
+    """Images that have types on one side only.
 
     Attributes:
         truth: Files of annotations with types whose predictions have none.
@@ -91,19 +90,19 @@ class Kinds:
     predictions: list[Path] = field(default_factory=list)
 
     def compare(self, truth: Instances, prediction: Instances, paths: tuple[Path, Path]) -> None:
-        """Note an image that has nuclei with types on one side, and nuclei without on the other."""
+        """Record the image if only one side has nuclei with types."""
         if truth.types is None and prediction.types is not None and prediction.types.any():
             self.predictions.append(paths[1])
         if prediction.types is None and truth.types is not None and truth.types.any():
             self.truth.append(paths[0])
 
     def tell(self) -> None:
-        """Say that types were not scored."""
+        """Warn about types that were not scored."""
         for paths, side in ((self.truth, "prediction"), (self.predictions, "annotation")):
             if paths:
                 more = f" and {len(paths) - 1} more have" if len(paths) > 1 else " has"
                 warnings.warn(
-                    f"{paths[0]}{more} types and the {side} none: F_d and F_c are not scored there; types are read "
+                    f"{paths[0]}{more} types but the {side} does not: F_d and F_c are not scored there; types are read "
                     "from inst_type, class or type_map of .mat files",
                     InputWarning,
                     stacklevel=3,
@@ -129,11 +128,11 @@ def _score(
 
 
 def _score_by_band(truth: Path, prediction: Path, sense: Sense) -> dict[str, float] | None:
-    """Score huge maps (.npy, .tif) by bands of rows, never in memory as a whole; None where both are small."""
+    """Score large maps (.npy, .tif) by bands of rows, without loading them whole; None if both are small."""
     with ExitStack() as stack:
         maps = {}
         for path in (truth, prediction):
-            with suppress(DataError):  # reading it whole says what is wrong with it, or accepts it
+            with suppress(DataError):  # `_read` then reads it whole, or reports the fault
                 regions = label_raster(path)
                 if regions is not None:
                     maps[path] = stack.enter_context(closing(regions))
@@ -141,7 +140,7 @@ def _score_by_band(truth: Path, prediction: Path, sense: Sense) -> dict[str, flo
             return None
         for path in (truth, prediction):
             if path not in maps:
-                raise DataError(f"{path}: a label map of more than {LARGE} px must be .npy or a tiled .tif; convert it")
+                raise DataError(f"{path}: label maps of more than {LARGE} px must be .npy or tiled .tif; convert it")
             sense.check_bands(maps[path].read, maps[path].shape, path)
         return score_by_band(maps[truth], maps[prediction], (truth, prediction))
 
@@ -149,15 +148,15 @@ def _score_by_band(truth: Path, prediction: Path, sense: Sense) -> dict[str, flo
 def _read(path: Path, sense: Sense) -> Instances:
     nuclei = read_label_map(path, sense)
     if nuclei.labels is None:
-        raise DataError(f"{path}: holds no label map; a .mat file needs the array inst_map (H, W)")
+        raise DataError(f"{path}: contains no label map; a .mat file needs the array inst_map (H, W)")
     return nuclei
 
 
 def read_label_map(path: Path, sense: Sense) -> Instances:
-    """Read one of the files that `find_label_maps` finds; those that nucbench stores are not checked for sense.
+    """Read a file that `find_label_maps` returned; files stored by nucbench are not checked for invalid ids.
 
     Raises:
-        DataError: If it is damaged, no label map, or its ids make no sense.
+        DataError: If it is damaged, contains no label map, or has invalid ids.
     """
     return read_prediction(path) if path.suffix.lower() == ".npz" else read_instances(path, sense)
 
@@ -167,33 +166,33 @@ def _size(nuclei: Instances) -> str:
 
 
 def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
-    """Return the annotated and the predicted file of each name, in the order of the names."""
+    """Return the annotated and the predicted file of each image, ordered by name."""
     true_files, pred_files = find_label_maps(truth), find_label_maps(predictions)
     missing = [name for name in true_files if name not in pred_files]
     if missing:
         raise DataError(
             f"{predictions}: no prediction for {_listed(missing)} (of {len(true_files)} images in {truth}); "
-            f"write one file for each ({', '.join(LABEL_SUFFIXES)}), an empty map where nothing was found"
+            f"write one file for each ({', '.join(LABEL_SUFFIXES)}), and an empty map if nothing was found"
         )
     extra = [name for name in pred_files if name not in true_files]
     if extra:
         warnings.warn(
-            f"{predictions}: not scored, since {truth} has no such image: {_listed(extra)}", InputWarning, stacklevel=3
+            f"{predictions}: not scored because {truth} has no such image: {_listed(extra)}", InputWarning, stacklevel=3
         )
     return {name: (path, pred_files[name]) for name, path in true_files.items()}
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:
-    """Return the label maps of a folder by name without extension, in the order of the names.
+    """Return the label maps of a folder by name without extension, ordered by name.
 
-    Pictures that `nucbench predict` writes beside its label maps are no label maps, and neither are the candidates that
-    runs store beside their predictions.
+    The pictures that `nucbench predict` writes next to its label maps are skipped, and so are the candidates that runs
+    store next to their predictions.
 
     Raises:
-        DataError: If the folder is missing or has no label map, or two files have one name.
+        DataError: If the folder is missing or has no label map, or two files have the same name.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+        raise DataError(f"{folder}: folder not found")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.is_file():
@@ -210,7 +209,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
 
 
 def _is_companion(path: Path) -> bool:
-    """Tell whether a file is a picture of, or belongs to, a label map beside it."""
+    """Tell whether a file is the picture or the candidates of a label map next to it."""
     if path.name.endswith(OVERLAY):
         return path.with_name(f"{path.name.removesuffix(OVERLAY)}.geojson").is_file()
     return path.name.endswith(CANDIDATES) and path.with_name(f"{path.name.removesuffix(CANDIDATES)}.npz").is_file()

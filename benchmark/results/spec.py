@@ -1,4 +1,4 @@
-"""`RunSpec`: what a run is, and the name that follows from it."""
+"""`RunSpec`: the definition of a run, and the name derived from it."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
 LOSS = "loss"
 MONITORS = (LOSS, "dice", "aji", "pq", "f1")
-"""What may choose the checkpoint. The loss is the default: DIST and KiNet stop early by their validation error, it is
-computed after every epoch, and it does not depend on post-processing parameters that are tuned afterwards."""
+"""What can choose the checkpoint. The loss is the default: DIST and KiNet stop early by the validation error, it is
+computed after every epoch, and it does not depend on post-processing parameters, which are tuned later."""
 FORMAT = 1
 """Version of the files in a run directory."""
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a run trains differently from the method's recipe; None keeps the recipe's value.
+    """Changes to the recipe of the method; None keeps the value of the recipe.
 
-    The fields are the options of ``nucbench run`` and the settings of sweep files; what follows is their help.
+    The fields are options of ``nucbench run`` and settings of sweep files. Their descriptions below are the help texts.
 
     Attributes:
-        crop: Side of the training crops, px.
+        crop: Side of the training crops in pixels.
         batch_size: Crops per step and GPU.
         lr: Learning rate at the start of each phase.
-        epochs: Epochs in place of the recipe's length, over all phases.
-        steps: Optimiser steps in place of the recipe's length, over all phases.
-        schedule: Learning-rate schedule in place of the recipe's.
-        augment: Augmentation policy in place of the recipe's.
-        crops_per_image: Crops drawn from each image in an epoch.
-        max_minutes: Stop training after that many minutes; a cosine schedule is stretched over them.
+        epochs: Length of the training in epochs, over all phases.
+        steps: Length of the training in optimiser steps, over all phases.
+        schedule: Learning-rate schedule.
+        augment: Augmentation policy.
+        crops_per_image: Crops drawn from each image per epoch.
+        max_minutes: Stop training after this many minutes; a cosine schedule is stretched over them.
         label_share: Share of the training images whose nucleus labels are used, for example 0.05; the others keep
-            their regions alone. Datasets of points only.
-        balance: For data whose types are unevenly frequent. crops: each training crop lies around a nucleus of a type
-            drawn uniformly, not anywhere. loss: in the cross-entropy over types, each type weighs inversely to its
-            share of the annotated px. both: the two together.
-        ema: Decay of the moving average of the weights in place of the recipe's, for example 0.999; 0 = no average.
-        monitor: With protocol strict, what chooses the checkpoint: the validation loss, or a score of whole validation
-            images, decoded and scored up to 40 times in a phase. Default: loss.
+            only their regions. Only for point datasets.
+        balance: How to balance types of uneven frequency. crops: centre each training crop on a nucleus of a
+            uniformly drawn type. loss: weight each type in the cross-entropy by the inverse of its share of the
+            annotated pixels. both: crops and loss.
+        ema: Decay of the moving average of the weights, for example 0.999; 0 = no average.
+        monitor: What chooses the checkpoint under protocol strict: the validation loss, or a score on whole validation
+            images, computed up to 40 times per phase. Default: loss.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -72,25 +72,25 @@ class Overrides:
     monitor: Name | None = field(default=None, metadata={"choices": MONITORS})
 
     def __post_init__(self) -> None:
-        """Check that every number is positive, and the share of labels at most 1.
+        """Check that numbers are positive, the share of labels is at most 1, and names are among their choices.
 
         Raises:
-            ConfigError: If one is not, or a name is none of its choices.
+            ConfigError: If a value is invalid.
         """
         for each in dataclasses.fields(self):
             value, known = getattr(self, each.name), each.metadata.get("choices")
             if known and value is not None and value not in known:
                 raise unknown_name(each.name, value, known)
         if self.augment is not None:
-            from datamodules.drawing.augment import build_policy  # imports torch, which tables do without
+            from datamodules.drawing.augment import build_policy  # imports torch, which tables do not need
 
             build_policy(self.augment)
         if self.label_share is not None and self.label_share > 1:
             raise ConfigError(f"label_share is {self.label_share}; give a share of the images, 0.05 for 5 %")
         if self.label_share == 1:
-            object.__setattr__(self, "label_share", None)  # all labels, as in a run that says nothing of them
+            object.__setattr__(self, "label_share", None)  # all labels: the same run as without the option
         if self.monitor == LOSS:
-            object.__setattr__(self, "monitor", None)  # as in a run that says nothing of it
+            object.__setattr__(self, "monitor", None)  # the default: the same run as without the option
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be at least 0 and below 1, for example 0.999, not {self.ema}")
         for name, value in dataclasses.asdict(self).items():
@@ -108,12 +108,12 @@ class Overrides:
             place: Where they were read, for messages.
 
         Raises:
-            ConfigError: If a name is unknown, or a value of another kind or not positive.
+            ConfigError: If a name is unknown, or a value has a wrong type or is invalid.
         """
         return check(cls, content, place, ConfigError)
 
     def applied_to(self, recipe: Recipe) -> Recipe:
-        """Return a recipe with the overrides that are set, but for those that are no part of one."""
+        """Return a recipe with the overrides that are set and concern the recipe."""
         given = self.given()
         for name in ("max_minutes", "label_share", "balance", "monitor"):
             given.pop(name, None)
@@ -132,15 +132,15 @@ class RunSpec:
         method: Registry name of the method.
         dataset: Registry name of the training set.
         split: Split to train on.
-        protocol: ``strict`` keeps validation images and chooses checkpoint and post-processing on them; ``paper``
-            trains on everything, keeps the last checkpoint and the paper's post-processing parameters.
+        protocol: ``strict`` holds out validation images and chooses the checkpoint and post-processing parameters on
+            them; ``paper`` trains on all images, and keeps the last checkpoint and the parameters of the paper.
         seed: Seed of initialisation, crops and augmentation.
         precision: Lightning precision; ``auto`` = the fastest mixed precision of the hardware.
         options: Constructor arguments of the method that differ from the paper's.
         overrides: Recipe settings that differ from the paper's.
-        also: Further training sets, each ``dataset.split``, trained on together with the first.
-        validate: What protocol ``strict`` validates on, ``dataset.split`` (or ``dataset``: its ``validation``); empty =
-            the validation images of the training set.
+        also: Further training sets, each ``dataset.split``, added to the first.
+        validate: Validation set of protocol ``strict``, ``dataset.split`` (or ``dataset`` for its ``validation``);
+            empty = the validation images of the training set.
     """
 
     method: Name
@@ -171,7 +171,7 @@ class RunSpec:
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ConfigError(f"seed must be 0 to {LARGEST_SEED}, not {self.seed}")
         if self.validation_set is not None and self.protocol != "strict":
-            raise ConfigError(f"validate={self.validate}: protocol paper chooses nothing; use --protocol strict")
+            raise ConfigError(f"validate={self.validate}: protocol paper does not validate; use --protocol strict")
         if self.overrides.monitor is not None and self.protocol != "strict":
             raise ConfigError(
                 f"monitor={self.overrides.monitor}: protocol paper keeps the last checkpoint; use --protocol strict"
@@ -181,12 +181,12 @@ class RunSpec:
             for target in training_sets:
                 if dataset_class(target.dataset).card.annotation != "points":
                     raise ConfigError(
-                        f"label_share is for images of points, {target.dataset} has outlines; train on images of it "
+                        f"label_share is only for point datasets, but {target.dataset} has outlines; choose images "
                         "with --train-split instead"
                     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON types, without overrides and further sets of images that are not set."""
+        """Return the spec as JSON types, without unset overrides and unset further datasets."""
         content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
         content["overrides"] = self.overrides.given()
         also, validate = content.pop("also"), content.pop("validate")
@@ -198,24 +198,24 @@ class RunSpec:
 
         Args:
             content: The output.
-            place: Where it was read, for messages.
+            place: Source of the content in messages.
 
         Raises:
             ConfigError: If a key is missing or unknown, or a value is wrong.
         """
         overrides = content.get("overrides", {})
-        if isinstance(overrides, Mapping):  # names similar to an unknown one are known there
+        if isinstance(overrides, Mapping):  # `Overrides.read` can suggest similar names
             content = {**content, "overrides": Overrides.read(overrides, f"{place}: overrides")}
         return check(cls, content, place, ConfigError)
 
     @property
     def training_sets(self) -> tuple[Target, ...]:
-        """Every training set with its split, the one that gives types and magnification first."""
+        """All training sets with their splits; the first defines types and magnification."""
         return (Target(self.dataset, self.split), *(Target.parse(text, "train") for text in self.also))
 
     @property
     def validation_set(self) -> Target | None:
-        """The other dataset that protocol ``strict`` validates on, if there is one."""
+        """The other dataset that protocol ``strict`` validates on, or None."""
         if not self.validate:
             return None
         dataset, _, split = self.validate.partition(".")
@@ -223,7 +223,7 @@ class RunSpec:
 
     @property
     def run_id(self) -> str:
-        """Folder of the run below the runs folder: method / training set / protocol, seed and hash of the spec."""
+        """Folder of the run in the runs folder: method / training set / protocol, seed and hash of the spec."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         names = [t.dataset if t.split == "train" else str(t) for t in self.training_sets]
@@ -245,9 +245,9 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, default: str = "test") -> Target:
-        """Read ``dataset.split``, or ``dataset``: its split `default`, or all images where it has none of that name.
+        """Read ``dataset.split``, or ``dataset``: its split `default`, or all images if it has no split of that name.
 
-        A dataset whose card states no images is the user's own and has the split.
+        User datasets, whose cards state no images, are assumed to have the split.
 
         Raises:
             ConfigError: If the dataset is unknown.
@@ -261,7 +261,7 @@ class Target:
         return cls(dataset, split)
 
     def check(self) -> None:
-        """Refuse a split that the dataset does not have; one of a user's own set is known when it is read.
+        """Check that the dataset has the split; those of user datasets are only known when the data are read.
 
         Raises:
             ConfigError: If no image of the committed splits belongs to it.

@@ -1,4 +1,4 @@
-"""The run directory: every file is written whole or not at all."""
+"""The run directory; all files are written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunStore:
 
     Args:
         root: Folder of all runs.
-        run_id: Folder of this run below it.
+        run_id: Folder of this run, relative to `root`.
     """
 
     def __init__(self, root: Path, run_id: str) -> None:
@@ -33,7 +33,7 @@ class RunStore:
 
     @classmethod
     def create(cls, root: Path, spec: RunSpec) -> RunStore:
-        """Return the store of `spec`, with its spec.json written where it is new."""
+        """Return the store of `spec`; write spec.json if it is new."""
         store = cls(root, spec.run_id)
         if not store.spec_file.exists():
             write_json(store.spec_file, {"format": FORMAT, **spec.to_dict()})
@@ -44,15 +44,15 @@ class RunStore:
         """Return the store of an existing run directory.
 
         Raises:
-            ConfigError: If `path` holds no run.
+            ConfigError: If `path` is not a run directory.
         """
         path = path.resolve()
         if not (path / "spec.json").is_file():
             raise ConfigError(
-                f"{path} is no run directory: it has no spec.json. Runs are listed by their folder, "
+                f"{path} is not a run directory: it has no spec.json. Give the folder of a run, "
                 "for example runs/dist/kumar/paper-s0-1234abcd"
             )
-        above = path.parents[min(3, len(path.parents)) - 1]  # a run may lie near the root of the file system
+        above = path.parents[min(3, len(path.parents)) - 1]  # a run may be near the root of the file system
         return cls(above, str(path.relative_to(above)))
 
     @property
@@ -62,7 +62,7 @@ class RunStore:
 
     @property
     def record_file(self) -> Path:
-        """What leaderboards read about the run; exists once training and tuning are complete."""
+        """Record that leaderboards read; it exists once training and tuning are complete."""
         return self.path / "record.json"
 
     @property
@@ -72,7 +72,7 @@ class RunStore:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -84,7 +84,7 @@ class RunStore:
         """Return the stored spec.
 
         Raises:
-            DataError: If it was written by another version.
+            DataError: If another version wrote it.
         """
         content = read_json(self.spec_file)
         if content.pop("format", None) != FORMAT:
@@ -106,7 +106,7 @@ class RunStore:
         return ""
 
     def prediction_file(self, dataset: str, variant: str, image_id: str) -> Path:
-        """Return where the predicted nuclei of an image lie."""
+        """Return the file of the predicted nuclei of an image."""
         return self.path / "predictions" / dataset / variant / f"{image_id}.npz"
 
     def evaluation(self, target: str, variant: str) -> Path:
@@ -115,10 +115,10 @@ class RunStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run, so that a second process cannot write it.
+        """Lock the run, so that no second process writes to it.
 
         Raises:
-            BusyError: If another process holds it.
+            BusyError: If another process has locked it.
         """
         with held(self.path, "working on"):
             for left in self.path.rglob(".*.part"):  # of a process that was killed while it wrote
@@ -127,13 +127,13 @@ class RunStore:
 
 
 CANDIDATES = ".candidates.npz"
-"""What the names of candidates end with."""
+"""Suffix of candidate files."""
 LARGEST = 8 * MAX_PIXELS
-"""Bytes of the arrays of a prediction beyond which it is not read: int32 labels and as much again."""
+"""Maximum bytes of the arrays of a prediction: int32 labels, and the same again for the other arrays."""
 
 
 def candidates_file(prediction: Path) -> Path:
-    """Return where the candidates of a prediction lie, for methods that have some (`Codec.candidates`)."""
+    """Return the file of the candidates of a prediction, for methods that have candidates (`Codec.candidates`)."""
     return prediction.with_name(f"{prediction.stem}{CANDIDATES}")
 
 
@@ -149,10 +149,10 @@ def write_instances(path: Path, instances: Instances) -> None:
 
 
 def read_instances(path: Path) -> Instances:
-    """Read what `write_instances` wrote.
+    """Read a file of `write_instances`.
 
     Raises:
-        DataError: If the file is missing or broken.
+        DataError: If the file is missing or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -163,7 +163,7 @@ def read_instances(path: Path) -> Instances:
             arrays = {name: file[name] for name in file.files}
         height, width = (int(v) for v in arrays.pop("shape"))
         return Instances((height, width), **arrays)
-    except Exception as error:  # numpy raises anything on damaged files, zlib.error and tokenize.TokenError among it
+    except Exception as error:  # on damaged files numpy raises many types, even zlib.error and tokenize.TokenError
         raise DataError(
             f"cannot read the prediction {path}: {type(error).__name__}: {error}. Delete it and run again."
         ) from error

@@ -1,4 +1,4 @@
-"""What was found in each image: number of nuclei, of each type, and the Ki67 labelling index."""
+"""Summary of each image: number of nuclei in total and per type, and the Ki67 labelling index."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from datamodules.ki67 import TYPES as KI67_TYPES
 from postproc.cells import shown
 
 SUMMARY = "summary.csv"
-"""Name of the file beside the results."""
+"""File with the summary, in the folder of the results."""
 
 POSITIVE, NEGATIVE = KI67_TYPES[:2]
 
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """What was found in one image.
+    """Summary of one image.
 
     Attributes:
-        image: Its file name.
+        image: File name.
         nuclei: Number of nuclei.
-        types: Name of each type -> its nuclei; empty where the run knows no types.
+        types: Name of each type -> number of its nuclei; empty if the model has no types.
     """
 
     image: str
@@ -41,7 +41,7 @@ class ImageSummary:
         Args:
             image: File name.
             nuclei: Number of nuclei.
-            kinds: (N,), type 1..T of each, 0 = none; None where the method gives no types.
+            kinds: (N,), type 1..T of each nucleus, 0 = none; None if the method predicts no types.
             names: Names of the types 1..T.
         """
         if kinds is None:
@@ -50,7 +50,7 @@ class ImageSummary:
         return cls(image, nuclei, dict(zip(names, sums, strict=True)))
 
     def line(self) -> str:
-        """Return what is printed."""
+        """Return a line to print."""
         text = f"{self.image}: {self.nuclei} nuclei"
         tumour = tumour_nuclei(self.types)
         if tumour is None:
@@ -62,10 +62,10 @@ class ImageSummary:
 
 
 def tumour_nuclei(types: Mapping[str, int]) -> tuple[int, int] | None:
-    """Return the immunopositive and all tumour nuclei; None where the types are not those of Ki67.
+    """Return the number of immunopositive and of all tumour nuclei; None if the types are not those of Ki67.
 
-    Their quotient is the labelling index (Xing et al. 2019, section I). Names count whatever their capitals, and in
-    British or American spelling.
+    Their ratio is the labelling index (Xing et al. 2019, section I). The case of type names is ignored, and British
+    and American spelling are both recognised.
     """
     counts = {name.casefold().replace("tumor", "tumour"): count for name, count in types.items()}
     if POSITIVE not in counts or NEGATIVE not in counts:
@@ -76,13 +76,13 @@ def tumour_nuclei(types: Mapping[str, int]) -> tuple[int, int] | None:
 def write_summary(path: Path, images: Sequence[ImageSummary]) -> None:
     """Write a CSV with a row per image, atomically.
 
-    Columns ``image``, ``nuclei``, one per type, and for the types of Ki67 ``ki67_index`` in %, empty where there are
-    no tumour nuclei.
+    Columns ``image``, ``nuclei``, one per type, and for the types of Ki67 ``ki67_index`` in %, which is empty if there
+    are no tumour nuclei.
 
     Args:
         path: File to write.
-        images: At least one. Where they were worked on with models of different types, the columns of a row's unknown
-            types are empty.
+        images: At least one. If their models have different types, the columns of types that a model does not have
+            are empty.
     """
     names = list(dict.fromkeys(name for each in images for name in each.types))
     graded = any(tumour_nuclei(each.types) is not None for each in images)
@@ -90,7 +90,7 @@ def write_summary(path: Path, images: Sequence[ImageSummary]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "nuclei", *map(shown, names), *["ki67_index"] * graded])
         for each in images:
-            # an image decoded by region in which nothing was found does not know the types
+            # an image decoded by region without any nuclei has no types recorded
             unknown = "" if each.types or each.nuclei else 0
             row: list[object] = [shown(each.image), each.nuclei, *(each.types.get(name, unknown) for name in names)]
             positive, every = tumour_nuclei(each.types) or (0, 0)

@@ -1,1 +1,1 @@
-"""Cutting slides into tiles."""
+"""Cut slides into tiles."""

@@ -1,4 +1,4 @@
-"""Colours of tiles: Reinhard's transfer to a target image (Reinhard et al. 2001)."""
+"""Normalise the colours of tiles to a target image (Reinhard et al. 2001)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def target_colours(target: Path) -> Colours:
     """Return mean and standard deviation of L*, a* and b* of an image, to six digits.
 
     Raises:
-        DataError: If it is no readable image.
+        DataError: If the image cannot be read.
     """
     with one_thread():
         statistics = lab_statistics(_batch(read_rgb(target)))[0]
@@ -30,7 +30,7 @@ def target_colours(target: Path) -> Colours:
 
 
 def normalise(tile: Image, colours: Colours) -> Image:
-    """Bring a tile, uint8 (H, W, 3), to the mean and standard deviation of L*, a* and b* of a target."""
+    """Adjust a tile, uint8 (H, W, 3), to the mean and standard deviation of L*, a* and b* of a target."""
     with one_thread():
         images = _batch(tile)
         moved = transfer_colour(images, lab_statistics(images), torch.tensor(colours))[0]
@@ -39,7 +39,7 @@ def normalise(tile: Image, colours: Colours) -> Image:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread: sums over px would depend on the number of threads in their last digit."""
+    """Compute in one thread, because rounding of sums over pixels depends on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

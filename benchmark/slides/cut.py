@@ -1,4 +1,4 @@
-"""`nucbench tiles`: cut whole slides into tiles of several magnifications (Sahasrabudhe et al. 2020, section 4.1)."""
+"""`nucbench tiles`: cut slides into tiles of several magnifications (Sahasrabudhe et al. 2020, section 4.1)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from datamodules.reading.tile_manifest import Row, tile_file, write_manifest
 from postproc.errors import ConfigError, DataError
 
 SETTINGS = "tiles.json"
-"""File with the settings that all tiles of a folder share."""
+"""File with the common settings of the tiles of a folder."""
 JOURNALS = "journals"
 """Folder of the journals, one per slide."""
 
 
 @dataclass(frozen=True)
 class TileSettings:
-    """What all tiles of a folder have in common.
+    """Common settings of the tiles of a folder.
 
     Attributes:
-        magnifications: Of the tiles.
-        size: Side of the tiles in px.
-        tissue: Least share of px that are tissue.
-        per_slide: Most tiles of each slide and magnification, at places drawn at random; None = all, in reading order.
-        seed: Of the places.
-        colours: Mean and standard deviation of L*, a* and b* that each tile is brought to (Reinhard et al. 2001); None
-            leaves the slide's own colours.
+        magnifications: Magnifications of the tiles.
+        size: Side of the tiles in pixels.
+        tissue: Minimum share of tissue pixels.
+        per_slide: Maximum number of tiles per slide and magnification, at random positions; None = all, row by row.
+        seed: Seed of the positions.
+        colours: Mean and standard deviation of L*, a* and b* to which tiles are normalised (Reinhard et al. 2001); None
+            keeps the colours of the slide.
     """
 
     magnifications: tuple[float, ...]
@@ -55,10 +55,10 @@ class TileSettings:
     colours: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check every value.
+        """Check all values.
 
         Raises:
-            ConfigError: If one cannot work.
+            ConfigError: If a value is invalid.
         """
         for what, fine, wanted in (
             ("magnifications", self.magnifications and all(m > 0 for m in self.magnifications), "positive numbers"),
@@ -93,27 +93,27 @@ def make_tiles(
 ) -> int:
     """Cut slides into tiles and list them in the manifest of `out`.
 
-    What was cut before is kept: the same call, made again after a kill, ends with the same files. A slide that cannot
-    be read is reported and does not stop the others.
+    Existing tiles are kept: after a kill, the same call resumes and ends with the same files. A slide that cannot be
+    read is reported and does not stop the others.
 
     Args:
-        slides: Files of whole slides, no two of one name.
+        slides: Slide files with distinct names.
         out: Folder of the tiles.
-        settings: Of the tiles; those of an existing folder cannot be changed.
-        magnification: Objective magnification of all slides, in place of what they state.
-        workers: Processes, each with a slide of its own; 0 or 1 = this one.
+        settings: Settings of the tiles; those of an existing folder cannot be changed.
+        magnification: Objective magnification of all slides, instead of the one stated in the files.
+        workers: Number of processes, each cutting one slide at a time; 0 or 1 = only this process.
         progress: Show progress bars.
 
     Returns:
-        0 if every slide could be cut, 1 otherwise.
+        0 if all slides could be cut, 1 otherwise.
 
     Raises:
-        ConfigError: If the settings differ from those of the folder, two slides have one name, or another process works
-            on the folder.
+        ConfigError: If the settings differ from those of the folder, two slides have the same name, or another process
+            is using the folder.
     """
     twice = [name for name, count in Counter(path.stem for path in slides).items() if count > 1]
     if twice:
-        raise ConfigError(f"{len(twice)} names stand for two slides, for example {twice[0]!r}; rename one of them")
+        raise ConfigError(f"{len(twice)} names are used by two slides, for example {twice[0]!r}; rename one of them")
     with held(out, "writing to"):
         _check_settings(out / SETTINGS, settings)
         failed = _cut_all(slides, out, settings, magnification, workers, progress)
@@ -142,7 +142,7 @@ def _cut_all(
     workers: int,
     progress: bool,
 ) -> list[str]:
-    """Cut every slide; return the names of those that failed."""
+    """Cut all slides; return the names of those that failed."""
     failed = []
     rows = {path.stem: finished_rows(out, path.stem) for path in sorted((out / JOURNALS).glob("*.jsonl"))}
     with _pool(min(workers, len(slides))) as pool:
@@ -169,16 +169,16 @@ def cut_slide(
     magnification: float | None = None,
     progress: bool = False,
 ) -> str:
-    """Cut one slide, from where its journal ends.
+    """Cut one slide, starting where its journal ends.
 
     Returns:
-        What was found, for people.
+        Text with the number of tiles per magnification.
 
     Raises:
         DataError: If the slide cannot be read, or has none of the magnifications.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: file not found")
     about = {"bytes": path.stat().st_size, "magnification": magnification}
     notes = []
     with Journal(out / JOURNALS / f"{path.stem}.jsonl", about) as journal:
@@ -190,7 +190,7 @@ def cut_slide(
                 reachable = [level for level in levels if slide.has(level)]
                 if not reachable:
                     raise DataError(
-                        f"{path}: a slide of {slide.magnification:g}x has no tiles at {levels[0]:g}x; leave it out"
+                        f"{path}: a slide of {slide.magnification:g}x has no tiles at {levels[0]:g}x; omit it"
                     )
                 notes = [f"none at {level:g}x" for level in levels if level not in reachable]
                 for level in reachable:
@@ -205,7 +205,7 @@ def cut_slide(
 def _cut_level(
     slide: Slide, magnification: float, out: Path, settings: TileSettings, journal: Journal, progress: bool
 ) -> None:
-    """Look at places of the grid until there are enough tiles or no places left."""
+    """Examine places of the grid until there are enough tiles or no places left."""
     seen = [place for place in journal.places if place.magnification == magnification]
     kept = sum(place.kept for place in seen)
     columns = slide.grid(magnification, settings.size)[0]
@@ -226,7 +226,7 @@ def _cut_level(
 
 
 def places_in_order(slide: Slide, magnification: float, settings: TileSettings) -> NDArray[np.int64]:
-    """Return the places of the grid, row by row, or shuffled where not all are wanted; always the same for a slide."""
+    """Return the places of the grid, row by row, or in a fixed random order if `per_slide` limits them."""
     columns, rows = slide.grid(magnification, settings.size)
     if settings.per_slide is None:
         return np.arange(columns * rows)
@@ -235,7 +235,7 @@ def places_in_order(slide: Slide, magnification: float, settings: TileSettings) 
 
 
 def _recolouring(settings: TileSettings) -> Callable[[Image], Image]:
-    """Return what brings a tile to the colours that are wanted."""
+    """Return the function that normalises the colours of a tile."""
     if settings.colours is None:
         return lambda tile: tile
     from benchmark.slides.colours import normalise  # imports torch
@@ -244,7 +244,7 @@ def _recolouring(settings: TileSettings) -> Callable[[Image], Image]:
 
 
 def finished_rows(out: Path, slide: str) -> list[Row]:
-    """Return the tiles of a slide from its journal; none where it is not cut to the end."""
+    """Return the tiles of a slide from its journal; empty if the slide is not finished."""
     places, done = Journal.read(out / JOURNALS / f"{slide}.jsonl")
     return [
         Row(slide, p.level, p.x, p.y, p.magnification, p.tissue, tile_file(slide, p.magnification, p.x, p.y))
@@ -254,7 +254,7 @@ def finished_rows(out: Path, slide: str) -> list[Row]:
 
 
 def _write_png(path: Path, image: Image) -> None:
-    """Write an image whole or not at all; what a kill leaves is overwritten when the place is looked at again."""
+    """Write an image atomically; a partial file left by a kill is overwritten later."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
@@ -263,7 +263,7 @@ def _write_png(path: Path, image: Image) -> None:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor | None]:
-    """Give processes that cut slides; None where one is enough. A fork would lose the threads of libraries: spawned."""
+    """Yield a pool of processes, or None for a single process; spawned, because a fork breaks threads of libraries."""
     if workers < 2:
         yield None
         return

@@ -1,4 +1,4 @@
-"""What has been looked at in a slide, line by line, so that a killed `nucbench tiles` goes on where it was."""
+"""Journal of the examined places of a slide, so that a killed `nucbench tiles` can resume."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from postproc.errors import DataError
 
 @dataclass(frozen=True)
 class Place:
-    """A place of a slide that has been looked at.
+    """An examined place of a slide.
 
     Attributes:
-        magnification: Of the tile.
-        level: Level of the slide's pyramid.
-        x: Left edge in px of the full resolution.
-        y: Upper edge in px of the full resolution.
-        tissue: Share of px that are tissue.
-        kept: Whether it became a tile; the image is written before the place is noted.
+        magnification: Magnification of the tile.
+        level: Level of the pyramid of the slide.
+        x: Left edge in pixels of the full resolution.
+        y: Top edge in pixels of the full resolution.
+        tissue: Share of tissue pixels.
+        kept: Whether it became a tile; the image is written before the place is recorded.
     """
 
     magnification: float
@@ -33,18 +33,18 @@ class Place:
 
 
 class Journal:
-    """The places of one slide in the order in which they were looked at.
+    """Examined places of one slide, in order.
 
-    A line that a kill has torn is dropped; its place is looked at again.
+    An incomplete line left by a kill is dropped; its place is examined again.
 
     Args:
-        path: The file, JSON lines; created where missing.
-        about: What the places depend on: the file of the slide, and what the user says of it.
+        path: JSON lines file, created if missing.
+        about: Properties that determine the places: the file of the slide, and options of the user.
 
     Attributes:
-        places: What has been noted.
-        done: True once nothing is left to look at.
-        outdated: The places of a journal of another file of that name, which this one takes the place of.
+        places: Recorded places.
+        done: Whether all places are examined.
+        outdated: Places of an earlier journal with other properties, which this journal replaces.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Journal:
 
     @staticmethod
     def read(path: Path) -> tuple[list[Place], bool]:
-        """Return the places that a journal has noted, and whether they are all.
+        """Return the places of a journal, and whether it is complete.
 
         Raises:
             DataError: If it is damaged.
@@ -75,12 +75,12 @@ class Journal:
         return places, done
 
     def add(self, place: Place) -> None:
-        """Note a place."""
+        """Record a place."""
         self.places.append(place)
         self._line(json.dumps(asdict(place)))
 
     def finish(self) -> None:
-        """Note that nothing is left to look at."""
+        """Record that all places are examined."""
         self.done = True
         self._line("done")
 
@@ -89,7 +89,7 @@ class Journal:
         self._file.flush()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> Journal:
@@ -100,8 +100,8 @@ class Journal:
 
 
 def _read(path: Path) -> tuple[str, list[Place], bool, int]:
-    """Return the first line, the places, whether they are all, and the bytes of whole lines."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # what follows the last line break is torn
+    """Return the first line, the places, whether the journal is complete, and the size of complete lines in bytes."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # text after the last line break is incomplete
     if not lines:
         return "", [], False, 0
     try:
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[str, list[Place], bool, int]:
         done = bool(notes) and notes[-1] == "done"
         places = [Place(**json.loads(note)) for note in (notes[:-1] if done else notes)]
     except (UnicodeDecodeError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it to look at that slide anew") from error
+        raise DataError(f"{path}: damaged ({error}); delete it to cut the slide again") from error
     return head, places, done, sum(len(line) + 1 for line in lines)
 
 

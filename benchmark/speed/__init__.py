@@ -1,1 +1,1 @@
-"""`nucbench speed`: what metrics, targets, post-processing, loading and networks cost on this machine."""
+"""`nucbench speed`: timings of metrics, targets, post-processing, loading and networks on this machine."""

@@ -1,4 +1,4 @@
-"""Metrics, targets and post-processing on synthetic label maps, in one thread."""
+"""Time metrics, targets and post-processing on synthetic label maps, in one thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from postproc.pixels.watershed import watershed
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
 DENSITY = 7e-4
-"""Nuclei per px: 700 in an image of 1000 x 1000."""
+"""Nuclei per pixel: 700 in an image of 1000 x 1000 px."""
 WATERSHED = "watershed"
 LABELLING = "connected components"
 H_MAXIMA = "cutting of h-maxima"
@@ -46,17 +46,17 @@ H_MAXIMA = "cutting of h-maxima"
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A synthetic image, its annotation, and what a network would have made of it.
+    """A synthetic image with annotation and simulated network outputs.
 
     Attributes:
-        side: Height and width in px.
+        side: Height and width in pixels.
         image: uint8 (side, side, 3).
         truth: Label map with types.
-        found: The truth moved by two px, without one nucleus in ten: it stands for a prediction.
+        found: Simulated prediction: the truth shifted by two pixels, without one nucleus in ten.
         hover: Smoothed maps ``np``, ``hv`` and ``tp`` of the truth.
         distance: Smoothed map ``distance`` of the truth.
-        flooding: What HoVer-Net's post-processing floods: basins float32, markers int32, mask bool, each (side, side).
-        levels: uint8 (side, side), `distance` in whole px, as DIST's post-processing takes it.
+        flooding: Inputs of the watershed of HoVer-Net: basins float32, markers int32, mask bool, each (side, side).
+        levels: uint8 (side, side), `distance` in whole pixels, input of the post-processing of DIST.
     """
 
     side: int
@@ -82,7 +82,7 @@ class Scene:
 
     @property
     def size(self) -> str:
-        """How the size is named in tables."""
+        """Name of the size in tables."""
         return f"{self.side} px"
 
 
@@ -90,8 +90,8 @@ def make_scene(side: int, seed: int = 0) -> Scene:
     """Generate a scene with 700 nuclei per 1000 x 1000 px.
 
     Args:
-        side: Height and width in px.
-        seed: Of image and prediction.
+        side: Height and width in pixels.
+        seed: Seed of image and prediction.
     """
     rng = np.random.default_rng(seed)
     image, truth = generate((side, side), rng, density=DENSITY)
@@ -101,7 +101,7 @@ def make_scene(side: int, seed: int = 0) -> Scene:
 
 
 def perturbed(truth: Instances, rng: np.random.Generator) -> Instances:
-    """Return a prediction-like copy: moved by two px, one nucleus in ten missing."""
+    """Return a simulated prediction: shifted by two pixels, with one nucleus in ten missing."""
     assert truth.labels is not None
     assert truth.types is not None
     labels = np.roll(truth.labels, (2, 1), axis=(0, 1))
@@ -111,7 +111,7 @@ def perturbed(truth: Instances, rng: np.random.Generator) -> Instances:
 
 
 def _predicted_maps(codec: Codec[Any], truth: Instances) -> Maps:
-    """Smooth the perfect maps of an annotation, as a network would."""
+    """Smooth the ideal maps of an annotation to simulate network outputs."""
     perfect = codec.perfect(codec.encode(truth))
     return {
         name: np.stack([cv2.GaussianBlur(channel.astype(np.float32), (0, 0), 1.0) for channel in value])
@@ -137,7 +137,7 @@ def everything(scene: Scene) -> tuple[Instances, Any, Any, Any]:
 
 
 def component_jobs(scene: Scene) -> dict[str, Callable[[], Any]]:
-    """Return our own implementation of every job on a scene, ready to be called."""
+    """Return all jobs of nucbench on a scene as functions."""
     plain, distance = HoverCodec(0), DistanceCodec()
     return {
         METRICS: lambda: object_scores(contingency(scene.labels, scene.predicted)),
@@ -155,14 +155,14 @@ def component_jobs(scene: Scene) -> dict[str, Callable[[], Any]]:
 
 
 def component_timings(scene: Scene, repeats: int) -> dict[str, Timing]:
-    """Time every job on a scene.
+    """Time all jobs on a scene.
 
     Args:
-        scene: From `make_scene`.
+        scene: Scene of `make_scene`.
         repeats: Counted runs of each job.
 
     Returns:
-        Job -> its timing, with what was to be reached where there is such a figure for this size.
+        Job -> timing, with the target time if there is one for this size.
     """
     return {
         job: measure(job, scene.size, scene.truth.count, call, repeats, to_reach_ms=TO_REACH.get((job, scene.side)))
@@ -171,7 +171,7 @@ def component_timings(scene: Scene, repeats: int) -> dict[str, Timing]:
 
 
 def patch_timing(repeats: int) -> Timing:
-    """Time the HoVer targets of one patch of 256 px, the mean of a hundred."""
+    """Time the HoVer targets of a patch of 256 px as the mean of 100 calls."""
     _, truth = generate((256, 256), np.random.default_rng(0), density=DENSITY)
     codec, runs = HoverCodec(0), 100
     found = measure(HOVER_TARGETS, "256 px", truth.count, lambda: [codec.encode(truth) for _ in range(runs)], repeats)

@@ -1,4 +1,4 @@
-"""How fast training samples are made: crop, augmentation, targets; in one process and in several."""
+"""Time training samples (crop, augmentation, targets) in one process and in several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from postproc.codec import Targets
 from postproc.codecs.hover import HoverCodec
 
 CROP = 256
-"""Side of the crops in px."""
+"""Side of the crops in pixels."""
 BATCH = 8
 SAMPLES = 16
 """Samples per counted run and process."""
@@ -33,17 +33,17 @@ STEPS = ("crop", "augmentation", "targets", "batching")
 def loader_timings(repeats: int, workers: int, policies: Iterable[str] = tuple(POLICIES)) -> list[Timing]:
     """Time training samples under augmentation policies, with the targets of HoVer-Net with types.
 
-    They are cut from an image of 1000 x 1000 px in memory, as in training, where each image is read once. The steps are
-    timed in one process; the whole in `workers` processes too, which share the machine with each other alone.
+    Samples are cropped from an image of 1000 x 1000 px in memory, as in training, which reads each image once. The
+    steps are timed in one process, and whole samples also in `workers` processes.
 
     Args:
         repeats: Counted runs of each policy.
-        workers: Processes of the second measurement; 0 leaves it out.
+        workers: Number of processes of the second measurement; 0 skips it.
         policies: Names of policies.
 
     Returns:
-        For each policy: the sample in one process, its steps with their share of the time, and the sample in `workers`
-        processes.
+        For each policy: the whole sample in one process, its steps with their share of the time, and the whole sample
+        in `workers` processes.
     """
     sample = Sample(*generate((1000, 1000), np.random.default_rng(0), density=DENSITY), "synthetic", "synthetic")
     found = []
@@ -55,15 +55,15 @@ def loader_timings(repeats: int, workers: int, policies: Iterable[str] = tuple(P
 
 
 def step_timings(sample: Sample, policy: str, repeats: int) -> list[Timing]:
-    """Time the steps of `datamodules.drawing.crops.CropDrawer` and the batching of its items, in this process.
+    """Time the steps of `datamodules.drawing.crops.CropDrawer` and the batching of items, in this process.
 
     Args:
-        sample: Where the crops come from.
+        sample: Source of the crops.
         policy: Augmentation policy.
-        repeats: Counted runs, after one that is not.
+        repeats: Counted runs, after an uncounted one.
 
     Returns:
-        The whole sample, then its steps in their order; milliseconds per sample.
+        The whole sample, then its steps in order; milliseconds per sample.
     """
     stepwise = Stepwise(policy)
     rounds = []
@@ -88,7 +88,7 @@ def step_timings(sample: Sample, policy: str, repeats: int) -> list[Timing]:
 
 
 class Stepwise:
-    """Draws batches as training does, with a clock between the steps.
+    """Draws batches as in training, and times the steps.
 
     Args:
         policy: Augmentation policy.
@@ -127,18 +127,18 @@ def _timing(job: str, sample: Sample, milliseconds: NDArray[np.float64]) -> Timi
 
 
 def collate(items: list[Targets]) -> dict[str, torch.Tensor]:
-    """Put items together, as dense methods do."""
+    """Stack items to a batch, as for dense methods."""
     return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
 
 
 def worker_timing(sample: Sample, policy: str, repeats: int, workers: int) -> Timing:
-    """Time the loader that training uses, with processes of its own, per sample and worker.
+    """Time the loader of training with worker processes, per sample.
 
     Args:
-        sample: Where the crops come from.
+        sample: Source of the crops.
         policy: Augmentation policy.
         repeats: Counted epochs of `SAMPLES` samples per worker.
-        workers: Processes.
+        workers: Number of processes.
     """
     epoch = iter(range(repeats + 1))
     items = ItemDataset([sample], CropDrawer(CROP, HoverCodec(len(TYPES)), policy), SAMPLES * workers, seed=0)

@@ -1,4 +1,4 @@
-"""Networks, post-processing and training steps of methods, apart from each other."""
+"""Time networks, post-processing and training steps of methods separately."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from postproc.codec import Targets
 
 
 def build(name: str, options: dict[str, Any], types: tuple[str, ...] = TYPES) -> NucleiMethod:
-    """Return a method with its options, on the device that would train it.
+    """Build a method with options, on the device used for training.
 
     Raises:
         ConfigError: If the method or an option is unknown.
@@ -33,22 +33,22 @@ def build(name: str, options: dict[str, Any], types: tuple[str, ...] = TYPES) ->
 
 
 def label_of(name: str, options: dict[str, Any]) -> str:
-    """Return how a method with its options is named in tables."""
+    """Return the name of a method with options in tables."""
     return ", ".join([name, *(f"{key}={value}" for key, value in options.items())])
 
 
 def method_timings(
     name: str, options: dict[str, Any], side: int, repeats: int, precision: str, *, train: bool
 ) -> list[Timing]:
-    """Time a method's network on a whole image, its decoding, and a training step, apart from each other.
+    """Time the network on a whole image, the decoding, and a training step of a method separately.
 
     Args:
         name: Registry name.
         options: Options of the method.
-        side: Side of the image in px.
+        side: Side of the image in pixels.
         repeats: Counted runs.
         precision: Lightning precision of inference and training.
-        train: Time training steps too.
+        train: Also time training steps.
     """
     method = build(name, options).eval()
     image, truth = generate((side, side), np.random.default_rng(0), density=DENSITY)
@@ -65,13 +65,13 @@ def method_timings(
 
 
 def collate(method: NucleiMethod, items: list[Targets]) -> Batch:
-    """Put training items together, on the method's device."""
+    """Collate training items on the device of the method."""
     batch = method.collate(items)
     return {name: v.to(method.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
 
 
 def training_timing(method: NucleiMethod, label: str, sample: Sample, repeats: int, precision: str) -> Timing:
-    """Time optimiser steps of the last phase at the recipe's batch and crop size, its data on the device already."""
+    """Time optimiser steps of the last phase at the batch and crop size of the recipe, with data on the device."""
     method.train()
     method.begin(method.recipe.phases[-1])
     optimizer = method.configure_optimizers()

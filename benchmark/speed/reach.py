@@ -1,7 +1,8 @@
-"""Times that the components set out to reach, on one thread of a server processor.
+"""Target times of the components, on one thread of a server processor.
 
-They are what the fastest known way took for each job when the suite was planned, in ms for synthetic label maps of 700
-nuclei in 1000 x 1000 px and 11,200 in 4000 x 4000. Machines differ by 20 % and more: judge by the ratio.
+They are the times of the fastest known implementation of each job when the suite was planned, in ms, for synthetic
+label maps with 700 nuclei in 1000 x 1000 px and 11,200 in 4000 x 4000 px. Machines differ by 20 % and more, so judge by
+the ratio.
 """
 
 from __future__ import annotations
@@ -32,4 +33,4 @@ TO_REACH: dict[tuple[str, int], float] = {
     (DIST_DECODING, 1000): 32.0,
     (DIST_DECODING, 4000): 700.0,
 }
-"""(Job, side of the image in px) -> ms."""
+"""(Job, side of the image in pixels) -> ms."""

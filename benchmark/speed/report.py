@@ -1,4 +1,4 @@
-"""The report of `nucbench speed`: a table on the terminal and a CSV."""
+"""Report of `nucbench speed`: a table on the terminal and a CSV file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmark.speed.timing import Timing, single_thread
 from postproc.errors import ConfigError
 
 VERSIONS = ("nucbench", "torch", "numba", "numpy")
-"""Packages whose versions are in the name of the file."""
+"""Packages whose versions are part of the file name."""
 
 
 def run_speed(
@@ -37,27 +37,27 @@ def run_speed(
     train: bool = False,
     workers: int | None = None,
 ) -> Path:
-    """Time components (or methods, where some are named), print a table and write it as CSV.
+    """Time components or methods, print a table and write it as CSV.
 
     Args:
         methods: Methods to time; empty = the components.
         options: Options of the methods.
-        sides: Sides of the images in px.
+        sides: Sides of the images in pixels.
         repeats: Counted runs.
         precision: Lightning precision of networks.
-        out: Folder to write.
-        train: Time training steps too.
-        workers: Processes of the loader; None = one per core.
+        out: Output folder.
+        train: Also time training steps.
+        workers: Number of processes of the loader; None = one per core.
 
     Returns:
-        The file written.
+        Path of the CSV file.
 
     Raises:
         ConfigError: If sizes or repeats are not positive.
     """
     for flag, value in (("--repeats", repeats), *(("--sizes", side) for side in sides)):
         if value < 1:
-            raise ConfigError(f"{flag} is {value}; expected 1 or more")
+            raise ConfigError(f"{flag} is {value}; give 1 or more")
     if methods:
         timings = [
             timing
@@ -82,13 +82,13 @@ def write_report(timings: Iterable[Timing], kind: str, precision: str, out: Path
     """Print timings as tables and write them as CSV.
 
     Args:
-        timings: What was timed.
-        kind: What that is called in the name of the file.
+        timings: The timings.
+        kind: Their name in the file name.
         precision: Lightning precision of networks.
-        out: Folder to write.
+        out: Output folder.
 
     Returns:
-        The file written.
+        Path of the CSV file.
     """
     frame = to_frame(timings)
     path = out / file_name(kind, precision)
@@ -99,7 +99,7 @@ def write_report(timings: Iterable[Timing], kind: str, precision: str, out: Path
 
 
 def to_frame(timings: Iterable[Timing]) -> pd.DataFrame:
-    """Return a row per timing, with two ratios: to what was to be reached, and of others' time to ours."""
+    """Return a row per timing, with its ratio to the target time and to the time of nucbench."""
     frame = pd.DataFrame([dataclasses.asdict(timing) for timing in timings])
     numbers = ["to_reach_ms", "samples_per_second", "share", "nucbench_ms", "agreement"]
     frame[numbers] = frame[numbers].astype(float)
@@ -111,7 +111,7 @@ def to_frame(timings: Iterable[Timing]) -> pd.DataFrame:
 
 
 def file_name(kind: str, precision: str) -> str:
-    """Name a report by what was timed, hardware, precision and versions, so that those of machines lie side by side."""
+    """Return the file name of a report: its kind, hardware, precision and versions."""
     versions = " ".join(f"{name}-{version(name)}" for name in VERSIONS)
     parts = (kind, hardware(), resolve(precision), versions)
     return "_".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts) + ".csv"
@@ -122,11 +122,11 @@ SHOWN = {
     "training samples": ["job", "size", "median_ms", "samples_per_second", "note"],
     "others": ["job", "by", "size", "median_ms", "nucbench_ms", "times_nucbench", "agreement", "agreement_in", "note"],
 }
-"""Table -> its columns."""
+"""Columns of each table."""
 
 
 def print_report(frame: pd.DataFrame) -> None:
-    """Print our times, the training samples, and what others take, a table each; the CSV holds more."""
+    """Print one table each for components, training samples and other packages; the CSV has more columns."""
     compared, drawn = frame["nucbench_ms"].notna(), frame["samples_per_second"].notna()
     rows = {
         "times": frame[~compared & ~drawn & frame["share"].isna()],

@@ -1,4 +1,4 @@
-"""Time one job, and what is known about the time."""
+"""Time a job."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import torch
 
 OURS = "nucbench"
 PATIENCE = 5.0
-"""Seconds after which a job is not repeated any more."""
+"""Seconds after which a job is not repeated again."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Milliseconds that one job took, over several runs after one that is not counted.
+    """Milliseconds of one job over several runs, after an uncounted one.
 
     Attributes:
-        job: What was done.
-        size: On what: side of the image in px, or batch and crop.
-        nuclei: In that image.
+        job: Name of the job.
+        size: Size of the input: side of the image in pixels, or batch and crop.
+        nuclei: Number of nuclei in the image.
         median_ms: Median over the runs.
         fastest_ms: Fastest run.
         slowest_ms: Slowest run.
         runs: Counted runs.
-        threads: Threads that torch was given.
-        by: Who did it: nucbench, or a package with its version.
-        to_reach_ms: What was set out to be reached (`benchmark.speed.reach`).
-        samples_per_second: Training samples, where the job makes or takes some.
-        share: Part of the whole sample's time, of the steps that a sample goes through.
-        nucbench_ms: Median of the same job by nucbench, in the same run.
-        agreement: How far the results of both agree, in the unit of `agreement_in`.
-        agreement_in: What `agreement` measures.
-        note: What else must be known.
+        threads: Threads of torch.
+        by: Implementation: nucbench, or a package with its version.
+        to_reach_ms: Target time (`benchmark.speed.reach`).
+        samples_per_second: Training samples per second, for jobs with training samples.
+        share: Share of the time of a whole sample, for the steps of a sample.
+        nucbench_ms: Median of the same job in nucbench, in the same run.
+        agreement: Agreement of both results, in the unit of `agreement_in`.
+        agreement_in: Measure of `agreement`.
+        note: Remark.
     """
 
     job: str
@@ -69,18 +69,18 @@ def measure(
     patience: float = PATIENCE,
     **more: Any,
 ) -> Timing:
-    """Time a call; what compiles code and fills caches goes before it and is not counted.
+    """Time a call, after an uncounted one that compiles code and fills caches.
 
-    Work that a GPU has only been told to do is waited for, before the clock starts and before it stops.
+    Pending GPU work is awaited before the clock starts and before it stops.
 
     Args:
         job: Name of the job.
-        size: Of what it works on.
-        nuclei: In what it works on.
+        size: Size of the input.
+        nuclei: Number of nuclei in the input.
         call: The job.
-        repeats: Most counted runs.
-        warm: What to run first; default: the job itself.
-        patience: Seconds after which no further run begins; there is always one.
+        repeats: Maximum number of counted runs.
+        warm: Function to run first; default: the job itself.
+        patience: Seconds after which no further run starts; at least one run is counted.
         **more: Further fields of the `Timing`.
     """
     (warm or call)()
@@ -96,14 +96,14 @@ def measure(
 
 
 def finish() -> None:
-    """Wait for what a GPU has been told to do."""
+    """Wait for pending GPU work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Give torch and OpenCV one thread for the length of a block."""
+    """Limit torch and OpenCV to one thread within a block."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

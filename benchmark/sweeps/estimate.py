@@ -1,4 +1,4 @@
-"""How long a run may train: steps from its recipe, minutes from stored runs of the same method."""
+"""Estimate the length of a training: steps from its recipe, minutes from stored runs of the same method."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from postproc.errors import DataError
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run will be trained.
+    """Planned length of a training.
 
     Attributes:
-        steps: Optimiser steps, at most; None where the images of a user's own set are not there to be counted.
-        epochs: Passes over the training images, at most; None where the recipe counts steps.
-        early: What may end the training earlier; empty where nothing can.
+        steps: Maximum number of optimiser steps; None if it depends on a user dataset whose images are missing.
+        epochs: Maximum number of passes over the training images; None if the recipe counts steps.
+        early: What can end the training earlier; empty if nothing can.
     """
 
     steps: int | None
@@ -37,7 +37,7 @@ class Plan:
     early: str = ""
 
     def text(self) -> str:
-        """Return steps and epochs in a few words."""
+        """Return steps and epochs as a short text."""
         steps = "steps unknown" if self.steps is None else f"{self.steps:,} steps"
         parts = [f"{self.epochs:,} epochs" if self.epochs else "", f"at most: {self.early}" if self.early else ""]
         inside = ", ".join(part for part in parts if part)
@@ -45,12 +45,12 @@ class Plan:
 
 
 def plan(spec: RunSpec, data: Path | None = None) -> Plan:
-    """Return how long a run will be trained.
+    """Return the planned length of a training.
 
     Args:
         spec: The run.
-        data: Folder with one folder per dataset. Images are counted there where the dataset is there, else in the
-            committed splits; None = in the splits.
+        data: Folder with one subfolder per dataset. Images are counted in it if it contains the dataset, otherwise, or
+            with None, in the committed splits.
     """
     if not method_class(spec.method).card.trained:
         return Plan(0, None)
@@ -68,8 +68,8 @@ def plan(spec: RunSpec, data: Path | None = None) -> Plan:
 def recipe_of(spec: RunSpec) -> Recipe:
     """Return the recipe of a method with the options of a run.
 
-    Options may change the recipe, so the method is built, unless that would fetch or read weights: then it is the
-    recipe of the class.
+    Options can change the recipe, so the method is built. If that would download or read weights, the recipe of the
+    class is returned instead.
     """
     kind = method_class(spec.method)
     options = check_options(kind, spec.options)
@@ -90,7 +90,7 @@ def estimated_minutes(spec: RunSpec, runs: Path, data: Path | None = None) -> fl
         data: As for `plan`.
 
     Returns:
-        Minutes; None where neither a stored run nor ``max_minutes`` tells.
+        Minutes; None without such a run and without ``max_minutes``.
     """
     kind = method_class(spec.method)
     if not kind.card.trained:
@@ -99,7 +99,7 @@ def estimated_minutes(spec: RunSpec, runs: Path, data: Path | None = None) -> fl
     steps = plan(spec, data).steps
     rates: list[float] = []
     for path in sorted((runs / spec.method).glob("*/*/record.json")):
-        with suppress(DataError, TypeError, KeyError, ZeroDivisionError, OverflowError):  # a broken record says nothing
+        with suppress(DataError, TypeError, KeyError, ZeroDivisionError, OverflowError):  # ignore damaged records
             record = read_json(path)
             if _alike(record, spec):
                 rates.append(float(record["training"]["minutes"] / record["training"]["steps"]))
@@ -114,11 +114,11 @@ def planned_steps(spec: RunSpec, recipe: Recipe, data: Path | None = None) -> in
 
     Args:
         spec: The run.
-        recipe: Its recipe, overrides applied.
+        recipe: Its recipe with overrides applied.
         data: As for `plan`.
 
     Returns:
-        Steps; None where they depend on the images of a user's own set that is not there.
+        Steps; None if they depend on a user dataset whose images are missing.
     """
     counts = [count_images(target.dataset, target.split, spec.protocol, data) for target in spec.training_sets]
     total = 0
@@ -131,12 +131,12 @@ def planned_steps(spec: RunSpec, recipe: Recipe, data: Path | None = None) -> in
 
 
 def count_images(dataset: str, split: str, protocol: str, data: Path | None) -> int | None:
-    """Count the images of a split that a run is trained on; None where they are not known.
+    """Count the training images of a run in a split; None if unknown.
 
     Args:
         dataset: Registry name.
         split: Split to train on.
-        protocol: Protocol; ``strict`` leaves out the validation images.
+        protocol: Protocol; ``strict`` excludes the validation images.
         data: As for `plan`.
     """
     kind = dataset_class(dataset)
@@ -144,7 +144,7 @@ def count_images(dataset: str, split: str, protocol: str, data: Path | None) -> 
     if data is not None and is_there(data / dataset):
         try:
             records = kind(data / dataset).records
-        except DataError:  # a folder that cannot be read is named when the run is started
+        except DataError:  # reported when the run starts
             records = ()
     placed = list(records) or list(kind.splits().values() if kind.card.images else ())
     if not placed:

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are done: in this process, or in processes beside each other on this machine."""
+"""Executors of sweeps on this machine: in this process, or in several parallel processes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from benchmark.sweeps.job import Job, attempt
 POLL_SECONDS = 0.2
 
 STOP_SECONDS = 30.0
-"""What a run has for finishing its step and writing a checkpoint when the sweep is stopped."""
+"""Time for a run to finish its step and write a checkpoint when the sweep is stopped."""
 
 
 def run_inline(jobs: Sequence[Job]) -> None:
-    """Do one run after the other in this process."""
+    """Do the runs one after another in this process."""
     for number, job in enumerate(jobs, start=1):
         print(f"[{number}/{len(jobs)}] {job.describe()}", flush=True)
         attempt(job)
 
 
 def run_local(jobs: Sequence[Job], processes: int | None = None) -> None:
-    """Do the runs in processes of their own: a crash or a lack of memory ends one run and nothing else.
+    """Do each run in a separate process, so that a crash or lack of memory ends only that run.
 
-    What a run prints goes to ``output.txt`` of its directory. Each process has its own GPU where there are some, and
-    its share of the cores. Interrupting stops all of them; their runs go on from their checkpoints when they are asked
-    for again.
+    The output of a run is appended to ``output.txt`` in its directory. Each process gets one GPU, if there are any, and
+    an equal share of the cores. An interrupt stops all processes; the same sweep later resumes their runs from their
+    checkpoints.
 
     Args:
         jobs: The runs.
-        processes: Runs beside each other; None = one per GPU, and one on a machine without.
+        processes: Number of parallel runs; None = one per GPU, or one without a GPU.
     """
     gpus = gpu_count()
     processes = processes or max(1, gpus)
@@ -67,7 +67,7 @@ def start(job: Job, variables: dict[str, str]) -> subprocess.Popen[str]:
             stderr=subprocess.STDOUT,
             env=os.environ | variables,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which stops the others
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the others
         )
     pipe: IO[str] | None = process.stdin
     assert pipe is not None
@@ -75,27 +75,27 @@ def start(job: Job, variables: dict[str, str]) -> subprocess.Popen[str]:
         pipe.write(job.to_json())
         pipe.close()
     except BrokenPipeError:
-        pass  # it has died already; its exit status tells
+        pass  # the process has already ended; `finish` reports its exit status
     return process
 
 
 def finish(job: Job, status: int) -> str:
-    """Return what became of a run whose process has ended, and note a violent end as a failure.
+    """Return the state of a run whose process has ended; record an end by a signal as a failure.
 
     Args:
         job: The run.
-        status: Exit status; minus the signal that ended the process.
+        status: Exit status; negative: minus the number of the signal that ended the process.
     """
     output = job.folder / "output.txt"
     if status < 0:
         name = signal.Signals(-status).name
-        likely = ", as happens when memory runs out" if -status == signal.SIGKILL else ""
-        job.note_failure(f"The process of this run was ended by {name}{likely}. What it printed is in {output}.\n")
+        likely = ", probably because memory ran out" if -status == signal.SIGKILL else ""
+        job.note_failure(f"The process of this run was ended by {name}{likely}. Its output is in {output}.\n")
     return f"{job.state.value} ({output})"
 
 
 def stop(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Ask processes that are still running to stop, and end those that do not, with all that they have started."""
+    """Ask running processes to stop, then kill those that do not, together with their child processes."""
     for end_it, patience in ((subprocess.Popen.terminate, STOP_SECONDS), (_kill_all_of, 10.0)):
         for process in processes:
             if process.poll() is None:
@@ -110,7 +110,7 @@ def _kill_all_of(process: subprocess.Popen[str]) -> None:
 
 
 def environment(slot: int, processes: int, gpus: int) -> dict[str, str]:
-    """Return the variables that give a process its GPU and its share of the cores."""
+    """Return the environment variables that select the GPU and the share of the cores of a process."""
     variables = {}
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

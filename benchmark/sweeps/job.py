@@ -1,4 +1,4 @@
-"""One run of a sweep: what it is, what became of it, and how a process does it."""
+"""One run of a sweep: its definition, its state, and its execution in a process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from benchmark.results.store import RunStore
 from postproc.errors import BusyError, ConfigError, DataError
 
 RETRIED = "The next call of the sweep tries this run again, since its input was missing or wrong."
-"""Last line of the note on a failure whose cause can vanish without a change to the run."""
+"""Last line of a failure file if the cause can be removed without changing the run."""
 
 
 class State(Enum):
-    """What became of a run."""
+    """State of a run."""
 
     DONE = "done"
     FAILED = "failed"
@@ -34,13 +34,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep, as it is handed to another process or machine.
+    """A run of a sweep, in a form that can be sent to another process or machine.
 
     Attributes:
         spec: The run.
-        targets: What it is evaluated on.
-        machine: Where things are and how much of the machine to use.
-        group: Name of the sweep, which mirrors list the run under.
+        targets: Sets to evaluate on.
+        machine: Folders and hardware settings.
+        group: Name of the sweep; group of the run in mirrors.
     """
 
     spec: RunSpec
@@ -55,12 +55,12 @@ class Job:
 
     @property
     def failure(self) -> Path:
-        """Where the traceback lies if the run failed."""
+        """File of the traceback if the run failed."""
         return self.folder / "failure.txt"
 
     @property
     def state(self) -> State:
-        """What the run directory says; done is a run that is stored with an evaluation on every target."""
+        """State according to the run directory; done = recorded and evaluated on every target."""
         store = RunStore(self.machine.runs, self.spec.run_id)
         if store.record_file.exists() and all(
             any(store.path.glob(f"evaluations/{target}/*/evaluation.json")) for target in self.targets
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def is_retried(self) -> bool:
-        """Whether the run failed because of its input, so that it is worth another attempt."""
+        """Whether the run failed because of its input, so that the next call repeats it."""
         with suppress(OSError, UnicodeDecodeError):
             return self.failure.read_text(encoding="utf-8").rstrip().endswith(RETRIED)
         return False
@@ -84,26 +84,26 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """Read what `to_json` gave."""
+        """Read the result of `to_json`."""
         content: Mapping[str, Any] = json.loads(text)
         machine = content["machine"] | {name: Path(content["machine"][name]) for name in ("data", "runs")}
         targets = tuple(Target.parse(target) for target in content["targets"])
         return cls(RunSpec.from_dict(content["spec"]), targets, Machine(**machine), content["group"])
 
     def describe(self) -> str:
-        """Return the line that names the run and its evaluations."""
+        """Return a line with the run and its evaluations."""
         return f"{self.spec.run_id} -> {', '.join(map(str, self.targets))}"
 
     def note_failure(self, text: str) -> None:
-        """Store why the run failed."""
+        """Store the reason of the failure."""
         with atomic(self.failure, "w") as stored:
             stored.write(text)
 
 
 def attempt(job: Job) -> bool:
-    """Do a run; note its traceback in ``failure.txt`` of its directory and return False if it fails.
+    """Do a run; if it fails, write the traceback to ``failure.txt`` in its directory and return False.
 
-    A run that another process is working on is left to it: that is no failure.
+    A run that another process is working on is skipped, which does not count as a failure.
     """
     from benchmark.runs.result import print_result
     from benchmark.runs.run import execute
@@ -111,10 +111,10 @@ def attempt(job: Job) -> bool:
     try:
         print_result(execute(job.spec, list(job.targets), job.machine, job.group))
     except BusyError as error:
-        print(f"left alone: {error}", flush=True)
+        print(f"skipped: {error}", flush=True)
         return False
     except Exception as error:  # one failing run never stops the others
-        if (number := signals.asked()) is not None:  # its workers were told to stop too, and are what it misses
+        if (number := signals.asked()) is not None:  # the signal also ended its workers, which caused the error
             raise signals.Stopped(number) from error
         words = in_words(error)
         retried = f"{RETRIED}\n" if isinstance(error, DataError | ConfigError) else ""
@@ -134,7 +134,7 @@ def main() -> int:
     try:
         return 0 if attempt(Job.from_json(sys.stdin.read())) else 1
     except signals.Stopped as stop:
-        print(f"{stop}; goes on from here when it is asked for again", flush=True)
+        print(f"{stop}; run the same command to resume", flush=True)
         return stop.status
 
 

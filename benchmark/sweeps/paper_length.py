@@ -1,4 +1,4 @@
-"""How long a paper says that a method is trained, as a sweep file declares it, beside how long a run will be."""
+"""Training length stated by a paper, declared in a sweep file, compared with the length of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from postproc.errors import ConfigError
 
 @dataclass(frozen=True)
 class PaperLength:
-    """What a paper says of the length of a training.
+    """Training length stated by a paper.
 
     Attributes:
-        source: Paper and section, with the words or the sum that give the figure.
-        steps: Optimiser steps; None where the paper states epochs.
-        epochs: Epochs; None where the paper states steps.
-        differs: Why the runs of the sweep are trained otherwise; empty where they are trained as long.
+        source: Paper and section, with the words or the calculation behind the figure.
+        steps: Optimiser steps; None if the paper states epochs.
+        epochs: Epochs; None if the paper states steps.
+        differs: Why the runs of the sweep have another length; empty if they have the same.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -32,14 +32,14 @@ class PaperLength:
 
     @classmethod
     def read(cls, content: object, place: str) -> PaperLength:
-        """Check what a sweep file says.
+        """Check an entry of a sweep file.
 
         Args:
             content: Mapping with the attributes as keys.
-            place: Name of the place for messages, for example ``paper.dist of segmentation.yaml``.
+            place: Name of the entry in messages, for example ``paper.dist of segmentation.yaml``.
 
         Raises:
-            ConfigError: If it is no such mapping, lacks its source, or states no length or two.
+            ConfigError: If it is not such a mapping, has no source, or does not state exactly one length.
         """
         if isinstance(content, Mapping) and not content.get("source"):
             raise ConfigError(f"{place} needs its source: paper and section")
@@ -49,11 +49,11 @@ class PaperLength:
         return length
 
     def agrees(self, steps: int | None, epochs: int | None) -> bool:
-        """Tell whether a run of so many steps and epochs (None = unknown) is as long as the paper says."""
+        """Tell whether a run with these steps and epochs (None = unknown) has the length of the paper."""
         return steps == self.steps if self.steps is not None else epochs == self.epochs
 
     def text(self, steps: int | None, epochs: int | None) -> str:
-        """Return a few words for the plan of a sweep, for a run of so many steps and epochs."""
+        """Return a short text for the plan of a sweep, for a run with these steps and epochs."""
         stated = f"{self.steps:,} steps" if self.steps is not None else f"{self.epochs:,} epochs"
         if self.agrees(steps, epochs):
             return f"paper: {stated}, {self.source}"

@@ -1,4 +1,4 @@
-"""Hyper-parameter search with Optuna: each trial is a run under protocol ``strict``, judged on validation images."""
+"""Hyper-parameter search with Optuna: each trial is a run under protocol ``strict``, scored on validation images."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """What a search file says.
+    """Content of a search file.
 
     Attributes:
         method: Method to train.
         dataset: Training set.
-        space: Setting -> values to choose from. A setting is a recipe setting of `nucbench run` (``lr``) or
+        space: Setting -> values to choose from. A setting is a recipe setting of `nucbench run` (``lr``), or
             ``options.NAME`` for an option of the method.
-        trials: Trainings in all; never more than there are combinations.
-        seed: Of the sampler and of every run.
+        trials: Total number of trainings, at most the number of combinations.
+        seed: Seed of the sampler and of every run.
         options: Options of all trials.
         overrides: Recipe settings of all trials.
         precision: Floating-point precision.
-        validate: What the trials are judged on, ``dataset.split`` (or ``dataset``: its ``validation``); empty = the
+        validate: Set on which trials are scored, ``dataset.split`` (or ``dataset`` for its ``validation``); empty = the
             validation images of the training set.
-        variant: Variant of the method that the trials are judged by; empty = its default.
+        variant: Variant of the method whose score counts; empty = its default.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -76,7 +76,7 @@ class SearchSpec:
         """Check the space.
 
         Raises:
-            ConfigError: If it is empty, or a setting has no values or no known name.
+            ConfigError: If it is empty, or a setting is unknown or has no values.
         """
         if not isinstance(self.space, Mapping) or not self.space:
             raise ConfigError("space must map settings to lists of values, for example {lr: [0.001, 0.0001]}")
@@ -91,10 +91,10 @@ class SearchSpec:
 
     @classmethod
     def load(cls, file: Path) -> SearchSpec:
-        """Read a search file; a bare name that is no file here is looked up among those of nucbench.
+        """Read a search file; if a bare name does not exist here, use the file of that name in nucbench.
 
         Raises:
-            ConfigError: If the file is missing, no YAML mapping, or has an unknown or missing key.
+            ConfigError: If the file is missing, is not a YAML mapping, or has an unknown or missing key.
         """
         path, content = read_mapping(file, ("method", "dataset", "space"))
         plan = check(cls, content, str(path), ConfigError)
@@ -103,10 +103,10 @@ class SearchSpec:
         return plan
 
     def check(self) -> None:
-        """Refuse what no run can have, before the first training: each value once, beside the first of the others.
+        """Check every value before the first training, each combined with the first values of the other settings.
 
         Raises:
-            ConfigError: If a name, split or value is unknown or of another kind.
+            ConfigError: If a name, split or value is unknown or has a wrong type.
         """
         Overrides.read(self.overrides)
         first = self.combination(0)
@@ -142,11 +142,11 @@ class SearchSpec:
 
     @property
     def size(self) -> int:
-        """Number of combinations; they are never listed, since a small file can ask for billions."""
+        """Number of combinations; they are never listed, because a small file can define billions."""
         return math.prod(map(len, self.space.values()))
 
     def combination(self, number: int) -> dict[str, Any]:
-        """Return one combination, counted from 0 in the order of the file: the last setting changes first."""
+        """Return a combination by its number from 0, in the order of the file; the last setting varies fastest."""
         chosen = {}
         for name, values in reversed(list(self.space.items())):
             number, place = divmod(number, len(values))
@@ -154,7 +154,7 @@ class SearchSpec:
         return {name: chosen[name] for name in self.space}
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination of the space, in the order of the file."""
+        """Yield all combinations of the space, in the order of the file."""
         return map(self.combination, range(self.size))
 
     @property
@@ -168,19 +168,19 @@ class SearchSpec:
 
 
 def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
-    """Search until the file's number of trials is done; what was done before is kept.
+    """Search until the number of trials of the file is done; earlier trials count.
 
-    The study lies in ``search/<name>.journal`` below the runs folder. Every step is appended to that file, so that
-    it survives a kill; the trial that was cut off is taken up again, and its run resumes. Nothing is tried twice. One
-    process at a time works on a study.
+    The study is stored in ``search/<name>.journal`` in the runs folder. Every step is appended to that file, so that a
+    killed search resumes with the interrupted trial, whose run continues from its checkpoint. No combination is tried
+    twice. Only one process can work on a study at a time.
 
     Returns:
-        0 if every trial gave a score, 1 otherwise.
+        0 if every trial has a score, 1 otherwise.
     """
     plan = SearchSpec.load(file)
     wanted = min(plan.trials, plan.size)
     if dry_run:
-        print(f"{wanted} of {plan.size} combinations of {', '.join(plan.space)} on the validation images of")
+        print(f"{wanted} of {plan.size} combinations of {', '.join(plan.space)}, scored on the validation images of")
         judges, tried = plan.validate or plan.dataset, _stored_trials(plan, machine.runs)
         print(f"{judges}; the study {plan.name} has {tried} trials so far")
         return 0
@@ -196,7 +196,7 @@ def run_search(file: Path, machine: Machine, *, dry_run: bool) -> int:
 
 
 class _NoLock:
-    """The study is held as a whole; Optuna's own lock would stay behind where a process is killed."""
+    """No lock: `run_search` locks the whole study, and Optuna's lock would remain after a kill."""
 
     def acquire(self) -> bool:
         """Do nothing."""
@@ -207,7 +207,7 @@ class _NoLock:
 
 
 def drop_torn_line(journal: Path) -> None:
-    """Cut off the last line of a journal where it has no end: its writer was killed, and it says nothing whole."""
+    """Remove the last line of a journal if it is incomplete because its writer was killed."""
     if not journal.is_file():
         return
     with journal.open("r+b") as file:
@@ -218,11 +218,11 @@ def drop_torn_line(journal: Path) -> None:
 
 
 def open_study(plan: SearchSpec, journal: Path) -> optuna.Study:
-    """Open or create the study of a search, which the caller holds.
+    """Open or create the study of a search; the caller must hold its lock.
 
     Args:
         plan: The search.
-        journal: Its file.
+        journal: File of the study.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -230,7 +230,7 @@ def open_study(plan: SearchSpec, journal: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))  # type: ignore[arg-type]
-    # a killed process must not repeat the choices of the first trials: their number moves the seed
+    # a resumed search must not repeat the first random choices: the number of trials changes the seed
     done = len(study.trials) if (study := _existing(storage, plan)) else 0
     sampler = optuna.samplers.TPESampler(seed=(plan.seed + done) % (LARGEST_SEED + 1), n_startup_trials=10)
     return optuna.create_study(
@@ -250,7 +250,7 @@ def _journal(plan: SearchSpec, runs: Path) -> Path:
 
 
 def _stored_trials(plan: SearchSpec, runs: Path) -> int:
-    """Count the trials of a study, which another process may be working on: a copy of its journal is read."""
+    """Count the trials of a study; reads a copy of its journal, since another process may be working on it."""
     journal = _journal(plan, runs)
     if not journal.exists():
         return 0
@@ -263,8 +263,8 @@ def _stored_trials(plan: SearchSpec, runs: Path) -> int:
 def _take_up_again(study: optuna.Study) -> None:
     """Queue the trials that a killed process left running; their runs resume from the last checkpoint.
 
-    However often that happens, it is no failure. They are queued before they are closed, so that a kill between the
-    two loses none.
+    This never counts as a failure. Trials are queued before they are closed, so that a kill between the two steps loses
+    none.
     """
     from optuna.trial import TrialState
 
@@ -275,7 +275,7 @@ def _take_up_again(study: optuna.Study) -> None:
 
 
 def _settled(study: optuna.Study) -> int:
-    """Count the different combinations that have a score or have failed."""
+    """Count the distinct combinations that have a score or failed."""
     from optuna.trial import TrialState
 
     settled = {_key(t.params) for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.FAIL)}
@@ -288,11 +288,10 @@ def _key(chosen: Mapping[str, Any]) -> str:
 
 
 def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
-    """Train and judge one combination; a combination that was drawn before gives way to an untried one.
+    """Train and score one combination; if it was tried before, queue an untried one instead.
 
     Raises:
-        BusyError: If another process is working on the run of the combination, which is then taken up again by the
-            next command.
+        BusyError: If another process is working on the run of the combination; the next command tries it again.
     """
     from optuna.trial import TrialState
 
@@ -325,14 +324,14 @@ def _one_trial(study: optuna.Study, plan: SearchSpec, machine: Machine) -> None:
 
 
 def validation_score(store: RunStore, variant: str = "") -> float:
-    """Return the best score of a variant of a finished run on the validation images; empty = its default."""
+    """Return the best score of a variant of a finished run on the validation images; empty = default variant."""
     fitted = read_json(store.params_file)
     judged = fitted[variant] if variant else next(iter(fitted.values()))
     return max(float(trial["score"]) for trial in judged["trials"])
 
 
 def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
-    """Write what was selected to ``search/<name>.json``, which `nucbench publish` takes; nothing where all failed."""
+    """Write the selection to ``search/<name>.json`` for `nucbench publish`; nothing if all trials failed."""
     from optuna.trial import TrialState
 
     complete = study.get_trials(states=(TrialState.COMPLETE,))
@@ -357,7 +356,7 @@ def _write_result(study: optuna.Study, plan: SearchSpec, runs: Path) -> None:
     }
     path = _journal(plan, runs).with_suffix(".json")
     write_json(path, content)
-    print(f"selected: {path}; nucbench publish {path} puts it into the tables")
+    print(f"selected: {path}; add it to the tables with: nucbench publish {path}")
 
 
 def _print(study: optuna.Study, plan: SearchSpec, journal: Path) -> int:
@@ -370,7 +369,7 @@ def _print(study: optuna.Study, plan: SearchSpec, journal: Path) -> int:
     failed -= {json.dumps(t.params) for t in complete}
     if failed:
         print(f"{len(failed)} combinations failed: {', '.join(sorted(failed))}")
-        print(f"To try them again, delete {journal} and repeat the command. What is trained is not trained again.")
+        print(f"To try them again, delete {journal} and repeat the command; finished trainings are not repeated.")
     return 1 if failed else 0
 
 

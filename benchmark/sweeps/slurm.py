@@ -1,4 +1,4 @@
-"""The runs of a sweep as one SLURM array (submitit)."""
+"""Submit the runs of a sweep as one SLURM array with submitit."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 REQUEUE = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
-"""What submitit has SLURM send ahead of the time limit."""
+"""Signal that SLURM sends before the time limit, as set by submitit."""
 
 
 class ArrayTask:
-    """One run as a task of an array: what submitit calls, and calls again after a preemption or the time limit."""
+    """One run as a task of an array, called by submitit, and again after a preemption or the time limit."""
 
     def __call__(self, text: str) -> bool:
         """Do the run that `Job.to_json` describes; return whether it is done.
 
-        The time limit (submitit's signal) and SIGUSR1 leave a checkpoint and queue the run again. SIGTERM leaves a
-        checkpoint and ends: it comes from whoever cancels the job, and from a preemption, after which SLURM itself
-        queues the job again where the partition says so.
+        The time limit (signal of submitit) and SIGUSR1 write a checkpoint and queue the run again. SIGTERM, from a
+        cancellation or a preemption, writes a checkpoint and ends; after a preemption SLURM itself queues the job again
+        if the partition is configured to.
 
         Raises:
             SystemExit: If a signal stops the run.
         """
-        queue_again = signal.getsignal(REQUEUE)  # submitit's; it would leave in the middle of a step
+        queue_again = signal.getsignal(REQUEUE)  # the handler of submitit, which would exit in the middle of a step
         signals.listen(REQUEUE)
         try:
             return attempt(Job.from_json(text))
@@ -48,20 +48,20 @@ class ArrayTask:
             raise SystemExit(stop.status) from None
 
     def checkpoint(self, text: str) -> submitit.helpers.DelayedSubmission:
-        """Queue the run again; it goes on from its last checkpoint."""
+        """Queue the run again; it resumes from its last checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, text)
 
 
 def run_slurm(jobs: Sequence[Job], options: SlurmOptions) -> None:
-    """Submit the runs that are not in the queue yet as one array, and wait for all of them.
+    """Submit the runs that are not queued yet as one array, and wait for all of them.
 
-    Interrupting leaves the jobs in the queue.
+    After an interrupt the jobs stay in the queue.
 
     Args:
         jobs: The runs.
-        options: What to ask SLURM for.
+        options: Resources to request.
 
     Raises:
         ConfigError: If SLURM or submitit is missing, or SLURM refuses the options.
@@ -99,7 +99,7 @@ def _submit(jobs: Sequence[Job], options: SlurmOptions) -> None:
 
 
 def _wait(jobs: Sequence[Job]) -> None:
-    """Wait until no job is in the queue, telling what becomes of each."""
+    """Wait until all jobs have left the queue, and print the state of each."""
     waiting = list(jobs)
     while waiting:
         queued = queue()
@@ -108,7 +108,7 @@ def _wait(jobs: Sequence[Job]) -> None:
                 continue
             waiting.remove(job)
             if job.state is State.TO_DO:
-                print(f"ended before it was done, call the sweep again to go on: {job.describe()}", flush=True)
+                print(f"ended before it was done; run the same sweep to resume: {job.describe()}", flush=True)
             else:
                 print(f"{job.state.value}: {job.describe()}", flush=True)
         if waiting:
@@ -116,16 +116,16 @@ def _wait(jobs: Sequence[Job]) -> None:
 
 
 def queue() -> set[str]:
-    """Return the ids of this user's jobs that wait or run, array tasks as ``<array>_<task>``.
+    """Return the ids of the pending and running jobs of this user, array tasks as ``<array>_<task>``.
 
     Raises:
-        ConfigError: If SLURM's commands are missing or do not answer.
+        ConfigError: If the commands of SLURM are missing or do not answer.
     """
     command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except FileNotFoundError:
-        raise ConfigError("--executor slurm: this machine has no command squeue; use --executor local") from None
+        raise ConfigError("--executor slurm needs SLURM, but squeue was not found; use --executor local") from None
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         detail = getattr(error, "stderr", "") or str(error)
         raise ConfigError(f"SLURM does not answer: {detail.strip()}") from error
@@ -145,7 +145,7 @@ def _ticket(job: Job) -> Path:
 
 
 def _submitted(job: Job) -> str:
-    """Return the id under which a run was last submitted; empty = never."""
+    """Return the job id of the last submission of a run; empty = never submitted."""
     try:
         return str(read_json(_ticket(job))["job"])
     except (DataError, KeyError):

@@ -1,4 +1,4 @@
-"""What the command line can ask SLURM for; imports nothing heavy, so that ``--help`` stays quick."""
+"""Options of SLURM on the command line; without heavy imports, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, Literal
 from postproc.errors import ConfigError
 
 Executor = Literal["inline", "local", "slurm"]
-"""Where the runs of a sweep are made: one after the other, in several processes, or as jobs of a cluster."""
+"""Executor of a sweep: one run after another, several processes, or jobs of a cluster."""
 GRACE_SECONDS = 90
-"""Time between the signal that a job is about to end and its end: enough to write a checkpoint."""
+"""Time between the warning signal and the end of a job: enough to write a checkpoint."""
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What SLURM is asked for, for each run.
+    """Resources to request from SLURM for each run.
 
     Attributes:
-        partition: Partition; None = the cluster's default.
-        account: Account to charge; None = the user's default.
-        minutes: Time limit of a job; one that reaches it is checkpointed and queued again.
-        gpus: GPUs.
-        cpus: Cores.
-        memory: Memory in GB; None = the cluster's default.
-        parallel: Most runs at the same time; None = as many as the cluster gives.
-        wait: Stay until all jobs have ended. False returns after submitting; the same command later says how they are.
+        partition: Partition; None = the default of the cluster.
+        account: Account to charge; None = the default of the user.
+        minutes: Time limit of a job; a job that reaches it writes a checkpoint and is queued again.
+        gpus: Number of GPUs.
+        cpus: Number of cores.
+        memory: Memory in GB; None = the default of the cluster.
+        parallel: Maximum number of simultaneous runs; None = no limit.
+        wait: Wait until all jobs have ended. False returns after submitting; repeat the command to see their state.
     """
 
     partition: str | None = None
@@ -38,10 +38,10 @@ class SlurmOptions:
     wait: bool = True
 
     def check(self) -> None:
-        """Check the counts: SLURM takes 0 for no limit, or for everything.
+        """Check the counts, since SLURM reads 0 as "no limit" or "everything".
 
         Raises:
-            ConfigError: If one is impossible.
+            ConfigError: If a count is too small.
         """
         for name, least in (("minutes", 1), ("gpus", 0), ("cpus", 1), ("memory", 0.1), ("parallel", 1)):
             value = getattr(self, name)
@@ -49,7 +49,7 @@ class SlurmOptions:
                 raise ConfigError(f"--slurm.{name} must be {least} or more, not {value}")
 
     def parameters(self) -> dict[str, Any]:
-        """Return them as submitit names them."""
+        """Return the options under the names of submitit."""
         given = {
             "slurm_partition": self.partition,
             "slurm_account": self.account,

@@ -1,4 +1,4 @@
-"""`SweepSpec`: what a sweep file says, and the runs that follow from it."""
+"""`SweepSpec`: the content of a sweep file, and the runs that it defines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datamodules.reading.schema import STRICT, Flag, Name, Seed, Text, check
 from postproc.errors import ConfigError, short, unknown_name
 
 PER_METHOD = ("options", "method_overrides", "paper")
-"""Keys of a sweep file that hold settings by method."""
+"""Keys of a sweep file with settings per method."""
 
 Run = tuple[RunSpec, list[Target]]
 """A run with the sets to evaluate it on."""
@@ -29,29 +29,29 @@ Run = tuple[RunSpec, list[Target]]
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """What a sweep file says.
+    """Content of a sweep file.
 
     Attributes:
         methods: Methods to train.
-        datasets: Training sets; each method is trained on each.
-        seeds: Seeds; each pair is trained with each.
+        datasets: Training sets; each method is trained on each of them.
+        seeds: Seeds; each pair of method and dataset is trained with each of them.
         protocol: Protocol of all runs.
         train_split: Split to train on.
         also: Further training sets of every run, each ``dataset.split``.
-        validate: What protocol ``strict`` validates on, as for `nucbench run`; empty = the training set's own images.
-        folds: Leave one group (patient) of the training set out: a run for each group, trained on the others and
-            evaluated on that group. `train_split` ``group:A,B,C`` leaves out one of these after the other and trains
-            on the rest of these.
-        evaluate: Sets to score, as for `nucbench run`; empty = the test split of the training set, or the group left
-            out.
+        validate: Validation set of protocol ``strict``, as for `nucbench run`; empty = the validation images of the
+            training set.
+        folds: Leave-one-group-out cross-validation: one run per group (patient) of the training set, trained on the
+            other groups and evaluated on this one. With `train_split` ``group:A,B,C``, only these groups are used.
+        evaluate: Sets to score, as for `nucbench run`; empty = the test split of the training set, or the left-out
+            group.
         precision: Floating-point precision.
         options: Method -> options.
-        overrides: Recipe settings for all runs but those of methods that train nothing.
-        method_overrides: Method -> recipe settings that differ from `overrides`.
-        paper: Method -> how long the paper trains it (`benchmark.sweeps.paper_length.PaperLength`), for the plan of
-            the sweep; runs do not depend on it.
-        cases: Changes to the keys above; the sweep is done once for each case. Settings under `options`,
-            `overrides`, `method_overrides` and `paper` are added to those above, everything else replaces them.
+        overrides: Recipe settings of all runs of trained methods.
+        method_overrides: Method -> recipe settings, added to `overrides` or replacing them.
+        paper: Method -> training length of the paper (`benchmark.sweeps.paper_length.PaperLength`), printed in the plan
+            of the sweep; runs do not depend on it.
+        cases: Changes to the keys above; the sweep runs once for each case. Settings under `options`, `overrides`,
+            `method_overrides` and `paper` are merged into those above; other keys are replaced.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -74,27 +74,27 @@ class SweepSpec:
 
     @classmethod
     def load(cls, file: Path) -> SweepSpec:
-        """Read a sweep file; a bare name that is no file here is looked up among those of nucbench.
+        """Read a sweep file; if a bare name does not exist here, use the file of that name in nucbench.
 
         Raises:
-            ConfigError: If the file is missing, no YAML mapping, or has an unknown key or a value of another kind.
+            ConfigError: If the file is missing, is not a YAML mapping, or has an unknown key or a value of wrong type.
         """
         path, content = read_mapping(file, ("methods", "datasets"))
         sweep = check(cls, content, str(path), ConfigError)
         for number, case in enumerate(sweep.cases, start=1):
             place = f"case {number} of {path}"
             if "cases" in case:
-                raise ConfigError(f"{place} has cases of its own; write them as further cases")
+                raise ConfigError(f"{place} contains cases; add them to the list of cases instead")
             check(cls, {**content, **case, "cases": []}, place, ConfigError)
         with named(path):
             sweep.check()
         return sweep
 
     def check(self) -> None:
-        """Refuse what no run can have, before the first training.
+        """Check all runs before the first training.
 
         Raises:
-            ConfigError: If a name, split, option or override is unknown, or a value of another kind.
+            ConfigError: If a name, split, option or override is unknown, or a value has a wrong type.
         """
         for spec, targets in self.runs():
             check_options(method_class(spec.method), spec.options)
@@ -103,14 +103,14 @@ class SweepSpec:
         self.paper_lengths()
 
     def runs(self) -> list[Run]:
-        """Return every run with the sets to evaluate it on, each run once.
+        """Return all distinct runs with the sets to evaluate them on.
 
         Raises:
             ConfigError: If a name is unknown.
         """
         found: dict[str, Run] = {}
         mentioned = (*self.methods, *(name for case in self.cases for name in case.get("methods", ())))
-        self._check_methods(mentioned)  # a case with fewer methods leaves settings of the others aside
+        self._check_methods(mentioned)  # settings may be for methods that only some cases use
         for case in self.cases or ({},):
             for spec, targets in self._changed(case)._product():
                 known = found.setdefault(spec.run_id, (spec, []))[1]
@@ -118,10 +118,10 @@ class SweepSpec:
         return list(found.values())
 
     def paper_lengths(self) -> dict[str, PaperLength]:
-        """Return run id -> how long the paper trains, of the runs that the file states it for.
+        """Return run id -> training length of the paper, for the runs whose length the file states.
 
         Raises:
-            ConfigError: If a name is unknown or what is stated is not a length with its source.
+            ConfigError: If a name is unknown, or an entry is not a length with its source.
         """
         found = {}
         for case in self.cases or ({},):
@@ -152,14 +152,14 @@ class SweepSpec:
         return dataclasses.replace(self, cases=(), **changes)
 
     def _check_methods(self, known: Collection[str]) -> None:
-        """Refuse methods and settings that the sweep cannot have.
+        """Check methods and the settings per method.
 
         Args:
-            known: Methods that settings may be for.
+            known: Methods that settings can be for.
 
         Raises:
-            ConfigError: If a method is unknown, settings are for none of `known`, or those of a training are for a
-                method that trains nothing.
+            ConfigError: If a method is unknown, settings are for a method outside `known`, or training settings are for
+                an untrained method.
         """
         for name in self.methods:
             if name not in METHODS:
@@ -170,12 +170,11 @@ class SweepSpec:
         for name, settings in self.method_overrides.items():
             if settings and not method_class(name).card.trained:
                 raise ConfigError(
-                    f"method_overrides: {name} trains nothing, so that {', '.join(settings)} would do nothing; leave "
-                    "it out"
+                    f"method_overrides: {name} is not trained, so {', '.join(settings)} would have no effect; remove it"
                 )
 
     def _overrides(self, method: str) -> Overrides:
-        """Return the overrides of a method; none for one that trains nothing: its run is the same with and without."""
+        """Return the overrides of a method; none for untrained methods, whose runs do not depend on them."""
         overrides = Overrides.read({**self.overrides, **self.method_overrides.get(method, {})})
         return overrides if method_class(method).card.trained else Overrides()
 
@@ -193,7 +192,7 @@ class SweepSpec:
                         yield spec, targets
 
     def _splits(self, dataset: str) -> Iterator[tuple[str, list[Target]]]:
-        """Yield the splits to train on, each with what to evaluate."""
+        """Yield the splits to train on, each with the sets to evaluate."""
         if not self.folds:
             yield self.train_split, [Target.parse(text) for text in self.evaluate or (dataset,)]
             return
@@ -208,46 +207,46 @@ class SweepSpec:
 
 
 def find_sweep(file: Path) -> Path:
-    """Return a sweep file; a bare name that is no file here is looked up among those of nucbench.
+    """Return the path of a sweep file; if a bare name does not exist here, that of the file in nucbench.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If neither exists.
     """
     path = file
     if not file.is_file() and file.parent == Path():
         path = Path(str(files("benchmark").joinpath("sweeps", file.name)))
     if not path.is_file():
         known = sorted(p.name for p in files("benchmark").joinpath("sweeps").iterdir() if p.name.endswith(".yaml"))
-        raise ConfigError(f"no sweep file {file}. Sweeps of nucbench: {', '.join(known)}.")
+        raise ConfigError(f"sweep file {file} not found. Sweeps of nucbench: {', '.join(known)}.")
     return path
 
 
 def read_mapping(file: Path, needed: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
-    """Find and read a YAML file that holds a mapping.
+    """Find and read a YAML file with a mapping.
 
     Args:
         file: As for `find_sweep`.
-        needed: Keys that must be there and not be empty.
+        needed: Keys that must be present and not empty.
 
     Returns:
-        Its path and its content.
+        Path and content.
 
     Raises:
-        ConfigError: If the file is missing, no YAML mapping, or lacks a key.
+        ConfigError: If the file is missing, is not a YAML mapping, or lacks a key.
     """
     path = find_sweep(file)
     content = read_yaml(path, ConfigError)
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping with {', '.join(needed)}, not {short(content)}")
+        raise ConfigError(f"{path} must contain a mapping with {', '.join(needed)}, not {short(content)}")
     for key in needed:
         if not content.get(key):
-            raise ConfigError(f"{path} names no {key}")
+            raise ConfigError(f"{path} needs the key {key}")
     return path, content
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Put the file before what is wrong in it."""
+    """Prefix configuration errors with the file."""
     try:
         yield
     except ConfigError as error:

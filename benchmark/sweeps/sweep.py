@@ -1,4 +1,4 @@
-"""Do a sweep: every run that is not done; a failure does not stop the others."""
+"""Do all unfinished runs of a sweep; a failing run does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def run_sweep(
     retry_failed: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Do the runs of a sweep that are not done, and say what became of each.
+    """Do the unfinished runs of a sweep, and print the state of each.
 
-    The traceback of a failed run is stored in ``failure.txt`` of its directory. A run whose input was missing or wrong
-    is tried again by the next call; other failures would recur and are tried again only with `retry_failed`.
+    The traceback of a failed run is written to ``failure.txt`` in its directory. The next call repeats runs whose input
+    was missing or wrong. Other failures would recur; they are repeated only with `retry_failed`.
 
     Args:
         file: Sweep file.
-        machine: Where things are.
+        machine: Folders and hardware settings.
         executor: Where the runs are done.
-        processes: Runs beside each other, of executor ``local``.
-        slurm: What to ask for, of executor ``slurm``.
-        retry_failed: Do runs again that have failed.
+        processes: Number of parallel runs of executor ``local``.
+        slurm: Resources to request with executor ``slurm``.
+        retry_failed: Repeat failed runs.
         dry_run: Only print the plan.
 
     Returns:
-        0 if every run is done, 1 otherwise; of a dry run, 0 if every dataset is there.
+        0 if every run is done, 1 otherwise. For a dry run: 0 if every dataset is present.
 
     Raises:
-        ConfigError: If the file, an option of a method or one of the executor is wrong; nothing has been started then.
+        ConfigError: If the file, an option of a method or an option of the executor is invalid. No run is started.
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes must be 1 or more, not {processes}")
@@ -56,7 +56,7 @@ def run_sweep(
     sweep = SweepSpec.load(file)
     jobs = [Job(spec, tuple(targets), machine, file.stem) for spec, targets in sweep.runs()]
     stated = sweep.paper_lengths()
-    for job in jobs:  # a misspelt option is known before the first training, not hours later
+    for job in jobs:  # find misspelt options before the first training, not hours later
         check_options(method_class(job.spec.method), job.spec.options)
     if dry_run:
         print_plan(jobs, stated)
@@ -73,7 +73,7 @@ def run_sweep(
 
 
 def summarise(jobs: Sequence[Job]) -> int:
-    """Print how many runs are done and name the others; return 0 if all are done, 1 otherwise."""
+    """Print the number of finished runs and the names of the others; return 0 if all are done, 1 otherwise."""
     states = [job.state for job in jobs]
     done = states.count(State.DONE)
     print(f"{done} of {len(jobs)} runs done")
@@ -83,7 +83,7 @@ def summarise(jobs: Sequence[Job]) -> int:
         elif state is State.TO_DO:
             print(f"not done: {job.spec.run_id}")
     if any(state is State.FAILED and not job.is_retried for job, state in zip(jobs, states, strict=True)):
-        print("--retry-failed runs what has failed again")
+        print("To repeat failed runs, add --retry-failed")
     return 0 if done == len(jobs) else 1
 
 
@@ -93,13 +93,13 @@ def _is_wanted(job: Job, *, retry_failed: bool) -> bool:
 
 
 def _last_line(failure: Path) -> str:
-    """Return the last line of a note that says what went wrong."""
+    """Return the last line of the error in a failure file."""
     lines = [line for line in failure.read_text(encoding="utf-8").strip().splitlines() if line != RETRIED]
     return lines[-1] if lines else ""
 
 
 def print_missing(jobs: Sequence[Job]) -> list[str]:
-    """Print and return the datasets that runs to do need and that are not there."""
+    """Print and return the missing datasets of unfinished runs."""
     needed: dict[str, Path] = {}
     for job in jobs:
         if job.state is not State.DONE:
@@ -107,16 +107,16 @@ def print_missing(jobs: Sequence[Job]) -> list[str]:
             needed |= {name: job.machine.data / name for name in names}
     missing = [name for name, folder in needed.items() if not is_there(folder)]
     for name in missing:
-        print(f"missing: {needed[name]}; nucbench prepare {name} gets it or says how")
+        print(f"missing: {needed[name]}; run nucbench prepare {name}")
     return missing
 
 
 def print_plan(jobs: Sequence[Job], stated: Mapping[str, PaperLength]) -> None:
-    """Print every run, how it stands, how many steps it takes, and how long those to do may train, as far as known.
+    """Print state and length of every run, and the estimated training time of unfinished runs.
 
     Args:
         jobs: The runs.
-        stated: Run id -> how long the paper trains, where the sweep file states it.
+        stated: Run id -> training length of the paper, where the sweep file states it.
     """
     known, unknown, done = 0.0, 0, 0
     for i, job in enumerate(jobs, start=1):

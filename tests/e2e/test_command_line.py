@@ -186,7 +186,7 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
         (
             ["predict", "runs/nothing", "image.png"],
             2,
-            "neither a run directory nor a model folder runs/nothing",
+            "runs/nothing does not exist; give a run directory, a model folder",
         ),
         (["leaderboard", "segmentaton"], 2, "Did you mean 'segmentation'?"),
         (["prepare", "synthetic", "--synthetic"], 2, "is not empty"),

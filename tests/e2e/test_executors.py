@@ -91,7 +91,7 @@ def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     wait_until((job.folder / "spec.json").exists)
     os.killpg(process.pid, signal.SIGKILL)
     assert "failed" in finish(job, process.wait())
-    assert "SIGKILL, as happens when memory runs out" in job.failure.read_text()
+    assert "SIGKILL, probably because memory ran out" in job.failure.read_text()
 
     run_local([job])  # what is left of the dead process does not hinder the next
     assert job.state is State.DONE
@@ -106,7 +106,7 @@ def test_a_run_of_another_process_is_left_to_it(place: Path) -> None:
     with RunStore.create(job.machine.runs, job.spec).lock():
         run_local([job])
     assert job.state is State.TO_DO  # no failure is noted
-    assert "left alone: another process is working on" in (job.folder / "output.txt").read_text()
+    assert "skipped: another process is working on" in (job.folder / "output.txt").read_text()
 
 
 def test_processes_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:

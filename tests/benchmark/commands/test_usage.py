@@ -59,7 +59,7 @@ WRONG = [
     ("plot boxs", "unknown plot 'boxs'. Did you mean 'boxes'?"),
     ("list methodz", "WHAT is 'methodz'. Did you mean methods?"),
     ("speed nomethod", "unknown method 'nomethod'"),
-    ("sweep nofile.yaml", "no sweep file nofile.yaml. Sweeps of nucbench: "),
+    ("sweep nofile.yaml", "sweep file nofile.yaml not found. Sweeps of nucbench: "),
     ("sweep demo.yaml --executor slrm", "--executor is 'slrm'. Did you mean slurm? Choices: inline, local, slurm."),
     ("sweep demo.yaml --executor local --processes 0", "--processes must be 1 or more, not 0"),
     ("sweep demo.yaml --slurm.partiton gpu", "no option --slurm.partiton. Did you mean --slurm.partition?"),

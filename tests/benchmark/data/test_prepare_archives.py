@@ -151,7 +151,7 @@ class TestObtain:
         path = put(tmp_path / "x.zip", zips["consep"])
         folder = tmp_path / "consep"
         mine = put(folder / "CoNSeP" / "Train" / "Images" / "train_1.png", b"mine")
-        with pytest.raises(DataError, match=r"train_1\.png is there already and differs"):
+        with pytest.raises(DataError, match=r"train_1\.png exists and differs"):
             obtain(CoNSeP, folder, archives=[path])
         assert mine.read_bytes() == b"mine"
         assert set(snapshot(folder)) <= {"CoNSeP/Train/Images/train_1.png", "downloads/.lock"}
@@ -161,7 +161,7 @@ class TestObtain:
         with pytest.raises(DataError, match="synthetic"):
             obtain(CoNSeP, tmp_path / "consep", archives=[put(tmp_path / "x.zip", zips["consep"])])
 
-    @pytest.mark.parametrize(("name", "reason"), [("missing.zip", "no archive"), ("x.rar", "is no archive")])
+    @pytest.mark.parametrize(("name", "reason"), [("missing.zip", "not found"), ("x.rar", "is not an archive")])
     def test_archives_that_are_none(self, tmp_path: Path, name: str, reason: str) -> None:
         put(tmp_path / "x.rar", b"Rar!")
         with pytest.raises(ConfigError, match=reason):
@@ -169,7 +169,7 @@ class TestObtain:
 
     def test_archive_of_something_else(self, zips: dict[str, bytes], tmp_path: Path) -> None:
         path = put(tmp_path / "x.zip", zips["tnbc"])
-        with pytest.raises(DataError, match=r"x\.zip: no CoNSeP found in it, nothing was changed"):
+        with pytest.raises(DataError, match=r"x\.zip: CoNSeP not found in it; nothing was changed"):
             obtain(CoNSeP, tmp_path / "consep", archives=[path])
         assert presence(CoNSeP, tmp_path / "consep").state == "not found"
 
@@ -178,7 +178,7 @@ class TestObtain:
         with zipfile.ZipFile(buffer, "w") as file:
             file.writestr("raw/consep_dataset.zip", zips["consep"])
         path = put(tmp_path / "x.zip", buffer.getvalue())
-        with pytest.raises(DataError, match=r"holds archives \(raw/consep_dataset\.zip\): unpack it yourself"):
+        with pytest.raises(DataError, match=r"contains archives \(raw/consep_dataset\.zip\): unpack it"):
             obtain(CoNSeP, tmp_path / "consep", archives=[path])
 
     def test_what_a_killed_call_has_left_is_moved(
@@ -265,7 +265,7 @@ def test_command_line_with_all(
     assert "expected 25d3d318" in shown
     assert "failed" in rows["tnbc"]
     assert "offers a file of 300000 bytes" in shown
-    assert "by hand: nucbench prepare kumar" in rows["kumar"]
+    assert "by hand: run nucbench prepare kumar" in rows["kumar"]
     named = put(tmp_path / "x.zip", zips["consep"])
     assert main(["prepare", "consep", "--from", str(named), "--data", str(tmp_path)]) == 0
     assert "unpacked x.zip" in capsys.readouterr().out
@@ -289,9 +289,9 @@ def test_command_line_refuses(tmp_path: Path) -> None:
         (["prepare", "kumar", "--all"], 2, "name one dataset"),
         (["prepare", "kumra"], 2, "Did you mean 'kumar'"),
         (["prepare", "kumar"], 1, "Get it by hand"),
-        (["prepare", "kumar", "--from", "x.zip"], 2, "no archive x.zip"),
-        (["prepare", "--all", "--from", "x.zip"], 2, "--from belongs to one real dataset"),
-        (["prepare", "kumar", "--mirror", "ftp://x"], 2, "is no address"),
+        (["prepare", "kumar", "--from", "x.zip"], 2, "archive x.zip not found"),
+        (["prepare", "--all", "--from", "x.zip"], 2, "--from is for a single real dataset"),
+        (["prepare", "kumar", "--mirror", "ftp://x"], 2, "give an address"),
     ):
         error = io.StringIO()
         with contextlib.redirect_stderr(error):

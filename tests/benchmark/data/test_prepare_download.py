@@ -61,7 +61,9 @@ class TestFetch:
 
     def test_goes_on_in_a_later_call(self, server: Any, tmp_path: Path) -> None:
         server.behave = ["break 120000", "status 503"]
-        with pytest.raises(DownloadError, match=r"4 tries in a row .*503.*120000 bytes .* stay in .*x\.zip\.part"):
+        with pytest.raises(
+            DownloadError, match=r"4 tries without progress .*503.*120000 bytes .* are in .*x\.zip\.part"
+        ):
             get(server, tmp_path)
         assert names(tmp_path) == {"x.zip.part", "x.zip.part.json"}
         server.behave = ["ok"]
@@ -107,7 +109,9 @@ class TestFetch:
         server.body = b"wrong"
         expected = sha256(CONTENT).removeprefix("sha256:")
         found = hashlib.sha256(b"wrong").hexdigest()
-        with pytest.raises(DownloadError, match=f"sha256 is {found}, expected {expected} .*published.*kept as") as e:
+        with pytest.raises(
+            DownloadError, match=f"sha256 is {found}, but expected {expected} .*published.*kept as"
+        ) as e:
             get(server, tmp_path)
         assert f"{server.url}/x.zip" in str(e.value)
         assert names(tmp_path) == {"x.zip.wrong"}
@@ -117,11 +121,11 @@ class TestFetch:
     def test_md5(self, server: Any, tmp_path: Path) -> None:
         assert get(server, tmp_path, f"md5:{hashlib.md5(CONTENT).hexdigest()}") == CONTENT
         (tmp_path / "x.zip").unlink()
-        with pytest.raises(DownloadError, match="its md5 is"):
+        with pytest.raises(DownloadError, match="md5 is"):
             get(server, tmp_path, f"md5:{'0' * 32}")
 
     def test_another_size_than_published(self, server: Any, tmp_path: Path) -> None:
-        with pytest.raises(DownloadError, match=r"offers a file of 300000 bytes, and x\.zip has 299999"):
+        with pytest.raises(DownloadError, match=r"offers a file of 300000 bytes, but x\.zip has 299999"):
             get(server, tmp_path, size=299_999)
         assert get(server, tmp_path, size=300_000) == CONTENT
 
@@ -129,7 +133,7 @@ class TestFetch:
         server.length = False
         assert get(server, tmp_path / "a", None) == CONTENT
         monkeypatch.setattr(downloading, "MAX_BYTES", 200_000)
-        with pytest.raises(DownloadError, match="more than the 200000 bytes"):
+        with pytest.raises(DownloadError, match="more than 200000 bytes"):
             get(server, tmp_path / "b", None)
 
     def test_file_without_published_checksum_is_pinned(
@@ -137,7 +141,7 @@ class TestFetch:
     ) -> None:
         get(server, tmp_path, None)
         shown = capsys.readouterr().out
-        assert "pinned at first download, no published checksum to verify it with" in shown
+        assert "pinned at first download; there is no published checksum to verify it" in shown
         assert hashlib.sha256(CONTENT).hexdigest() in shown
         assert "verified:" not in shown
         (tmp_path / "x.zip").unlink()
@@ -166,7 +170,7 @@ class TestFetch:
 
     def test_web_page_in_place_of_the_file(self, server: Any, tmp_path: Path) -> None:
         server.behave = ["html"]
-        with pytest.raises(DownloadError, match=r"answers with a web page in place of x\.zip"):
+        with pytest.raises(DownloadError, match=r"returns a web page instead of x\.zip"):
             get(server, tmp_path, None)
         assert names(tmp_path) == set()
 
@@ -179,7 +183,7 @@ class TestFetch:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.zip"
-        with pytest.raises(DownloadError, match=f"{url}: cannot be downloaded, 4 tries in a row .*Connection refused"):
+        with pytest.raises(DownloadError, match=f"{url}: download failed after 4 tries .*Connection refused"):
             fetch(Download("x.zip", url), tmp_path, progress=False, patience=QUICK)
 
     def test_full_disk(self, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ class TestNothingOfTheUsers:
         (out / name).write_text("mine")
         assert predict(images / "img0.png", "--out", out) == 2
         assert (out / name).read_text() == "mine"
-        assert f"{name} is there and no result" in capsys.readouterr().err
+        assert f"{name} exists and was not written" in capsys.readouterr().err
 
     def test_results_of_another_image_of_the_same_name(
         self, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -139,7 +139,7 @@ class TestWhatPeopleGive:
         assert predict(images, tmp_path / "missing.png", "--out", tmp_path / "out") == 1
         shown = capsys.readouterr().err
         assert "img1.png: cannot be read" in shown
-        assert "there is no image" in shown
+        assert "not found" in shown
         assert "2 of 4 images failed" in shown
         assert rows(tmp_path / "out") == ["img0.png", "img2.png"]
 
@@ -152,7 +152,7 @@ class TestWhatPeopleGive:
         capsys.readouterr()
         assert predict(images, "--out", out) == 0
         shown = capsys.readouterr().out
-        assert "2 of 3 images are done already (--again does them anew): img0.png, img1.png" in shown
+        assert "2 of 3 images are done already (repeat them with --again): img0.png, img1.png" in shown
         assert rows(out) == ["img0.png", "img1.png", "img2.png"]
         second = content(out)
         assert {name: second[name] for name in first if name != "summary.csv"} == {

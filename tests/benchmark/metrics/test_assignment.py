@@ -107,7 +107,7 @@ def test_no_points_and_bad_points():
     for pair in (published_pairing, gated_pairing):
         for a, b in ((none, none), (none, one), (one, none)):
             assert len(pair(a, b, 12).true) == 0
-        with pytest.raises(ValueError, match="predicted nuclei is not finite"):
+        with pytest.raises(ValueError, match="predicted nuclei contain values that are not finite"):
             pair(one, one * np.nan, 12)
         with pytest.raises(ValueError, match="radius is -1"):
             pair(one, one, -1)

@@ -102,7 +102,7 @@ def test_typed_points_with_candidates_give_everything_of_ki67():
 def test_sides_without_anything_to_compare_and_sides_of_other_size():
     bare = Instances((64, 80))
     assert score_image(bare, squares([(2, 2)]), radius=12) == {"n_true": 0, "n_pred": 1}
-    with pytest.raises(ValueError, match=r"\(64, 80\) px, the annotation \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(64, 80\), the annotation \(8, 8\)"):
         score_image(squares([], shape=(8, 8)), bare, radius=12)
 
 

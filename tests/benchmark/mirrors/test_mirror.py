@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from benchmark.host.machine import wandb_mode
+from benchmark.mirrors.dashboards import WandbDashboard
 from benchmark.mirrors.describe import configuration, figures, fitted, tags
-from benchmark.mirrors.loggers import WandbMirror
 from benchmark.mirrors.notebook import Notebook
 from benchmark.mirrors.pictures import panel, validation_crops
 from benchmark.mirrors.training import ContinuedCSVLogger, log_interval, metrics_file, read_metrics
@@ -162,50 +162,52 @@ def test_a_cut_off_csv_file_gives_the_rows_before(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], WandbMirror]:
+def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], WandbDashboard]:
     """Makes loggers of offline W&B runs."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return lambda name: WandbMirror("offline", tmp_path / name, lambda: {"id": name, "name": name, "tags": ["x" * 99]})
+    return lambda name: WandbDashboard(
+        "offline", tmp_path / name, lambda: {"id": name, "name": name, "tags": ["x" * 99]}
+    )
 
 
-def test_a_logger_that_is_told_nothing_leaves_nothing(connect: Callable[[str], WandbMirror], tmp_path: Path) -> None:
+def test_a_logger_that_is_told_nothing_leaves_nothing(connect: Callable[[str], WandbDashboard], tmp_path: Path) -> None:
     connect("silent").close()
     assert not (tmp_path / "silent").exists()
 
 
 def test_a_value_that_wandb_refuses_is_one_warning(
-    connect: Callable[[str], WandbMirror], capfd: pytest.CaptureFixture[str]
+    connect: Callable[[str], WandbDashboard], capfd: pytest.CaptureFixture[str]
 ) -> None:
     logger = connect("refused")
-    logger.log_metrics({"loss": 1.0}, 0)
+    logger.log({"loss": 1.0}, 0)
     assert not logger.gone
     logger.tell(lambda: logger.experiment.log("no mapping"))
     assert logger.gone
-    logger.log_metrics({"loss": 1.0}, 1)
+    logger.log({"loss": 1.0}, 1)
     logger.close()
     (warning,) = capfd.readouterr().err.splitlines()
     assert "wandb sync" in warning
 
 
 def test_the_death_of_wandbs_process_is_one_warning_and_the_next_run_has_a_new_one(
-    connect: Callable[[str], WandbMirror],
+    connect: Callable[[str], WandbDashboard],
     tmp_path: Path,
     read_wandb: Callable[[Path], dict[str, Any]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     logger = connect("killed")
-    logger.log_metrics({"loss": 1.0}, 0)
+    logger.log({"loss": 1.0}, 0)
     for pid in _children("wandb-core"):
         os.kill(pid, signal.SIGKILL)
     for step in range(1, 50):
-        logger.log_metrics({"loss": 1.0}, step)
+        logger.log({"loss": 1.0}, step)
     logger.close()
     assert len(capfd.readouterr().err.splitlines()) == 1
 
     after = connect("after")
-    after.log_metrics({"loss": 2.0}, 0)
+    after.log({"loss": 2.0}, 0)
     assert not after.gone
     after.close()
     (part,) = (tmp_path / "after/wandb").glob("offline-run-*")

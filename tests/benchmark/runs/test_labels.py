@@ -65,7 +65,7 @@ class TestShare:
             Overrides(label_share=share)
 
     def test_outlines_are_refused(self) -> None:
-        with pytest.raises(ConfigError, match="label_share is for images of points, kumar has outlines"):
+        with pytest.raises(ConfigError, match="label_share is only for point datasets, but kumar has outlines"):
             RunSpec("dist", "kumar", overrides=Overrides(label_share=0.5))
 
     def test_the_recipe_is_as_it_was(self) -> None:

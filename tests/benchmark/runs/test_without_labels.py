@@ -149,7 +149,7 @@ def test_patients_are_on_one_side_only(folder: Path, tmp_path: Path) -> None:
 
 def test_what_makes_no_sense_is_refused_before_training(folder: Path, tmp_path: Path) -> None:
     there = machine(folder, tmp_path)
-    with pytest.raises(ConfigError, match="protocol paper chooses nothing"):
+    with pytest.raises(ConfigError, match="protocol paper does not validate"):
         dataclasses.replace(PATCHES, validate="monuseg")
     with pytest.raises(ConfigError, match="'monusegg'"):
         dataclasses.replace(TILES, validate="monusegg")

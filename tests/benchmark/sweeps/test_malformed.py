@@ -138,7 +138,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(arguments) == 1  # the dataset is not there
     shown = capsys.readouterr().out
     assert "10 steps" in shown
-    assert f"missing: {tmp_path / 'kumar'}; nucbench prepare kumar" in shown
+    assert f"missing: {tmp_path / 'kumar'}; run nucbench prepare kumar" in shown
 
 
 def test_a_space_of_ten_million_combinations_is_never_listed(tmp_path: Path) -> None:

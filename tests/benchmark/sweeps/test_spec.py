@@ -84,12 +84,12 @@ def test_a_search_checks_the_values_of_its_space() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("methods: [dist]\n", "names no datasets"),
+        ("methods: [dist]\n", "needs the key datasets"),
         ("methods: dist\ndatasets: [kumar]\n", "methods is 'dist', expected a list"),
         ("methods: [dist]\ndatasets: [kumar]\nfold: true\n", "Did you mean 'folds'"),
         ("methods: [dist]\ndatasets: [kumar]\ncases: [{seed: 1}]\n", "Did you mean 'seeds'"),
         ("methods: [dist]\ndatasets: [kumar]\ncases: [3]\n", "cases.0 is 3, expected a mapping"),
-        ("- dist\n", "must hold a mapping"),
+        ("- dist\n", "must contain a mapping"),
         ("a: b: c\n", "no readable YAML"),
     ],
 )
@@ -193,7 +193,7 @@ def test_settings_of_the_training_leave_classical_methods_alone(tmp_path: Path) 
     changed = [spec.run_id for spec, _ in load(tmp_path, head + "overrides: {steps: 5, lr: 0.1}\n").runs()]
     assert changed[0] == plain[0]
     assert changed[1] != plain[1]
-    with pytest.raises(ConfigError, match="fiji trains nothing, so that steps would do nothing"):
+    with pytest.raises(ConfigError, match="fiji is not trained, so steps would have no effect"):
         load(tmp_path, head + "method_overrides: {fiji: {steps: 5}}\n").runs()
     with pytest.raises(ConfigError, match="unknown key 'stepz'"):
         load(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\noverrides: {stepz: 5}\n").runs()
