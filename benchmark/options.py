@@ -12,6 +12,9 @@ from models.base.method import NucleiMethod
 from models.base.weights import is_weight_option
 from postproc.errors import ConfigError, unknown_name
 
+LARGEST = 1e9
+"""Largest number that an option takes."""
+
 
 def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
     """Return the options of a method with their defaults."""
@@ -31,7 +34,7 @@ def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[
         options: Name -> value; values may be strings, as typed on a command line.
 
     Raises:
-        ConfigError: If a name is unknown or a value has the wrong type.
+        ConfigError: If a name is unknown, or a value has the wrong type or is out of bounds.
     """
     known = option_defaults(kind)
     hints = typing.get_type_hints(kind.__init__)
@@ -39,8 +42,19 @@ def check_options(kind: type[NucleiMethod], options: Mapping[str, Any]) -> dict[
     for name, value in options.items():
         if name not in known:
             raise unknown_name(f"option of {kind.card.name}", name, known)
-        checked[name] = _convert(f"option {name!r} of {kind.card.name}", value, hints[name])
+        what = f"option {name!r} of {kind.card.name}"
+        checked[name] = _convert(what, value, hints[name])
+        _check_bounds(what, checked[name], known[name])
     return checked
+
+
+def _check_bounds(what: str, value: Any, default: Any) -> None:
+    """Reject numbers that no option takes: counts below 1, shares and weights that are negative or not finite."""
+    if isinstance(default, bool) or not isinstance(default, int | float) or not isinstance(value, int | float):
+        return
+    least = 1 if isinstance(default, int) else 0
+    if not least <= value <= LARGEST:  # NaN is not
+        raise ConfigError(f"{what} is {value!r}; give {least} or more")
 
 
 def _convert(what: str, value: Any, hint: Any) -> Any:

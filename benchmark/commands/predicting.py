@@ -15,6 +15,7 @@ def predict(
     out: Path = Path("predictions"),
     variant: str | None = None,
     magnification: float | None = None,
+    mpp: float | None = None,
     again: bool = False,
     compile: bool = False,
     progress: bool = True,
@@ -39,16 +40,18 @@ def predict(
         out: Output folder.
         variant: Post-processing variant of the run; default: the first.
         magnification: Objective magnification of the images, 1 to 200. Images are rescaled to the magnification of the
-            training images and nuclei mapped back. Default: the magnification of the training images.
+            training images and nuclei mapped back. Default: what each file states (Aperio, OME-TIFF, ImageJ or its
+            resolution), otherwise the magnification of the training images.
+        mpp: Microns per pixel, instead of --magnification.
         again: Process finished images again.
         compile: Compile the network with torch.compile; worthwhile for many images of one size.
         progress: Hide progress bars.
     """
-    from benchmark.forward.scaling import check_magnification
+    from benchmark.forward.scaling import given_magnification
     from benchmark.inference.image_sources import find_images
     from benchmark.results.model_folder import find_model
 
-    check_magnification(magnification)
+    magnification = given_magnification(magnification, mpp)
     find_model(run)
     find_images(images)  # report wrong arguments before the import of torch, which takes seconds
     from benchmark.inference.images import predict_images

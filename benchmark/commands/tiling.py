@@ -40,15 +40,11 @@ def tiles(
         workers: Worker processes, each on one slide at a time.
         progress: Hide progress bars.
     """
+    from benchmark.forward.scaling import given_magnification
     from benchmark.host.outputs import check_outputs
     from benchmark.slides.cut import TileSettings, make_tiles
-    from postproc.errors import ConfigError
 
-    for name, value in (("magnification", magnification), ("mpp", mpp)):
-        if value is not None and value <= 0:
-            raise ConfigError(f"--{name} must be positive, not {value}")
-    if magnification is not None and mpp is not None:
-        raise ConfigError("give either --magnification or --mpp, not both")
+    magnification = given_magnification(magnification, mpp)
     colours = None
     if target is not None:
         check_outputs(out.glob("*/*/*.png"), [target])
@@ -57,4 +53,4 @@ def tiles(
         colours = target_colours(target)
     levels = tuple(float(level) for level in magnifications or (10, 20, 40))
     settings = TileSettings(levels, size, tissue, per_slide, seed, colours)
-    return make_tiles(slides, out, settings, magnification=magnification, mpp=mpp, workers=workers, progress=progress)
+    return make_tiles(slides, out, settings, magnification=magnification, workers=workers, progress=progress)

@@ -16,6 +16,7 @@ from benchmark.host.console import wide_console
 from benchmark.host.progress import track
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
+from datamodules.reading.magnification import differs, stated_magnification
 from datamodules.synthetic_sets import GENERATED
 from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
 
@@ -112,9 +113,12 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
     card = data.card
     found: Counter[str] = Counter()
     nuclei = 0
+    contradictions: list[str] = []
     for record in track(data.records, f"reading {card.name}", progress):
-        nuclei += data.read(record).truth.count
+        sample = data.read(record)
+        nuclei += sample.truth.count
         found[record.split] += 1
+        contradictions += _contradiction(record.image, sample.magnification)
     print(f"{card.title} in {folder}: {sum(found.values())} images, {nuclei} nuclei")
     for split, expected in (card.images or found).items():  # a set of the user's own has no release
         note = "" if found[split] == expected else f"  (the release has {expected})"
@@ -131,8 +135,21 @@ def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool 
         and not (folder / SYNTHETIC_MARKER).exists()
     ):
         print(f"  Incomplete: --from ARCHIVE adds what is missing; or move {folder} away and prepare it anew.")
+    if contradictions:
+        print(f"  {len(contradictions)} images state another magnification: {contradictions[0]}.")
     for note in card.notes:
         print(f"  {note}")
+
+
+def _contradiction(image: Path, magnification: float | None) -> list[str]:
+    """Return one text if an image file contradicts the magnification by which it is used, otherwise none."""
+    try:
+        stated = stated_magnification(image)
+    except DataError as error:
+        return [str(error)]
+    if stated is None or not differs(stated, magnification):
+        return []
+    return [f"{image} states {stated:.3g}x and is used as {magnification:.3g}x"]
 
 
 def prepare_all(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from datamodules.reading.magnification import MPP_AT_1X
 from datamodules.reading.rasters import Raster
 from postproc.codec import Codec, Maps, Params
 from postproc.errors import ConfigError
@@ -19,8 +20,31 @@ LEAST, MOST = 1.0, 200.0
 """Objective magnifications that images can have."""
 
 
+def given_magnification(magnification: float | None, mpp: float | None) -> float | None:
+    """Return the magnification that the options --magnification and --mpp state; None if neither is given.
+
+    Args:
+        magnification: Objective magnification.
+        mpp: Microns per pixel.
+
+    Raises:
+        ConfigError: If both are given, or one is not that of a microscope.
+    """
+    if magnification is not None and mpp is not None:
+        raise ConfigError("give either --magnification or --mpp, not both")
+    if mpp is not None:
+        least, most = MPP_AT_1X / MOST, MPP_AT_1X / LEAST
+        if not least <= mpp <= most:  # NaN is not
+            raise ConfigError(
+                f"--mpp is {mpp:g}; give the microns per pixel, {least:g} to {most:g}, for example 0.25 at 40x"
+            )
+        return MPP_AT_1X / mpp
+    check_magnification(magnification)
+    return magnification
+
+
 def check_magnification(magnification: float | None) -> None:
-    """Raise a ConfigError if a magnification is none that an image can have."""
+    """Raise a ConfigError if a magnification is not that of a microscope."""
     if magnification is not None and not LEAST <= magnification <= MOST:  # NaN is not
         raise ConfigError(
             f"--magnification is {magnification:g}; give that of the objective, {LEAST:g} to {MOST:g}, such as 40 or 20"

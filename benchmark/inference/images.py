@@ -24,8 +24,12 @@ from benchmark.results.model_folder import find_model, model_digest
 from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
 from benchmark.results.summary import SUMMARY, ImageSummary
 from datamodules.reading.files import MAX_PIXELS
+from datamodules.reading.magnification import differs, stated_magnification
 from datamodules.reading.rasters import image_raster
 from postproc.errors import DataError, NucbenchError, unknown_name
+
+SAME = 1.1
+"""Factor by which the magnification that a file states may differ from the model's without rescaling."""
 
 
 def predict_images(
@@ -56,7 +60,7 @@ def predict_images(
         out: Folder to write.
         load: Loads `run`; called only where an image is still to be worked on.
         variant: Post-processing; None = the run's first.
-        magnification: Of the images; None = that of the training images.
+        magnification: Of the images; None = what each file states, otherwise that of the training images.
         progress: Show progress bars.
         compile: Compile the network with torch.compile.
         again: Work on images that are done as well, and on images whose name stands for another one in `out`.
@@ -177,11 +181,12 @@ class _Work:
         return size > MAX_PIXELS or (size > LARGE and self.codec.surroundings is not None)
 
     def _submit(self, pool: Any, path: Path) -> None:
-        method, own = self.trained.method, self.how["magnification"]
+        method = self.trained.method
         try:
             read = identity(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
+        own = image_magnification(path, self.how["magnification"], self.trained.magnification)
         with closing(image_raster(path)) as image:
             if self._by_region(image.shape[0] * image.shape[1]):
                 while self._pending:  # results come in the order of the images
@@ -211,6 +216,35 @@ class _Work:
         self._failed += 1
         self.folder.release(path)
         _complain(error)
+
+
+def image_magnification(path: Path, given: float | None, trained: float | None) -> float | None:
+    """Return the magnification of an image: given by the user, stated by the file, or None = that of the training.
+
+    What a file states is printed if it matters: when it contradicts the user, or when the image is rescaled. A
+    deviation from the training images of up to `SAME` is that between scanners; the image is not rescaled.
+
+    Args:
+        path: The image.
+        given: What the user stated.
+        trained: Magnification of the training images.
+
+    Raises:
+        DataError: If the file contradicts itself and the user has not stated the magnification.
+    """
+    if given is not None:
+        with suppress(DataError):
+            stated = stated_magnification(path)
+            if differs(stated, given):
+                print(f"{path.name}: the file states {stated:.3g}x; read as {given:.3g}x, as given")
+        return given
+    stated = stated_magnification(path)
+    if stated is None or trained is None or max(stated, trained) / min(stated, trained) <= SAME:
+        return None
+    print(
+        f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; --magnification overrules"
+    )
+    return stated
 
 
 def _complain(error: NucbenchError) -> None:

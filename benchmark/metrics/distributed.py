@@ -6,8 +6,8 @@ they come, one at a time on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from benchmark.metrics.contingency import contingency
 from benchmark.metrics.detection import detection_counts, detection_scores
 from benchmark.metrics.image import object_scores
 from benchmark.metrics.instance import PanopticCounts, panoptic_counts, panoptic_scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _OBJECT = ("dice", "aji", "aji_plus", "dice2", "dq", "sq", "pq")
 _PANOPTIC = ("dq_pooled", "sq_pooled", "pq_pooled")
@@ -41,6 +45,20 @@ class ObjectMetrics(Metric):
         self.add_state("sums", torch.zeros(len(_OBJECT), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("panoptic", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def plot(self, val: Mapping[str, Tensor] | None = None, ax: Axes | None = None) -> tuple[Figure, Any]:
+        """Plot the scores as points; counts of images are left out.
+
+        Args:
+            val: Output of `compute`; None = compute it now.
+            ax: Axes to draw on; None = new ones.
+
+        Returns:
+            Figure and axes.
+        """
+        scores = {name: value for name, value in (val or self.compute()).items() if not name.endswith("images")}
+        figure, axes = self._plot(scores, ax)
+        return figure, axes
 
     def update(self, pred: Tensor | NDArray[Any], true: Tensor | NDArray[Any]) -> None:
         """Add one image, or a batch; tensors or arrays.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
-from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, check
+from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, Text, check
 from datamodules.reading.splits import belongs
 from models.base.recipe import SCHEDULES, Recipe
 from postproc.errors import ConfigError, unknown_name
@@ -139,16 +139,16 @@ class RunSpec:
             the validation images of the training set.
     """
 
-    method: str
-    dataset: str
-    split: str = "train"
-    protocol: str = "paper"
-    seed: int = 0
-    precision: str = "auto"
+    method: Name
+    dataset: Name
+    split: Name = "train"
+    protocol: Name = "paper"
+    seed: Integer = 0
+    precision: Name = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=Overrides)
-    also: tuple[str, ...] = ()
-    validate: str = ""
+    also: tuple[Name, ...] = ()
+    validate: Text = ""
 
     def __post_init__(self) -> None:
         """Check names.
@@ -189,20 +189,20 @@ class RunSpec:
         return content | ({"also": list(also)} if also else {}) | ({"validate": validate} if validate else {})
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
-        """Read what `to_dict` wrote.
+    def from_dict(cls, content: Mapping[str, Any], place: str = "the spec of a run") -> RunSpec:
+        """Read the output of `to_dict`.
+
+        Args:
+            content: The output.
+            place: Where it was read, for messages.
 
         Raises:
-            ConfigError: If a key is unknown.
+            ConfigError: If a key is missing or unknown, or a value is wrong.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in content:
-            if name not in known:
-                raise unknown_name("key of a run", name, known)
-        given = dict(content)
-        given["overrides"] = Overrides.read(given.get("overrides", {}))
-        given["also"] = tuple(given.get("also", ()))
-        return cls(**given)
+        overrides = content.get("overrides", {})
+        if isinstance(overrides, Mapping):  # names similar to an unknown one are known there
+            content = {**content, "overrides": check(Overrides, overrides, f"{place}: overrides", ConfigError)}
+        return check(cls, content, place, ConfigError)
 
     @property
     def training_sets(self) -> tuple[Target, ...]:

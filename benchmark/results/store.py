@@ -89,7 +89,7 @@ class RunStore:
         content = read_json(self.spec_file)
         if content.pop("format", None) != FORMAT:
             raise DataError(f"{self.spec_file} was written by another version of nucbench; run it again")
-        return RunSpec.from_dict(content)
+        return RunSpec.from_dict(content, str(self.spec_file))
 
     def prediction_file(self, dataset: str, variant: str, image_id: str) -> Path:
         """Return where the predicted nuclei of an image lie."""

@@ -62,6 +62,7 @@ class PhaseKeeper(pl.Callback):
         bookmark: Bookmark,
         average: WeightAverage | None = None,
     ) -> None:
+        self.index = index
         self.total_steps = total_steps
         self.elapsed = 0.0
         self.epochs = 0
@@ -90,6 +91,10 @@ class PhaseKeeper(pl.Callback):
         if self._limit is not None:
             share = max(share, self.elapsed / self._limit)
         return min(share, 1.0)
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the time limit of the phase; None if there is no limit."""
+        return None if self._limit is None else max(0.0, self._limit - self.elapsed)
 
     def result(self, steps: int) -> dict[str, Any]:
         """Return the summary of the phase after `steps` optimiser steps."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from benchmark.host.console import cell, wide_console
+from benchmark.host.files import read_json
 from benchmark.results.store import RunStore
 
 
@@ -76,7 +77,19 @@ def print_result(result: Result) -> None:
         )
     console.print(f"run:     {result.store.path}", soft_wrap=True)
     console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
-    console.print(
-        f"next:    nucbench predict {result.store.path} IMAGE...   nucbench publish {result.store.path}",
-        soft_wrap=True,
+    following = [f"nucbench {command} {result.store.path}{rest}" for command, rest in _next(result.store)]
+    if following:
+        console.print(f"next:    {'   '.join(following)}", soft_wrap=True, markup=False)
+
+
+def _next(store: RunStore) -> list[tuple[str, str]]:
+    """Return the commands that a run can be used with, each with what follows the path.
+
+    Predictions made elsewhere have no model, and scores on synthetic images are not published.
+    """
+    record = read_json(store.record_file)
+    commands = [] if record.get("source") == "predictions" else [("predict", " IMAGE...")]
+    synthetic = record["data"].get("synthetic") or any(
+        read_json(file).get("synthetic") for file in store.path.glob("evaluations/*/*/evaluation.json")
     )
+    return commands if synthetic else [*commands, ("publish", "")]

@@ -14,6 +14,7 @@ from benchmark.inference.datasets import predict_dataset
 from benchmark.mirrors.mirror import Mirror
 from benchmark.options import weight_options
 from benchmark.registry import method_class
+from benchmark.results.record import read_record
 from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
@@ -30,7 +31,7 @@ from datamodules.sources import ImageSet
 from models.base.method import Task
 from models.base.weights import NONE
 from postproc.codec import Params
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:
     from models.base.method import NucleiMethod
@@ -155,20 +156,23 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
 
     Raises:
         ConfigError: If the run is unfinished.
+        DataError: If a file of the run is damaged.
     """
     if not store.record_file.exists():
         raise ConfigError(f"the run {store.path} is not finished; run the same command to resume it")
     spec = store.spec()
     initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # else downloaded and overwritten
     spec = dataclasses.replace(spec, options={**spec.options, **initial})
-    record = read_json(store.record_file)
-    stored_task = record.get("task")  # runs of earlier versions lack it
-    task = Task(tuple(stored_task["types"]), stored_task["mpp"]) if stored_task else task_of(spec)
-    method = build_method(spec, task)
+    record = read_record(store.record_file)
+    method = build_method(spec, Task(tuple(record["task"]["types"]), record["task"]["mpp"]))
     if method.card.trained:
         load_weights(method, store.weights_file)
     stored = read_json(store.params_file)
-    params = {key: codec.params_type(**stored[key]["params"]) for key, codec in method.codecs.items() if key in stored}
+    try:
+        found = {key: stored[key]["params"] for key in method.codecs if key in stored}
+        params = {key: method.codecs[key].params_type(**values) for key, values in found.items()}
+    except (KeyError, TypeError, NucbenchError) as error:
+        raise DataError(f"{store.params_file}: the parameters do not fit {spec.method}: {error}") from error
     if not params:
         raise DataError(f"{store.params_file} has no parameters for any of {', '.join(method.codecs)}; run it again")
     if torch.cuda.is_available():

@@ -23,8 +23,10 @@ from benchmark.mirrors.training import log_interval, watch
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec
+from benchmark.runs.announcement import Announcement
 from benchmark.runs.balance import type_weights, weighs_loss, window_side
 from benchmark.runs.phase_keeper import SEED_STEP, AtomicCheckpointIO, PhaseKeeper
+from benchmark.runs.progress_bar import ProgressBar
 from datamodules.drawing.labelled import keep_labels
 from datamodules.drawing.loading import Loading
 from datamodules.reading.card import DatasetCard
@@ -179,9 +181,11 @@ def _trainer(
 ) -> pl.Trainer:
     """Return the trainer of one phase."""
     loggers, callbacks = watchers
-    devices, strict = run.machine.devices, run.strict
+    devices, strict, progress = run.machine.devices, run.strict, run.machine.progress
+    bar = [ProgressBar()] if progress else []
     # the average is updated and the row of the step is written before the keeper saves
     kept = [keeper] if keeper.average is None else [keeper.average, keeper]
+    announcement = Announcement(run.store.run_id, keeper, run.recipe.phases[keeper.index].batch_size)
     return pl.Trainer(
         accelerator="auto",
         devices=devices,
@@ -191,11 +195,11 @@ def _trainer(
         max_steps=keeper.total_steps,
         max_epochs=-1,
         logger=loggers,
-        callbacks=[*callbacks, *kept],
+        callbacks=[*callbacks, announcement, *bar, *kept],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=run.machine.progress,
+        enable_progress_bar=progress,
         gradient_clip_val=run.recipe.gradient_clip,
         num_sanity_val_steps=0,
         # Lightning validates at the end of an epoch; a shorter phase would end without validation

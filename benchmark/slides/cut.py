@@ -88,7 +88,6 @@ def make_tiles(
     settings: TileSettings,
     *,
     magnification: float | None = None,
-    mpp: float | None = None,
     workers: int = 0,
     progress: bool = True,
 ) -> int:
@@ -102,7 +101,6 @@ def make_tiles(
         out: Folder of the tiles.
         settings: Of the tiles; those of an existing folder cannot be changed.
         magnification: Objective magnification of all slides, in place of what they state.
-        mpp: Microns per px of all slides, in place of what they state.
         workers: Processes, each with a slide of its own; 0 or 1 = this one.
         progress: Show progress bars.
 
@@ -118,7 +116,7 @@ def make_tiles(
         raise ConfigError(f"{len(twice)} names stand for two slides, for example {twice[0]!r}; rename one of them")
     with held(out, "writing to"):
         _check_settings(out / SETTINGS, settings)
-        failed = _cut_all(slides, out, settings, (magnification, mpp), workers, progress)
+        failed = _cut_all(slides, out, settings, magnification, workers, progress)
     if failed:
         print(f"{len(failed)} of {len(slides)} slides failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -140,7 +138,7 @@ def _cut_all(
     slides: Sequence[Path],
     out: Path,
     settings: TileSettings,
-    stated: tuple[float | None, float | None],
+    magnification: float | None,
     workers: int,
     progress: bool,
 ) -> list[str]:
@@ -149,11 +147,11 @@ def _cut_all(
     rows = {path.stem: finished_rows(out, path.stem) for path in sorted((out / JOURNALS).glob("*.jsonl"))}
     with _pool(min(workers, len(slides))) as pool:
         alone = pool is None
-        jobs = [None if pool is None else pool.submit(cut_slide, path, out, settings, *stated) for path in slides]
+        jobs = [None if pool is None else pool.submit(cut_slide, path, out, settings, magnification) for path in slides]
         pairs = list(zip(slides, jobs, strict=True))
         for path, job in pairs if alone else track(pairs, "cutting slides", progress):
             try:
-                found = cut_slide(path, out, settings, *stated, progress=progress) if job is None else job.result()
+                found = cut_slide(path, out, settings, magnification, progress) if job is None else job.result()
             except DataError as error:
                 print(f"nucbench: error: {error}", file=sys.stderr, flush=True)
                 failed.append(path.name)
@@ -169,7 +167,6 @@ def cut_slide(
     out: Path,
     settings: TileSettings,
     magnification: float | None = None,
-    mpp: float | None = None,
     progress: bool = False,
 ) -> str:
     """Cut one slide, from where its journal ends.
@@ -182,13 +179,13 @@ def cut_slide(
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    about = {"bytes": path.stat().st_size, "magnification": magnification, "mpp": mpp}
+    about = {"bytes": path.stat().st_size, "magnification": magnification}
     notes = []
     with Journal(out / JOURNALS / f"{path.stem}.jsonl", about) as journal:
         for place in journal.outdated:
             (out / tile_file(path.stem, place.magnification, place.x, place.y)).unlink(missing_ok=True)
         if not journal.done:
-            with Slide(path, magnification=magnification, mpp=mpp) as slide:
+            with Slide(path, magnification=magnification) as slide:
                 levels = sorted(set(settings.magnifications))
                 reachable = [level for level in levels if slide.has(level)]
                 if not reachable:

@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,7 +18,10 @@ from benchmark.host.files import atomic
 from benchmark.host.machine import Machine
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
-from postproc.errors import BusyError
+from postproc.errors import BusyError, ConfigError, DataError
+
+RETRIED = "The next call of the sweep tries this run again, since its input was missing or wrong."
+"""Last line of the note on a failure whose cause can vanish without a change to the run."""
 
 
 class State(Enum):
@@ -64,6 +68,13 @@ class Job:
             return State.DONE
         return State.FAILED if self.failure.exists() else State.TO_DO
 
+    @property
+    def is_retried(self) -> bool:
+        """Whether the run failed because of its input, so that it is worth another attempt."""
+        with suppress(OSError, UnicodeDecodeError):
+            return self.failure.read_text(encoding="utf-8").rstrip().endswith(RETRIED)
+        return False
+
     def to_json(self) -> str:
         """Return the job as JSON, for the standard input of ``python -m benchmark.sweeps.job``."""
         machine = {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.machine).items()}
@@ -105,7 +116,9 @@ def attempt(job: Job) -> bool:
     except Exception as error:  # one failing run never stops the others
         if (number := signals.asked()) is not None:  # its workers were told to stop too, and are what it misses
             raise signals.Stopped(number) from error
-        job.note_failure(traceback.format_exc() + (f"{words}\n" if (words := in_words(error)) else ""))
+        words = in_words(error)
+        retried = f"{RETRIED}\n" if isinstance(error, DataError | ConfigError) else ""
+        job.note_failure(traceback.format_exc() + (f"{words}\n" if words else "") + retried)
         print(f"failed: {words or error}\n  traceback in {job.failure}", flush=True)
         return False
     job.failure.unlink(missing_ok=True)

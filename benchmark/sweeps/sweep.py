@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmark.data.presence import is_there
 from benchmark.host.machine import Machine
 from benchmark.options import check_options
 from benchmark.registry import method_class
 from benchmark.sweeps.estimate import estimated_minutes, plan
 from benchmark.sweeps.executors import run_inline, run_local
-from benchmark.sweeps.job import Job, State
+from benchmark.sweeps.job import RETRIED, Job, State
 from benchmark.sweeps.paper_length import PaperLength
 from benchmark.sweeps.slurm import run_slurm
 from benchmark.sweeps.slurm_options import Executor, SlurmOptions
@@ -30,8 +31,8 @@ def run_sweep(
 ) -> int:
     """Do the runs of a sweep that are not done, and say what became of each.
 
-    A run that fails is noted with its traceback in ``failure.txt`` of its directory. It is not tried again until asked
-    for, since most failures come again.
+    The traceback of a failed run is stored in ``failure.txt`` of its directory. A run whose input was missing or wrong
+    is tried again by the next call; other failures would recur and are tried again only with `retry_failed`.
 
     Args:
         file: Sweep file.
@@ -43,7 +44,7 @@ def run_sweep(
         dry_run: Only print the plan.
 
     Returns:
-        0 if every run is done, 1 otherwise.
+        0 if every run is done, 1 otherwise; of a dry run, 0 if every dataset is there.
 
     Raises:
         ConfigError: If the file, an option of a method or one of the executor is wrong; nothing has been started then.
@@ -59,9 +60,8 @@ def run_sweep(
         check_options(method_class(job.spec.method), job.spec.options)
     if dry_run:
         print_plan(jobs, stated)
-        return 0
-    wanted = {State.TO_DO, State.FAILED} if retry_failed else {State.TO_DO}
-    chosen = [job for job in jobs if job.state in wanted]
+        return 1 if print_missing(jobs) else 0
+    chosen = [job for job in jobs if _is_wanted(job, retry_failed=retry_failed)]
     print(f"{len(jobs)} runs, {len(chosen)} to do", flush=True)
     if executor == "inline":
         run_inline(chosen)
@@ -82,14 +82,33 @@ def summarise(jobs: Sequence[Job]) -> int:
             print(f"failed: {job.spec.run_id}\n  {_last_line(job.failure)}\n  traceback in {job.failure}")
         elif state is State.TO_DO:
             print(f"not done: {job.spec.run_id}")
-    if State.FAILED in states:
+    if any(state is State.FAILED and not job.is_retried for job, state in zip(jobs, states, strict=True)):
         print("--retry-failed runs what has failed again")
     return 0 if done == len(jobs) else 1
 
 
+def _is_wanted(job: Job, *, retry_failed: bool) -> bool:
+    state = job.state
+    return state is State.TO_DO or (state is State.FAILED and (retry_failed or job.is_retried))
+
+
 def _last_line(failure: Path) -> str:
-    lines = failure.read_text(encoding="utf-8").strip().splitlines()
+    """Return the last line of a note that says what went wrong."""
+    lines = [line for line in failure.read_text(encoding="utf-8").strip().splitlines() if line != RETRIED]
     return lines[-1] if lines else ""
+
+
+def print_missing(jobs: Sequence[Job]) -> list[str]:
+    """Print and return the datasets that runs to do need and that are not there."""
+    needed: dict[str, Path] = {}
+    for job in jobs:
+        if job.state is not State.DONE:
+            names = [target.dataset for target in (*job.spec.training_sets, *job.targets)]
+            needed |= {name: job.machine.data / name for name in names}
+    missing = [name for name, folder in needed.items() if not is_there(folder)]
+    for name in missing:
+        print(f"missing: {needed[name]}; nucbench prepare {name} gets it or says how")
+    return missing
 
 
 def print_plan(jobs: Sequence[Job], stated: Mapping[str, PaperLength]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError  # types only; defusedxml parses
@@ -12,10 +13,10 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 from skimage.draw import polygon as fill_polygon
-from skimage.measure import find_contours
+from skimage.measure import find_contours, points_in_poly
 
 from datamodules.reading.files import replacing
-from postproc.errors import DataError
+from postproc.errors import DataError, InputWarning, short
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
 
@@ -24,6 +25,11 @@ MAX_BYTES = 200_000_000
 
 PLAUSIBLE_MPP = (0.05, 10.0)
 """Microns per px that are believed: 200x to 1x. Some files state nanometres or a placeholder."""
+
+AROUND = 3
+"""Number of nuclei inside a region that make it an outline of something else."""
+LARGER = 10.0
+"""Factor by which such a region is larger than the median region and those inside."""
 
 _TIE = 1e-4
 # px; outlines often run exactly through pixel centres, and this decides which of them are inside
@@ -35,30 +41,41 @@ class Polygons:
 
     Attributes:
         regions: One float64 (V, 2) array per region, (x, y) px; V may be too small for an area.
-        mpp: Microns per px, None where the file does not say.
+        mpp: Microns per pixel; None if the file does not state it.
+        note: What was left out, for people; empty if nothing.
     """
 
     regions: tuple[NDArray[np.float64], ...]
     mpp: float | None
+    note: str = ""
 
 
 def read_polygons(path: Path) -> Polygons:
-    """Read the regions of an annotation file, in the order in which they were drawn.
+    """Read the nuclei of an annotation file, in the order in which they were drawn.
+
+    Left out are regions marked as negative (``NegativeROA="1"``), layers of something else if a layer is named after
+    nuclei, and outlines around many others, such as the tissue's.
 
     Args:
         path: The ``.xml`` file.
 
     Returns:
-        All regions that outline something; those marked as negative (``NegativeROA="1"``) are left out.
+        The regions, with a note of what was left out.
 
     Raises:
         DataError: If the file is missing, no XML, tries to expand entities, or has no region.
     """
     root = _parse(Path(path))
-    regions = tuple(_vertices(r, path) for r in root.iter("Region") if r.get("NegativeROA", "0") != "1")
+    layers, notes = _nuclei_layers(root)
+    elements = [r for layer in layers for r in layer.iter("Region") if r.get("NegativeROA", "0") != "1"]
+    regions = [_vertices(region, path) for region in elements]
     if not regions:
         raise DataError(f"{path}: the annotation has no region; copy or download it again")
-    return Polygons(regions, _mpp(root))
+    around = _around_others(regions)
+    if around.any():
+        notes.append(f"{int(around.sum())} regions around {AROUND} or more others are no nuclei and are left out")
+    kept = tuple(region for region, outer in zip(regions, around.tolist(), strict=True) if not outer)
+    return Polygons(kept, _mpp(root), "; ".join(notes))
 
 
 def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) -> LabelMap:
@@ -102,6 +119,8 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
         DataError: See `read_polygons`; also if no region covers a pixel of the image.
     """
     polygons = read_polygons(path)
+    if polygons.note:
+        warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=2)
     labels = rasterise(polygons.regions, shape)
     if not labels.any():
         count = len(polygons.regions)
@@ -154,6 +173,38 @@ def _parse(path: Path) -> Element:
     if root is None:
         raise DataError(f"{path}: the XML has no content; copy or download it again")
     return root
+
+
+def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
+    """Return the layers of nuclei, or the whole file where none is named after them, and a note of what is left out."""
+    layers = [layer for layer in root.iter("Annotation") if layer.find(".//Region") is not None]
+    named = [layer for layer in layers if "nucle" in layer.get("Name", "").casefold()]
+    if not named or len(named) == len(layers):
+        return [root], []
+    others = ", ".join(layer.get("Name") or f"Id {layer.get('Id')}" for layer in layers if layer not in named)
+    return named, [f"only layers named after nuclei are read; left out: {short(others, quoted=False)}"]
+
+
+def _around_others(regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Tell, (N,), which regions enclose at least `AROUND` others and are far larger than they are."""
+    areas = np.array([_area(region) for region in regions])
+    around = np.zeros(len(regions), bool)
+    suspects = np.flatnonzero(areas > LARGER * np.median(areas))
+    if not suspects.size:
+        return around
+    centres = np.array([region.mean(axis=0) if len(region) else (np.nan, np.nan) for region in regions])
+    for k in suspects.tolist():
+        inside = points_in_poly(centres, regions[k]) & (areas * LARGER < areas[k])
+        around[k] = np.count_nonzero(inside) >= AROUND
+    return around
+
+
+def _area(vertices: NDArray[np.float64]) -> float:
+    """Return the area of a polygon in px (shoelace formula)."""
+    if len(vertices) < 3:
+        return 0.0
+    x, y = (vertices - vertices[0]).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _vertices(region: Element, path: Path) -> NDArray[np.float64]:

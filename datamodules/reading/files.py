@@ -23,7 +23,8 @@ from datamodules.reading.matfile import read_arrays
 from datamodules.reading.matlab import instances_of_arrays, integral
 from datamodules.reading.sense import Sense
 from datamodules.reading.temporary import new_file
-from postproc.errors import DataError
+from datamodules.reading.tiff_pages import ImagePages, first_page, image_pages
+from postproc.errors import DataError, InputWarning
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
 
@@ -33,8 +34,12 @@ MAX_PIXELS = 150_000_000
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 """File name endings that `read_rgb` reads."""
 
+TO_8_BITS = "Convert it, for example in Fiji: set the display range, then Image > Type > RGB Color"
+"""Remedy for images of more bits."""
+
 _TIFF = (".tif", ".tiff")
 _PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+_ORIENTATION = 274
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -49,9 +54,10 @@ def check_name(path: Path) -> None:
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a PNG, TIFF, JPEG or BMP file as RGB.
 
-    Alpha is dropped, greyscale repeated, a palette resolved. Of a TIFF with several pages the first is read,
-    which is the full resolution of a pyramid. Images of more than 8 bits per channel are refused, because no
-    rule to scale them fits every scanner.
+    Alpha is dropped, greyscale repeated, a palette resolved, and a rotated image turned upright. Of a TIFF with several
+    pages the first is read, which is the full resolution of a pyramid, or one page per channel, see `tiff_pages`.
+    Images of more than 8 bits per channel are refused, because no rule to scale them fits every scanner. An
+    `InputWarning` states what was assumed.
 
     Args:
         path: The image file.
@@ -65,9 +71,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise DataError(f"{path}: image files end in {', '.join(IMAGE_SUFFIXES)}; convert it to one of them")
-    array = _decode(path, _read_tiff if path.suffix.lower() in _TIFF else _read_pillow_rgb)
+    array = _decode(path, _read_tiff_image if path.suffix.lower() in _TIFF else _read_pillow_rgb)
     if array.dtype != np.uint8:
-        raise DataError(f"{path}: {array.dtype} pixels; images must have 8 bits per channel, convert it first")
+        raise DataError(f"{path}: {array.dtype} pixels; images must have 8 bits per channel. {TO_8_BITS}")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
@@ -108,8 +114,8 @@ def read_instances(path: Path, sense: Sense | None = None) -> Instances:
     readers: dict[str, Callable[[Path], NDArray[Any]]] = {
         ".npy": _read_npy,
         ".png": _read_pillow_labels,
-        ".tif": _read_tiff,
-        ".tiff": _read_tiff,
+        ".tif": _read_tiff_labels,
+        ".tiff": _read_tiff_labels,
     }
     if suffix not in readers:
         raise DataError(f"{path}: label maps end in .mat, .npy, .png or .tif; convert it to one of them")
@@ -249,11 +255,36 @@ def _read_pillow_rgb(path: Path) -> NDArray[Any]:
         head = file.read(25)
     # Pillow turns 16-bit RGB into 8 bits without a word: the depth stands in byte 24 of a PNG
     if head.startswith(_PNG_SIGNATURE) and len(head) == 25 and head[24] == 16:
-        raise DataError(f"{path}: 16 bits per channel; images must have 8, convert it first")
+        raise DataError(f"{path}: 16 bits per channel; images must have 8. {TO_8_BITS}")
     with _pillow(path) as image:
         if image.mode not in _PILLOW_RGB:
             raise DataError(f"{path}: pixels of mode {image.mode}; convert it to RGB with 8 bits per channel")
-        return np.asarray(image.convert(_PILLOW_RGB[image.mode]))
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return upright(np.asarray(image.convert(_PILLOW_RGB[image.mode])), orientation, path)
+
+
+def upright(array: NDArray[Any], orientation: int, path: Path) -> NDArray[Any]:
+    """Turn an image upright by its EXIF or TIFF orientation, with a warning.
+
+    Args:
+        array: (H, W) or (H, W, C) as stored.
+        orientation: 1 to 8; 1 and values out of range leave the image unchanged.
+        path: The file, for the warning.
+    """
+    if orientation not in range(2, 9):
+        return array
+    warnings.warn(
+        f"{path}: stored rotated or mirrored (orientation {orientation}); it is read upright, as viewers show it",
+        InputWarning,
+        stacklevel=2,
+    )
+    if orientation >= 5:  # rows and columns are exchanged
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
 
 
 def _read_pillow_labels(path: Path) -> NDArray[Any]:
@@ -266,22 +297,43 @@ def _read_pillow_labels(path: Path) -> NDArray[Any]:
         return np.asarray(image)
 
 
-def _read_tiff(path: Path) -> NDArray[Any]:
-    size = path.stat().st_size
+def _read_tiff_image(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        _check_pixels(path, page.imagelength, page.imagewidth)
-        if page.photometric not in (0, 1, 2, 6):  # white is zero, black is zero, RGB, YCbCr
-            raise DataError(f"{path}: colours stored as {page.photometric!r}; convert it to RGB or greyscale")
-        # tifffile fills missing strips with zeros
-        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if not segments or any(count == 0 or offset + count > size for offset, count in segments):
-            raise DataError(f"{path}: the file is truncated; copy or download it again")
-        array: NDArray[Any] = page.asarray()
-        if page.photometric == 0 and array.dtype == np.uint8:
-            array = 255 - array
-        if array.ndim == 3 and page.planarconfig == 2:  # one plane per channel
-            array = np.moveaxis(array, 0, -1)
+        found = image_pages(file, path)
+        planes = [_read_page(page, path) for page in found.pages]
+        tell_pages(found, path)
+    array = np.stack(planes, axis=-1) if len(planes) > 1 else planes[0]
+    return upright(array, found.orientation, path)
+
+
+def _read_tiff_labels(path: Path) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as file:
+        found = first_page(file)
+        array = _read_page(found.pages[0], path)
+        tell_pages(found, path)
+    return array
+
+
+def tell_pages(found: ImagePages, path: Path) -> None:
+    """Warn of what was assumed of the pages of a TIFF."""
+    if found.note:
+        warnings.warn(f"{path}: {found.note}", InputWarning, stacklevel=2)
+
+
+def _read_page(page: Any, path: Path) -> NDArray[Any]:
+    size = path.stat().st_size
+    _check_pixels(path, page.imagelength, page.imagewidth)
+    if page.photometric not in (0, 1, 2, 6):  # white is zero, black is zero, RGB, YCbCr
+        raise DataError(f"{path}: colours stored as {page.photometric!r}; convert it to RGB or greyscale")
+    # tifffile fills missing strips with zeros
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not segments or any(count == 0 or offset + count > size for offset, count in segments):
+        raise DataError(f"{path}: the file is truncated; copy or download it again")
+    array: NDArray[Any] = page.asarray()
+    if page.photometric == 0 and array.dtype == np.uint8:
+        array = 255 - array
+    if array.ndim == 3 and page.planarconfig == 2:  # one plane per channel
+        array = np.moveaxis(array, 0, -1)
     return array
 
 

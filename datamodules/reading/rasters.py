@@ -12,7 +12,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from datamodules.reading.files import IMAGE_SUFFIXES, read_rgb
+from datamodules.reading.files import IMAGE_SUFFIXES, TO_8_BITS, read_rgb, tell_pages
+from datamodules.reading.tiff_pages import first_page, image_pages
 from postproc.errors import DataError
 
 Array = NDArray[Any]
@@ -78,7 +79,9 @@ class NpyRaster(Raster):
             raise DataError(
                 f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
             ) from error
-        if not isinstance(array, np.memmap) or array.ndim != 2 or array.dtype.kind not in "iu":
+        if not isinstance(array, np.memmap):
+            raise DataError(f"{path}: holds several arrays; a label map is one array")
+        if array.ndim != 2 or array.dtype.kind not in "iu":
             raise DataError(f"{path}: holds {array.dtype} {array.shape}; a label map is 2-D and of whole numbers")
         self._arguments = {"filename": path, "dtype": array.dtype, "shape": array.shape, "offset": array.offset}
         self._order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
@@ -90,12 +93,12 @@ class NpyRaster(Raster):
         return np.array(mapped[top:bottom, left:right])
 
 
-class _HugeSegmentError(DataError):
-    """A TIFF whose tiles or strips are too large to be read by region."""
+class _WholeOnlyError(DataError):
+    """A TIFF that cannot be read by region but perhaps as a whole."""
 
 
 class TiffRaster(Raster):
-    """The first page of a TIFF, which is the full resolution of a pyramid, in tiles or strips.
+    """The first image of a TIFF, which is the full resolution of a pyramid, in tiles or strips.
 
     Images come as `datamodules.reading.files.read_rgb` gives them: uint8 RGB, alpha dropped, greyscale repeated.
 
@@ -113,8 +116,15 @@ class TiffRaster(Raster):
         self._labels = labels
         try:
             self._file = tifffile.TiffFile(path)
-            self._page = self._file.pages.first
+            found = first_page(self._file) if labels else image_pages(self._file, path)
+            self._pages = found.pages
+            self._page = found.pages[0]
+            if not labels and found.orientation != 1:
+                raise _WholeOnlyError(
+                    f"{path}: stored rotated or mirrored (orientation {found.orientation}); save it upright"
+                )
             self._prepare()
+            tell_pages(found, path)
         except DataError:
             self.close()
             raise
@@ -131,7 +141,7 @@ class TiffRaster(Raster):
             if page.dtype is None or page.dtype.kind not in "iu" or page.samplesperpixel != 1:
                 raise DataError(f"{self._path}: a label map has one whole number per px")
         elif page.dtype != np.uint8:
-            raise DataError(f"{self._path}: {page.dtype} pixels; images must have 8 bits per channel, convert it first")
+            raise DataError(f"{self._path}: {page.dtype} pixels; images must have 8 bits per channel. {TO_8_BITS}")
         elif page.photometric not in (0, 1, 2, 6) or page.samplesperpixel not in (1, 2, 3, 4):
             raise DataError(
                 f"{self._path}: colours stored as {page.photometric!r} in {page.samplesperpixel} channels; "
@@ -142,25 +152,29 @@ class TiffRaster(Raster):
         else:
             self._segment = (min(int(page.rowsperstrip), self.shape[0]), self.shape[1])
         channels = int(page.samplesperpixel) if page.planarconfig == 1 else 1
-        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else len(self._pages)
         size = self._segment[0] * self._segment[1] * channels * page.dtype.itemsize
         if not 0 < size <= MAX_SEGMENT:
-            raise _HugeSegmentError(
+            raise _WholeOnlyError(
                 f"{self._path}: its {'tiles' if page.is_tiled else 'strips'} have {size} bytes, more than "
                 f"{MAX_SEGMENT}, and cannot be read by region; convert it to a TIFF with tiles of 256 px or so"
             )
         self._across = -(-self.shape[1] // self._segment[1])
         self._down = -(-self.shape[0] // self._segment[0])
         end = self._path.stat().st_size
-        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if len(segments) < self._across * self._down * self._planes or any(
-            count == 0 or offset + count > end for offset, count in segments
-        ):
-            raise DataError(f"{self._path}: the file is truncated; copy or download it again")
-        self._segments = segments
-        self._tables = (
-            {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _TABLES else {}
-        )
+        planes = self._planes if len(self._pages) == 1 else 1
+        layout = page.shape, page.dtype, page.compression, page.is_tiled, page.tile, page.rowsperstrip
+        self._segments = []
+        for each in self._pages:
+            if (each.shape, each.dtype, each.compression, each.is_tiled, each.tile, each.rowsperstrip) != layout:
+                raise DataError(f"{self._path}: its channels are stored in different ways; save it as RGB")
+            segments = list(zip(each.dataoffsets, each.databytecounts, strict=True))
+            segments = segments[: self._across * self._down * planes]
+            if len(segments) < self._across * self._down * planes or any(
+                count == 0 or offset + count > end for offset, count in segments
+            ):
+                raise DataError(f"{self._path}: the file is truncated; copy or download it again")
+            self._segments += [(each, number, *place) for number, place in enumerate(segments)]
         self._cache: OrderedDict[int, Array] = OrderedDict()
         self._cached = 0
 
@@ -202,12 +216,15 @@ class TiffRaster(Raster):
         return tile
 
     def _decode(self, number: int) -> Array:
-        offset, count = self._segments[number]
+        page, index, offset, count = self._segments[number]
         try:
-            decode = self._page.decode  # looks into the file when it is made
+            decode = page.decode  # looks into the file when it is made
             handle = self._file.filehandle
             handle.seek(offset)
-            decoded, _, _ = decode(handle.read(count), number, **self._tables)
+            tables = (
+                {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _TABLES else {}
+            )
+            decoded, _, _ = decode(handle.read(count), index, **tables)
         except Exception as error:  # foreign decoders raise anything on damaged files
             raise self._damaged(error) from error
         array: Array = np.asarray(decoded)[0]
@@ -238,7 +255,8 @@ class TiffRaster(Raster):
 def image_raster(path: Path) -> Raster:
     """Open an image: a TIFF by region, another kind of file whole.
 
-    A TIFF whose strips are too large to be read by region is read whole as well, within the limits of `read_rgb`.
+    A TIFF that cannot be read by region, because of its strips or its orientation, is read whole as well, within the
+    limits of `read_rgb`.
 
     Raises:
         DataError: If the file is missing, damaged, too large for its kind, or of another kind.
@@ -250,7 +268,7 @@ def image_raster(path: Path) -> Raster:
         return ArrayRaster(read_rgb(path))
     try:
         return TiffRaster(path)
-    except _HugeSegmentError:
+    except _WholeOnlyError:
         return ArrayRaster(read_rgb(path))
 
 

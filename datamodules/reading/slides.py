@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.reading.files import check_name
+from datamodules.reading.magnification import MPP_AT_1X, PLAUSIBLE, REMEDY, combine, positive
 from datamodules.reading.rasters import MAX_SEGMENT, MAX_SIDE
 from postproc.errors import ConfigError, DataError
 
@@ -25,21 +26,12 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
-MPP_AT_1X = 10.0
-"""Microns per px at 1x: scanners give 0.25 at 40x and 0.5 at 20x."""
-PLAUSIBLE = (1.0, 100.0)
-"""Least and largest magnification that is believed."""
-MISMATCH = 1.5
-"""Factor by which the objective power and the microns per px may disagree. Scanners with another camera differ by up to
-a fifth; a factor of two is a mistake."""
 MAX_REGION = 8192
 """Longest side in px of what is read for one tile."""
 SATURATION = 0.08
 """Least saturation (HSV) of tissue: bare slide has 0.03 to 0.07 in H&E of several scanners, eosin 0.1 and more."""
 VALUE = 0.05
 """Least value (HSV) of tissue: the saturation of what is nearly black means nothing."""
-
-_REMEDY = "State it: --magnification 40, or --mpp 0.25"
 
 
 class Slide:
@@ -48,7 +40,6 @@ class Slide:
     Args:
         path: File in any format that tiffslide reads (SVS, NDPI, SCN, generic pyramidal TIFF, ...).
         magnification: Objective magnification in place of what the file states.
-        mpp: Microns per px in place of what the file states.
 
     Attributes:
         name: File name without its suffix.
@@ -61,7 +52,7 @@ class Slide:
             magnification, an absurd one or two that contradict each other.
     """
 
-    def __init__(self, path: Path, *, magnification: float | None = None, mpp: float | None = None) -> None:
+    def __init__(self, path: Path, *, magnification: float | None = None) -> None:
         self.path = Path(path)
         self.name = self.path.stem
         if not self.path.is_file():
@@ -74,7 +65,7 @@ class Slide:
             self._sizes = tuple(self._call(lambda slide: slide.level_dimensions))
             self.size: tuple[int, int] = self._sizes[0]
             self._call(self._check_levels)
-            self.magnification = self._magnification(properties, magnification, mpp)
+            self.magnification = self._magnification(properties, magnification)
         except BaseException:
             self.close()
             raise
@@ -188,34 +179,22 @@ class Slide:
         if len(offsets) < across * down * planes or len(offsets) != len(counts) or (offsets + counts > end).any():
             raise DataError(f"{self.path}: the file is truncated; copy or download it again")
 
-    def _magnification(self, properties: Any, magnification: float | None, mpp: float | None) -> float:
+    def _magnification(self, properties: Any, magnification: float | None) -> float:
         """Return the magnification: what the user states, else the objective, else what the px size implies."""
-        if magnification is not None or mpp is not None:
-            return self._plausible(magnification or MPP_AT_1X / (mpp or 1), "the magnification given")
-        power = _number(properties.get("tiffslide.objective-power"))
-        sides = [_number(properties.get(f"tiffslide.mpp-{axis}")) for axis in "xy"]
-        known = [side for side in sides if side]
-        implied = MPP_AT_1X / (sum(known) / len(known)) if known else None
-        if len(known) == 2 and max(known) > 1.05 * min(known) and power is None:
-            raise DataError(f"{self.path}: its px are {known[0]:g} x {known[1]:g} microns, not square. {_REMEDY}")
-        if power is None and implied is None:
-            raise DataError(f"{self.path}: it states neither objective power nor microns per px. {_REMEDY}")
+        if magnification is not None:
+            return self._plausible(magnification, "the magnification given")
+        power = next(iter(positive([properties.get("tiffslide.objective-power")])), None)
+        found = combine(self.path, power, positive(properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"))
+        if found is None:
+            raise DataError(f"{self.path}: it states neither objective power nor microns per pixel. {REMEDY}")
         if power is None:
-            assert implied is not None
-            return self._plausible(implied, f"its {MPP_AT_1X / implied:g} microns per px mean a magnification that")
-        if implied is not None and PLAUSIBLE[0] <= implied <= PLAUSIBLE[1]:
-            factor = max(power, implied) / min(power, implied)
-            if factor > MISMATCH:
-                raise DataError(
-                    f"{self.path}: it states {power:g}x and {MPP_AT_1X / implied:g} microns per px, which contradict "
-                    f"each other. {_REMEDY}"
-                )
+            return self._plausible(found, f"its {MPP_AT_1X / found:g} microns per pixel mean a magnification that")
         return self._plausible(power, "its objective power")
 
     def _plausible(self, value: float, what: str) -> float:
         if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
             raise DataError(
-                f"{self.path}: {what} is {value:g}x, not between {PLAUSIBLE[0]:g}x and {PLAUSIBLE[1]:g}x. {_REMEDY}"
+                f"{self.path}: {what} is {value:g}x, not between {PLAUSIBLE[0]:g}x and {PLAUSIBLE[1]:g}x. {REMEDY}"
             )
         return value
 
@@ -241,15 +220,6 @@ def _open(path: Path) -> TiffSlide:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise DataError(f"{path}: no slide that can be read ({reason}); copy or download it again") from error
-
-
-def _number(value: Any) -> float | None:
-    """Return a positive number, None for anything else that metadata may hold."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
 
 
 __all__ = ["SATURATION", "VALUE", "Slide", "tissue_share"]

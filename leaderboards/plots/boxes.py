@@ -26,7 +26,7 @@ from leaderboards.statistics.significance import compare
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEVELS = ((0.01, "***"), (0.05, "**"), (0.1, "*"))
+LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 """Corrected p-values below -> mark."""
 
 
@@ -55,7 +55,7 @@ def _figure(field: Field, metrics: list[Metric], published: dict[tuple[str, str]
 def _legend(*, published: bool, tested: bool) -> str:
     text = "box: quartiles and median, whiskers up to 1.5 box lengths; dot: one image; triangle: mean"
     text += "; diamond: published mean" if published else ""
-    text += "\n*, **, ***: the best mean (bold) is better with p < 0.1, 0.05, 0.01 (Wilcoxon, Holm)" if tested else ""
+    text += "\n*, **, ***: the best mean (bold) is better with p < 0.05, 0.01, 0.001 (Wilcoxon, Holm)" if tested else ""
     return text
 
 

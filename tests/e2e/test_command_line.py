@@ -141,6 +141,7 @@ def test_score_and_evaluate_agree(run: Path, place: Path) -> None:
     assert 0.9 < scores["pq"].iloc[-1] < 1
     name = "Their <b>method</b> [/y]"  # neither markup of HTML nor of the console
     done = nucbench("evaluate", "--predictions", folder, "--dataset", "synthetic", "--method", name, folder=place)
+    assert "nucbench predict" not in done.stdout  # there is no model
     assert name in done.stdout
     (stored,) = place.glob("runs/their-b-method-b-y/*/*/evaluations/synthetic.test/*/scores.csv")
     np.testing.assert_allclose(pd.read_csv(stored)["pq"].mean(), scores["pq"].iloc[-1])

@@ -71,6 +71,19 @@ def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place
     assert bad.failure.stat().st_mtime_ns > before
 
 
+def test_a_run_whose_data_were_missing_is_tried_again(tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\n")
+    assert "missing: " in sweep(tmp_path, "--dry-run", status=1)
+    text = sweep(tmp_path, status=1)
+    assert job.state is State.FAILED
+    assert "--retry-failed" not in text
+    assert "Traceback" in job.failure.read_text()
+    Synthetic.write_synthetic(tmp_path / "data/synthetic", size=64)
+    assert "1 of 1 runs done" in sweep(tmp_path)
+    assert job.state is State.DONE
+    assert not job.failure.exists()
+
+
 @pytest.mark.slow
 def test_a_killed_process_is_a_failure_that_says_so(place: Path) -> None:
     job = jobs_of(place, GOOD)[0]

@@ -187,6 +187,53 @@ class TestWhatPeopleGive:
         assert "--magnification is" in line
         assert "1 to 200" in line or magnification in ("nan", "inf")  # which are no numbers
 
+    def test_a_magnification_in_the_file_is_used(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pixels = generate((96, 96), np.random.default_rng(0))[0]
+        description = "Aperio Image Library v11.2.1 96x96 |AppMag = 20|MPP = 0.5"
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", description=description)
+        maps = {}
+        for name, words in {
+            "file": [],
+            "20": ["--magnification", "20"],
+            "0.5": ["--mpp", "0.5"],
+            "40": ["--mpp", "0.25"],
+        }.items():
+            assert predict(tmp_path / "a.tif", "--out", tmp_path / name, *words) == 0
+            maps[name] = read_instances(tmp_path / name / "a.mat").labels
+            shown = capsys.readouterr().out
+            assert ("a.tif: the file states 20x, rescaled to the model's 40x" in shown) == (name == "file")
+            assert ("a.tif: the file states 20x; read as 40x, as given" in shown) == (name == "40")
+        np.testing.assert_array_equal(maps["file"], maps["20"])
+        np.testing.assert_array_equal(maps["file"], maps["0.5"])
+        assert not np.array_equal(maps["file"], maps["40"])
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--mpp", "0.25", "--magnification", "40"], "not both"),
+            (["--mpp", "250"], "--mpp is 250; give the microns per pixel"),
+        ],
+    )
+    def test_impossible_microns_per_pixel(
+        self, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    ) -> None:
+        assert predict(images, "--out", tmp_path / "out", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+    def test_a_file_that_contradicts_itself_needs_the_magnification(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pixels = generate((96, 96), np.random.default_rng(0))[0]
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels, photometric="rgb", description="Aperio Image Library |AppMag = 20|MPP = 0.25"
+        )
+        assert predict(tmp_path / "a.tif", "--out", tmp_path / "out") == 1
+        assert (
+            "20x and 0.25 microns per pixel, which contradict each other. State it: --magn" in capsys.readouterr().err
+        )
+        assert predict(tmp_path / "a.tif", "--out", tmp_path / "out", "--magnification", "40") == 0
+
     def test_no_nuclei_have_a_comment(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for number in range(2):
             write_rgb(tmp_path / f"white{number}.png", np.full((96, 96, 3), 255, np.uint8))

@@ -57,3 +57,15 @@ def test_instances_need_the_shape_and_print_briefly(maps: tuple[np.ndarray, np.n
         Instances(true)  # type: ignore[arg-type]
     text = repr(Instances(true.shape, labels=true))
     assert text == f"Instances(96 x 96 px, {true.max()} nuclei: labels)"
+
+
+def test_scores_can_be_plotted() -> None:
+    metric = ObjectMetrics()
+    labels = np.zeros((20, 20), np.int32)
+    labels[2:8, 2:8], labels[10:15, 10:15] = 1, 2
+    metric.update(labels, labels)
+    figure, axes = metric.plot()
+    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert {"dice", "aji", "pq"} <= shown
+    assert not any("images" in name for name in shown)
+    assert figure.axes == [axes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,32 @@ def test_run_whose_checkpoint_was_replaced(run: Path, tmp_path: Path, capsys: py
         weights.write_bytes(content)
     assert "cannot load the weights" in capsys.readouterr().err
     assert not (tmp_path / "proof").exists()
+
+
+RECORDS = {"record.json": ["protocol", "magnification", "task", "training", "data"], "spec.json": ["dataset", "method"]}
+
+
+@pytest.mark.parametrize(("file", "key"), [(file, key) for file, keys in RECORDS.items() for key in keys])
+@pytest.mark.parametrize("kind", ["missing", "wrong"])
+def test_damaged_records_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, key: str, kind: str
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    content = json.loads((copy / file).read_text())
+    if kind == "missing":
+        del content[key]
+    else:
+        content[key] = [1e300]
+    (copy / file).write_text(json.dumps(content))
+    write_rgb(tmp_path / "a.png", generate((64, 64), np.random.default_rng(0))[0])
+    assert main(["predict", str(copy), str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--no-progress"]) in (
+        1,
+        2,
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert file in line
+    assert key in line
 
 
 def test_names_of_images_to_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

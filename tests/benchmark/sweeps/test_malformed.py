@@ -134,8 +134,11 @@ def test_the_command_itself(tmp_path: Path, command: str, text: str) -> None:
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s.yaml").write_text(SWEEP + "overrides: {lr: 1e-3, steps: 010}\n")
-    assert main(["sweep", str(tmp_path / "s.yaml"), "--dry-run", "--runs", str(tmp_path)]) == 0
-    assert "10 steps" in capsys.readouterr().out
+    arguments = ["sweep", str(tmp_path / "s.yaml"), "--dry-run", "--runs", str(tmp_path), "--data", str(tmp_path)]
+    assert main(arguments) == 1  # the dataset is not there
+    shown = capsys.readouterr().out
+    assert "10 steps" in shown
+    assert f"missing: {tmp_path / 'kumar'}; nucbench prepare kumar" in shown
 
 
 def test_a_space_of_ten_million_combinations_is_never_listed(tmp_path: Path) -> None:

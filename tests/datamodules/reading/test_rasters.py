@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageOps
 
 from datamodules.reading import rasters
-from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.files import read_instances, read_rgb, write_rgb
 from datamodules.reading.rasters import NpyRaster, TiffRaster, image_raster, label_raster
 from datamodules.synthetic.images import generate
-from postproc.errors import DataError
+from postproc.errors import DataError, InputWarning
 
 PIXELS = generate((150, 210), np.random.default_rng(0))[0]
 
@@ -127,3 +129,74 @@ def test_hostile_files_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "float.npy", np.zeros((3, 3)))
     with pytest.raises(DataError, match="whole numbers"):
         NpyRaster(tmp_path / "float.npy")
+
+
+CHANNELS = {
+    "ome": {"ome": True, "metadata": {"axes": "CYX"}, "photometric": "minisblack"},
+    "ome-named": {
+        "ome": True,
+        "metadata": {"axes": "CYX", "Channel": {"Name": ["red", "green", "blue"]}},
+        "photometric": "minisblack",
+        "tile": (64, 48),
+        "compression": "zlib",
+    },
+    "imagej": {"imagej": True, "metadata": {"axes": "CYX"}, "photometric": "minisblack"},
+}
+
+
+@pytest.mark.parametrize("kind", list(CHANNELS))
+def test_pages_that_are_channels_are_one_image(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif" if kind.startswith("ome") else tmp_path / "a.tif"
+    tifffile.imwrite(path, np.moveaxis(PIXELS, -1, 0).copy(), **CHANNELS[kind])
+    with pytest.warns(InputWarning, match="red, green, blue"):
+        np.testing.assert_array_equal(read_rgb(path), PIXELS)
+    with pytest.warns(InputWarning, match="red, green, blue"):
+        image = TiffRaster(path)
+    np.testing.assert_array_equal(image.read(10, 30, 140, 205), PIXELS[10:140, 30:205])
+    image.close()
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_other_numbers_of_channels_are_refused(number: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    stack = np.repeat(PIXELS[None, ..., 0], number, axis=0)
+    names = [f"stain{k}" for k in range(number)]
+    tifffile.imwrite(path, stack, ome=True, metadata={"axes": "CYX", "Channel": {"Name": names}})
+    for read in (read_rgb, image_raster):
+        with pytest.raises(DataError, match=rf"holds {number} channels \(stain0, .*convert it to RGB"):
+            read(path)
+
+
+def test_a_stack_is_read_from_its_first_page_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number in range(3):
+            writer.write(np.roll(PIXELS, number, axis=0), photometric="rgb")
+    for read in (read_rgb, image_raster):
+        with pytest.warns(InputWarning, match="only the first of 3 pages is read"):
+            read(path)
+    labels = tmp_path / "labels.tif"
+    with tifffile.TiffWriter(labels) as writer:
+        for _ in range(2):
+            writer.write(np.eye(40, dtype=np.uint16))
+    with pytest.warns(InputWarning, match="only the first of 2 pages is read"):
+        read_instances(labels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_rotated_images_are_read_upright(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    with Image.open(tmp_path / "a.png") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    for name in ("a.png", "a.tif"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            np.testing.assert_array_equal(read_rgb(tmp_path / name), upright)
+            image = image_raster(tmp_path / name)
+            np.testing.assert_array_equal(image.read(0, 0, *image.shape), upright)
+            image.close()
+        told = [w for w in caught if "is read upright" in str(w.message)]
+        assert len(told) == (2 if orientation > 1 else 0)

@@ -1,0 +1,54 @@
+"""What ``record.json`` of a run directory must hold, so that its model can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+from benchmark.host.files import read_json
+from datamodules.reading.schema import OPEN, Name, Positive, Seed, check
+from postproc.errors import DataError
+
+
+@dataclass(frozen=True)
+class RecordedTask:
+    """Types and microns per pixel of the training images."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = OPEN
+
+    types: tuple[Name, ...]
+    mpp: Positive | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """Keys that prediction and export need."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = OPEN
+
+    protocol: Name
+    seed: Seed
+    magnification: Positive | None
+    task: RecordedTask
+    overrides: Mapping[str, Any]
+    training: Mapping[str, Any]
+    data: Mapping[str, Any]
+    also: tuple[Mapping[str, Any], ...] = ()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a ``record.json``.
+
+    Raises:
+        DataError: If it is unreadable, or a key is missing or has a wrong value.
+    """
+    content = read_json(path, "Run it again.")
+    check(Record, content, str(path), DataError)
+    return content
+
+
+__all__ = ["Record", "RecordedTask", "read_record"]

@@ -1,0 +1,149 @@
+"""The magnification that an image file states: objective power, or the size of its pixels."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError  # the exception only; defusedxml parses
+
+import defusedxml.ElementTree as ElementTree
+import tifffile
+from defusedxml.common import DefusedXmlException
+from PIL import Image
+
+from postproc.errors import DataError
+
+MPP_AT_1X = 10.0
+"""Microns per pixel at 1x: scanners give 0.25 at 40x and 0.5 at 20x."""
+PLAUSIBLE = (1.0, 100.0)
+"""Smallest and largest magnification that is accepted from a file."""
+MISMATCH = 1.5
+"""Factor by which objective power and microns per pixel may differ: scanners with another camera differ by up to a
+fifth; a factor of two is a mistake."""
+REMEDY = "State it: --magnification 40, or --mpp 0.25"
+
+_MICRONS = {"\N{MICRO SIGN}m": 1.0, "\N{GREEK SMALL LETTER MU}m": 1.0, "\\u00b5m": 1.0, "um": 1.0, "micron": 1.0}
+_MICRONS |= {"microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+_MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
+"""ResolutionUnit of TIFF: inch and centimetre."""
+
+
+def stated_magnification(path: Path) -> float | None:
+    """Return the objective magnification that an image file states; None if it states none that is plausible.
+
+    Read are Aperio's description (``AppMag``, ``MPP``), OME-XML (``NominalMagnification``, ``PhysicalSizeX``), ImageJ's
+    unit and the resolution tags of TIFF, PNG and JPEG. Resolutions for the printer (72 or 300 dpi) are far from any
+    microscope's and are ignored.
+
+    Args:
+        path: Image file.
+
+    Raises:
+        DataError: If objective power and microns per pixel contradict each other.
+    """
+    try:
+        power, sides = _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else (None, _of_picture(path))
+    except Exception:  # decoders raise anything on damaged files; reading the pixels reports what is wrong
+        return None
+    if power is not None and not PLAUSIBLE[0] <= power <= PLAUSIBLE[1]:
+        power = None
+    found = combine(path, power, sides)
+    return found if found is not None and PLAUSIBLE[0] <= found <= PLAUSIBLE[1] else None
+
+
+def differs(one: float | None, other: float | None) -> bool:
+    """Tell whether two magnifications cannot be of the same image; False if one is unknown."""
+    return one is not None and other is not None and max(one, other) / min(one, other) > MISMATCH
+
+
+def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | None:
+    """Return the magnification by the objective power, otherwise by the size of pixels; None if neither is known.
+
+    Args:
+        path: File, for messages.
+        power: Objective power.
+        sides: Width and height of a pixel in microns, as far as known.
+
+    Raises:
+        DataError: If they contradict each other, or the pixels are not square.
+    """
+    implied = MPP_AT_1X / (sum(sides) / len(sides)) if sides else None
+    if power is None:
+        if len(sides) == 2 and max(sides) > 1.05 * min(sides):
+            raise DataError(f"{path}: its pixels are {sides[0]:g} x {sides[1]:g} microns, not square. {REMEDY}")
+        return implied
+    if implied is not None and PLAUSIBLE[0] <= implied <= PLAUSIBLE[1] and differs(power, implied):
+        raise DataError(
+            f"{path}: it states {power:g}x and {MPP_AT_1X / implied:g} microns per pixel, which contradict each "
+            f"other. {REMEDY}"
+        )
+    return power
+
+
+def positive(values: Iterable[Any]) -> list[float]:
+    """Return the positive finite numbers among values of metadata."""
+    numbers = []
+    for value in values:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number) and number > 0:
+            numbers.append(number)
+    return numbers
+
+
+def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
+    """Return the objective power and the sides of a pixel in microns."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        tags = {name: page.tags[name].value for name in ("XResolution", "YResolution") if name in page.tags}
+        density = [value[0] / value[1] for value in tags.values() if len(value) == 2 and value[0] and value[1]]
+        if file.is_svs:
+            known = dict(re.findall(r"\b(AppMag|MPP)\s*=\s*([0-9.]+)", page.description))
+            return next(iter(positive([known.get("AppMag")])), None), positive([known.get("MPP")])
+        if file.is_ome:
+            power, sides = _of_ome(file.ome_metadata or "")
+            if power or sides:
+                return power, sides
+        if file.is_imagej:
+            microns = _MICRONS.get(str((file.imagej_metadata or {}).get("unit", "")))
+        else:
+            unit = int(page.tags["ResolutionUnit"].value) if "ResolutionUnit" in page.tags else 2
+            microns = _MICRONS_PER_UNIT.get(unit)
+        return None, _plausible(microns / each for each in density) if microns else []
+
+
+def _of_ome(text: str) -> tuple[float | None, list[float]]:
+    try:
+        root = ElementTree.fromstring(text)
+    except (ParseError, DefusedXmlException, ValueError):
+        return None, []
+    sides: list[float] = []
+    power: list[float] = []
+    for element in root.iter():
+        name = element.tag.rpartition("}")[2]
+        if name == "Objective" and not power:
+            power = positive([element.get("NominalMagnification")])
+        elif name == "Pixels" and not sides:
+            for axis in "XY":
+                microns = _MICRONS.get(element.get(f"PhysicalSize{axis}Unit", "um"))
+                sides += [microns * side for side in positive([element.get(f"PhysicalSize{axis}")])] if microns else []
+    return next(iter(power), None), _plausible(sides)
+
+
+def _of_picture(path: Path) -> list[float]:
+    """Return the sides of a pixel in microns as a PNG or JPEG states them."""
+    with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+        return _plausible(25_400.0 / dots for dots in positive(image.info.get("dpi", ())))
+
+
+def _plausible(sides: Iterable[float]) -> list[float]:
+    """Leave out sizes of pixels that no microscope has."""
+    return [side for side in sides if PLAUSIBLE[0] <= MPP_AT_1X / side <= PLAUSIBLE[1]]
+
+
+__all__ = ["MISMATCH", "MPP_AT_1X", "PLAUSIBLE", "REMEDY", "combine", "differs", "positive", "stated_magnification"]
