@@ -73,7 +73,7 @@ class TestDataset:
         with pytest.raises(DataError, match="group 'c'"):
             _ = PointsCSV(root).records
         (root / "dataset.yaml").write_text(ABOUT + "cases: {a_9: c}\n")
-        with pytest.raises(DataError, match="cases names 'a_9', and there is no such image"):
+        with pytest.raises(DataError, match="cases lists 'a_9', but there is no such image"):
             _ = PointsCSV(root).records
 
     def test_labels_or_regions_may_be_missing(self, root: Path) -> None:
@@ -97,7 +97,7 @@ class TestDataset:
 
     def test_an_annotation_without_its_image_is_refused(self, root: Path) -> None:
         (root / "test" / "d.csv").write_text("x,y,class\n")
-        with pytest.raises(DataError, match=r"d\.csv: no image 'd' beside it"):
+        with pytest.raises(DataError, match=r"d\.csv: no image 'd' next to it"):
             _ = PointsCSV(root).records
 
     def test_one_name_in_two_splits_is_refused(self, root: Path) -> None:

@@ -104,7 +104,7 @@ def test_tiles_are_trained_on_alone(data: Tiles, tmp_path: Path) -> None:
     sources = Sources(
         (ImageSet(data, "train"), ImageSet(Synthetic(tmp_path), "train")), ImageSet(data, "train"), strict=False
     )
-    with pytest.raises(ConfigError, match="tiles are trained on alone"):
+    with pytest.raises(ConfigError, match="tiles cannot be combined"):
         TrainingData(sources, loading(), Bookmark()).train_dataloader()
 
 
