@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError  # the exception only; defusedxml parses
+from xml.etree.ElementTree import ParseError  # only the exception; defusedxml parses
 
 import defusedxml.ElementTree as ElementTree
 import tifffile
@@ -22,7 +22,7 @@ PLAUSIBLE = (1.0, 100.0)
 """Smallest and largest magnification that is accepted from a file."""
 MISMATCH = 1.5
 """Factor by which objective power and microns per pixel may differ: scanners with another camera differ by up to a
-fifth; a factor of two is a mistake."""
+fifth; a factor of two is an error."""
 REMEDY = "State it: --magnification 40, or --mpp 0.25"
 
 _MICRONS = {"\N{MICRO SIGN}m": 1.0, "\N{GREEK SMALL LETTER MU}m": 1.0, "\\u00b5m": 1.0, "um": 1.0, "micron": 1.0}
@@ -34,8 +34,8 @@ _MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 def stated_magnification(path: Path) -> float | None:
     """Return the objective magnification that an image file states; None if it states none that is plausible.
 
-    Read are Aperio's description (``AppMag``, ``MPP``), OME-XML (``NominalMagnification``, ``PhysicalSizeX``), ImageJ's
-    unit and the resolution tags of TIFF, PNG and JPEG. Resolutions for the printer (72 or 300 dpi) are far from any
+    Sources: Aperio's description (``AppMag``, ``MPP``), OME-XML (``NominalMagnification``, ``PhysicalSizeX``), ImageJ's
+    unit and the resolution tags of TIFF, PNG and JPEG. Print resolutions (72 or 300 dpi) are far from any
     microscope's and are ignored.
 
     Args:
@@ -46,7 +46,7 @@ def stated_magnification(path: Path) -> float | None:
     """
     try:
         power, sides = _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else (None, _of_picture(path))
-    except Exception:  # decoders raise anything on damaged files; reading the pixels reports what is wrong
+    except Exception:  # decoders may raise anything on damaged files; reading the pixels reports the problem
         return None
     if power is not None and not PLAUSIBLE[0] <= power <= PLAUSIBLE[1]:
         power = None
@@ -55,7 +55,7 @@ def stated_magnification(path: Path) -> float | None:
 
 
 def differs(one: float | None, other: float | None) -> bool:
-    """Tell whether two magnifications cannot be of the same image; False if one is unknown."""
+    """Return whether two magnifications contradict each other; False if one is unknown."""
     return one is not None and other is not None and max(one, other) / min(one, other) > MISMATCH
 
 
@@ -65,7 +65,7 @@ def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | 
     Args:
         path: File, for messages.
         power: Objective power.
-        sides: Width and height of a pixel in microns, as far as known.
+        sides: Width and height of a pixel in microns, if known.
 
     Raises:
         DataError: If they contradict each other, or the pixels are not square.
@@ -142,7 +142,7 @@ def _of_picture(path: Path) -> list[float]:
 
 
 def _plausible(sides: Iterable[float]) -> list[float]:
-    """Leave out sizes of pixels that no microscope has."""
+    """Remove pixel sizes that no microscope has."""
     return [side for side in sides if PLAUSIBLE[0] <= MPP_AT_1X / side <= PLAUSIBLE[1]]
 
 
