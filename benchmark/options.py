@@ -8,12 +8,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from datamodules.reading.schema import LARGEST_COUNT
 from models.base.method import NucleiMethod
 from models.base.weights import is_weight_option
 from postproc.errors import ConfigError, unknown_name
-
-LARGEST = 1e9
-"""Largest number that an option takes."""
 
 
 def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def _check_bounds(what: str, value: Any, default: Any) -> None:
     if isinstance(default, bool) or not isinstance(default, int | float) or not isinstance(value, int | float):
         return
     least = 1 if isinstance(default, int) else 0
-    if not least <= value <= LARGEST:  # NaN is not
+    if not least <= value <= LARGEST_COUNT:  # NaN is not
         raise ConfigError(f"{what} is {value!r}; give {least} or more")
 
 

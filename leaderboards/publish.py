@@ -43,13 +43,8 @@ def publish_run(path: Path, root: Path) -> Path:
     files = sorted(store.path.glob("evaluations/*/*/evaluation.json"))
     if not store.record_file.exists() or not files:
         raise ConfigError(f"{store.path} has no scores yet; finish it with `nucbench run` and the same settings")
-    record = read_json(store.record_file)
-    data = record.get("data")
-    if isinstance(data, dict) and data.get("synthetic"):
-        raise ConfigError(f"{store.path} was trained on synthetic stand-ins; its scores are not published")
-    for file in files:
-        if read_json(file).get("synthetic"):
-            raise ConfigError(f"{file.parent} was scored on synthetic stand-ins; such scores are not published")
+    if reason := store.unpublishable(read_json(store.record_file)):
+        raise ConfigError(reason)
     target = root / store.run_id
     published = [target / file.relative_to(store.path) for file in files]
     check_outputs([target / "record.json", *published], [store.record_file, *files], remedy="give another --store")

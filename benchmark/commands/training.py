@@ -95,9 +95,9 @@ def sweep(
             this machine (local; one per GPU), or as an array of jobs on a cluster (slurm).
         processes: Runs beside each other with --executor local; default: one per GPU, and one on a machine without.
         slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
-        retry_failed: Do runs again that have failed; without it they are only named.
+        retry_failed: Repeat all failed runs. Without it, only those are repeated whose input was missing or wrong.
         dry_run: Only print the runs, which of them are done, the optimiser steps of each, those that the paper states,
-            and how long the others may take.
+            how long the others may take, and the datasets that are missing (exit status 1).
         machine: Where things are and how much of this machine to use.
     """
     from benchmark.sweeps.sweep import run_sweep

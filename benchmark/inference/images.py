@@ -239,7 +239,7 @@ def image_magnification(path: Path, given: float | None, trained: float | None) 
                 print(f"{path.name}: the file states {stated:.3g}x; read as {given:.3g}x, as given")
         return given
     stated = stated_magnification(path)
-    if stated is None or trained is None or max(stated, trained) / min(stated, trained) <= SAME:
+    if not differs(stated, trained, SAME):
         return None
     print(
         f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; --magnification overrules"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,23 +45,24 @@ class MirrorLogger(Guard, Logger):
         """Show numbers that stand for the whole run, known at a step."""
         self.row(values, step)
 
+    @abstractmethod
     def settings(self, values: Mapping[str, Any]) -> None:
         """Add to the configuration; JSON types."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, values: Shown, step: int) -> None:
         """Show pictures and tables."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, *, failed: bool = False) -> None:
         """Write what is left."""
-        raise NotImplementedError
 
     def begin(self, step: int) -> None:
         """Expect values from a step on; what a killed run has shown beyond it comes again."""
 
+    @abstractmethod
     def _log(self, values: Mapping[str, Any], step: int) -> None:
-        raise NotImplementedError
+        """Show numbers at a step."""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the configuration is told when something is first shown."""

@@ -100,13 +100,17 @@ class Overrides:
                 raise ConfigError(f"{name} must be a positive number, not {value}")
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Overrides:
+    def read(cls, content: Mapping[str, Any], place: str = "overrides") -> Overrides:
         """Read overrides by name.
+
+        Args:
+            content: Name -> value.
+            place: Where they were read, for messages.
 
         Raises:
             ConfigError: If a name is unknown, or a value of another kind or not positive.
         """
-        return check(cls, content, "overrides", ConfigError)
+        return check(cls, content, place, ConfigError)
 
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set, but for those that are no part of one."""
@@ -201,7 +205,7 @@ class RunSpec:
         """
         overrides = content.get("overrides", {})
         if isinstance(overrides, Mapping):  # names similar to an unknown one are known there
-            content = {**content, "overrides": check(Overrides, overrides, f"{place}: overrides", ConfigError)}
+            content = {**content, "overrides": Overrides.read(overrides, f"{place}: overrides")}
         return check(cls, content, place, ConfigError)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,20 @@ class RunStore:
         if content.pop("format", None) != FORMAT:
             raise DataError(f"{self.spec_file} was written by another version of nucbench; run it again")
         return RunSpec.from_dict(content, str(self.spec_file))
+
+    def unpublishable(self, record: Mapping[str, Any]) -> str:
+        """Say why the scores of a finished run are not published; empty if they are.
+
+        Args:
+            record: The content of its record.
+        """
+        data = record.get("data")
+        if isinstance(data, Mapping) and data.get("synthetic"):
+            return f"{self.path} was trained on synthetic stand-ins; its scores are not published"
+        for file in sorted(self.path.glob("evaluations/*/*/evaluation.json")):
+            if read_json(file).get("synthetic"):
+                return f"{file.parent} was scored on synthetic stand-ins; such scores are not published"
+        return ""
 
     def prediction_file(self, dataset: str, variant: str, image_id: str) -> Path:
         """Return where the predicted nuclei of an image lie."""

@@ -24,12 +24,11 @@ class Announcement(pl.Callback):
 
     Args:
         name: What is trained.
-        keeper: Knows the steps and the time limit of the phase.
-        batch: Crops per step.
+        keeper: Knows the phase, its steps and its time limit.
     """
 
-    def __init__(self, name: str, keeper: PhaseKeeper, batch: int) -> None:
-        self._name, self._keeper, self._batch = name, keeper, batch
+    def __init__(self, name: str, keeper: PhaseKeeper) -> None:
+        self._name, self._keeper = name, keeper
         self._seen = 0
         self._start = 0.0
         self._told = False
@@ -52,7 +51,7 @@ class Announcement(pl.Callback):
         left = self._keeper.total_steps - trainer.global_step
         text = estimate(left, timed / seconds, self._keeper.seconds_left())
         if text:
-            crops = self._batch * trainer.world_size * timed / seconds
+            crops = self._keeper.phase.batch_size * trainer.world_size * timed / seconds
             print(f"training {self._name}: {text}, at {crops:.3g} crops per second", flush=True)
 
 

@@ -62,7 +62,6 @@ class PhaseKeeper(pl.Callback):
         bookmark: Bookmark,
         average: WeightAverage | None = None,
     ) -> None:
-        self.index = index
         self.total_steps = total_steps
         self.elapsed = 0.0
         self.epochs = 0
@@ -77,7 +76,7 @@ class PhaseKeeper(pl.Callback):
         self._seed = run.spec.seed + SEED_STEP * index
         self._run_id = run.store.run_id
         self._bookmark = bookmark
-        self._phase = run.recipe.phases[index]
+        self.phase = run.recipe.phases[index]
         self._limit = None if minutes is None else 60 * minutes
         self._strict = run.strict
         self._patience = run.recipe.patience if run.strict else None
@@ -167,7 +166,7 @@ class PhaseKeeper(pl.Callback):
         if not torch.isfinite(loss).all():
             raise NucbenchError(
                 f"the loss became {float(loss)} at step {trainer.global_step} of {self._run_id}. The last good "
-                f"checkpoint is kept; try a smaller learning rate (now {self._phase.lr}) or --precision 32-true."
+                f"checkpoint is kept; try a smaller learning rate (now {self.phase.lr}) or --precision 32-true."
             )
         if self._limit is not None and _any(trainer, self.elapsed >= self._limit):
             trainer.should_stop = True

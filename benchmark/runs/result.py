@@ -89,7 +89,4 @@ def _next(store: RunStore) -> list[tuple[str, str]]:
     """
     record = read_json(store.record_file)
     commands = [] if record.get("source") == "predictions" else [("predict", " IMAGE...")]
-    synthetic = record["data"].get("synthetic") or any(
-        read_json(file).get("synthetic") for file in store.path.glob("evaluations/*/*/evaluation.json")
-    )
-    return commands if synthetic else [*commands, ("publish", "")]
+    return commands if store.unpublishable(record) else [*commands, ("publish", "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +152,26 @@ def _evaluate(
     return found
 
 
+def fitting_params(
+    method: NucleiMethod, keys: Iterable[str], values: Callable[[str], Mapping[str, Any]], file: Path
+) -> dict[str, Params]:
+    """Build the post-processing parameters of variants from the values of a file.
+
+    Args:
+        method: The method.
+        keys: Variants.
+        values: Returns the values of a variant; may raise a KeyError or TypeError.
+        file: The file, for messages.
+
+    Raises:
+        DataError: If values are missing or do not fit the method.
+    """
+    try:
+        return {key: method.codecs[key].params_type(**values(key)) for key in keys}
+    except (KeyError, TypeError, NucbenchError) as error:
+        raise DataError(f"{file}: the parameters do not fit {method.card.name}: {error}") from error
+
+
 def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
     """Load a finished run: method with weights, parameters per variant, and record.
 
@@ -168,11 +189,8 @@ def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str
     if method.card.trained:
         load_weights(method, store.weights_file)
     stored = read_json(store.params_file)
-    try:
-        found = {key: stored[key]["params"] for key in method.codecs if key in stored}
-        params = {key: method.codecs[key].params_type(**values) for key, values in found.items()}
-    except (KeyError, TypeError, NucbenchError) as error:
-        raise DataError(f"{store.params_file}: the parameters do not fit {spec.method}: {error}") from error
+    known = [key for key in method.codecs if key in stored]
+    params = fitting_params(method, known, lambda key: stored[key]["params"], store.params_file)
     if not params:
         raise DataError(f"{store.params_file} has no parameters for any of {', '.join(method.codecs)}; run it again")
     if torch.cuda.is_available():

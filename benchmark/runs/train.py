@@ -185,7 +185,7 @@ def _trainer(
     bar = [ProgressBar()] if progress else []
     # the average is updated and the row of the step is written before the keeper saves
     kept = [keeper] if keeper.average is None else [keeper.average, keeper]
-    announcement = Announcement(run.store.run_id, keeper, run.recipe.phases[keeper.index].batch_size)
+    announcement = Announcement(run.store.run_id, keeper)
     return pl.Trainer(
         accelerator="auto",
         devices=devices,

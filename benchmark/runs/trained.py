@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,14 +12,10 @@ from benchmark.registry import method_class
 from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore
-from benchmark.runs.run import load_run
+from benchmark.runs.run import fitting_params, load_run
 from benchmark.runs.train import build_method
 from models.base.method import Task
 from models.base.weights import NONE
-from postproc.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_trained(source: Path) -> Trained:
@@ -43,10 +38,7 @@ def load_trained(source: Path) -> Trained:
     spec = RunSpec(model.method, sets[0].partition(".")[0] if sets else "synthetic", options=model.options | initial)
     method = build_method(spec, Task(model.types, model.mpp))
     read_weights(folder, model, method)
-    try:
-        params = {key: codec.params_type(**model.parameters[key]) for key, codec in method.codecs.items()}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / DESCRIPTION}: the parameters do not fit {model.method}: {error}") from error
+    params = fitting_params(method, method.codecs, lambda key: model.parameters[key], folder / DESCRIPTION)
     if torch.cuda.is_available():
         method = method.cuda()
     return Trained(method.eval(), params, model.magnification, "auto", sets)

@@ -17,13 +17,13 @@ import numpy as np
 import scipy.io
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datamodules.reading.matfile import read_arrays
 from datamodules.reading.matlab import instances_of_arrays, integral
 from datamodules.reading.sense import Sense
 from datamodules.reading.temporary import new_file
-from datamodules.reading.tiff_pages import ImagePages, first_page, image_pages
+from datamodules.reading.tiff_pages import first_page, image_pages
 from postproc.errors import DataError, InputWarning
 from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
@@ -39,7 +39,6 @@ TO_8_BITS = "Convert it, for example in Fiji: set the display range, then Image 
 
 _TIFF = (".tif", ".tiff")
 _PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
-_ORIENTATION = 274
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -259,7 +258,7 @@ def _read_pillow_rgb(path: Path) -> NDArray[Any]:
     with _pillow(path) as image:
         if image.mode not in _PILLOW_RGB:
             raise DataError(f"{path}: pixels of mode {image.mode}; convert it to RGB with 8 bits per channel")
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return upright(np.asarray(image.convert(_PILLOW_RGB[image.mode])), orientation, path)
 
 
@@ -301,7 +300,7 @@ def _read_tiff_image(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file:
         found = image_pages(file, path)
         planes = [_read_page(page, path) for page in found.pages]
-        tell_pages(found, path)
+        found.tell(path)
     array = np.stack(planes, axis=-1) if len(planes) > 1 else planes[0]
     return upright(array, found.orientation, path)
 
@@ -310,14 +309,8 @@ def _read_tiff_labels(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file:
         found = first_page(file)
         array = _read_page(found.pages[0], path)
-        tell_pages(found, path)
+        found.tell(path)
     return array
-
-
-def tell_pages(found: ImagePages, path: Path) -> None:
-    """Warn about assumptions on the pages of a TIFF."""
-    if found.note:
-        warnings.warn(f"{path}: {found.note}", InputWarning, stacklevel=2)
 
 
 def _read_page(page: Any, path: Path) -> NDArray[Any]:

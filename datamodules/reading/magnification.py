@@ -7,13 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError  # only the exception; defusedxml parses
 
-import defusedxml.ElementTree as ElementTree
 import tifffile
-from defusedxml.common import DefusedXmlException
 from PIL import Image
 
+from datamodules.reading.tiff_pages import ome_elements
 from postproc.errors import DataError
 
 MPP_AT_1X = 10.0
@@ -48,15 +46,20 @@ def stated_magnification(path: Path) -> float | None:
         power, sides = _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else (None, _of_picture(path))
     except Exception:  # decoders may raise anything on damaged files; reading the pixels reports the problem
         return None
-    if power is not None and not PLAUSIBLE[0] <= power <= PLAUSIBLE[1]:
+    if power is not None and not is_plausible(power):
         power = None
     found = combine(path, power, sides)
-    return found if found is not None and PLAUSIBLE[0] <= found <= PLAUSIBLE[1] else None
+    return found if found is not None and is_plausible(found) else None
 
 
-def differs(one: float | None, other: float | None) -> bool:
-    """Return whether two magnifications contradict each other; False if one is unknown."""
-    return one is not None and other is not None and max(one, other) / min(one, other) > MISMATCH
+def is_plausible(magnification: float) -> bool:
+    """Return whether a magnification is accepted from a file, see `PLAUSIBLE`."""
+    return PLAUSIBLE[0] <= magnification <= PLAUSIBLE[1]
+
+
+def differs(one: float | None, other: float | None, factor: float = MISMATCH) -> bool:
+    """Return whether two magnifications differ by more than a factor; False if one is unknown."""
+    return one is not None and other is not None and max(one, other) / min(one, other) > factor
 
 
 def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | None:
@@ -75,7 +78,7 @@ def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | 
         if len(sides) == 2 and max(sides) > 1.05 * min(sides):
             raise DataError(f"{path}: its pixels are {sides[0]:g} x {sides[1]:g} microns, not square. {REMEDY}")
         return implied
-    if implied is not None and PLAUSIBLE[0] <= implied <= PLAUSIBLE[1] and differs(power, implied):
+    if implied is not None and is_plausible(implied) and differs(power, implied):
         raise DataError(
             f"{path}: it states {power:g}x and {MPP_AT_1X / implied:g} microns per pixel, which contradict each "
             f"other. {REMEDY}"
@@ -83,17 +86,18 @@ def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | 
     return power
 
 
-def positive(values: Iterable[Any]) -> list[float]:
+def positive(value: Any) -> float | None:
+    """Return a value of metadata as a number; None unless it is a positive finite one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def all_positive(values: Iterable[Any]) -> list[float]:
     """Return the positive finite numbers among values of metadata."""
-    numbers = []
-    for value in values:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            continue
-        if math.isfinite(number) and number > 0:
-            numbers.append(number)
-    return numbers
+    return [number for value in values if (number := positive(value)) is not None]
 
 
 def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
@@ -104,9 +108,9 @@ def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
         density = [value[0] / value[1] for value in tags.values() if len(value) == 2 and value[0] and value[1]]
         if file.is_svs:
             known = dict(re.findall(r"\b(AppMag|MPP)\s*=\s*([0-9.]+)", page.description))
-            return next(iter(positive([known.get("AppMag")])), None), positive([known.get("MPP")])
+            return positive(known.get("AppMag")), all_positive([known.get("MPP")])
         if file.is_ome:
-            power, sides = _of_ome(file.ome_metadata or "")
+            power, sides = _of_ome(file)
             if power or sides:
                 return power, sides
         if file.is_imagej:
@@ -117,33 +121,32 @@ def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
         return None, _plausible(microns / each for each in density) if microns else []
 
 
-def _of_ome(text: str) -> tuple[float | None, list[float]]:
-    try:
-        root = ElementTree.fromstring(text)
-    except (ParseError, DefusedXmlException, ValueError):
-        return None, []
+def _of_ome(file: tifffile.TiffFile) -> tuple[float | None, list[float]]:
+    """Return the first objective power and the sides of a pixel in microns of the first image that has any."""
+    powers = all_positive(element.get("NominalMagnification") for element in ome_elements(file, "Objective"))
     sides: list[float] = []
-    power: list[float] = []
-    for element in root.iter():
-        name = element.tag.rpartition("}")[2]
-        if name == "Objective" and not power:
-            power = positive([element.get("NominalMagnification")])
-        elif name == "Pixels" and not sides:
-            for axis in "XY":
-                microns = _MICRONS.get(element.get(f"PhysicalSize{axis}Unit", "um"))
-                sides += [microns * side for side in positive([element.get(f"PhysicalSize{axis}")])] if microns else []
-    return next(iter(power), None), _plausible(sides)
+    for pixels in ome_elements(file, "Pixels"):
+        for axis in "XY":
+            microns = _MICRONS.get(pixels.get(f"PhysicalSize{axis}Unit", "um"))
+            side = positive(pixels.get(f"PhysicalSize{axis}"))
+            sides += [microns * side] if microns and side else []
+        if sides:
+            break
+    return next(iter(powers), None), _plausible(sides)
 
 
 def _of_picture(path: Path) -> list[float]:
     """Return the sides of a pixel in microns as a PNG or JPEG states them."""
     with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
-        return _plausible(25_400.0 / dots for dots in positive(image.info.get("dpi", ())))
+        return _plausible(25_400.0 / dots for dots in all_positive(image.info.get("dpi", ())))
 
 
 def _plausible(sides: Iterable[float]) -> list[float]:
     """Remove pixel sizes that no microscope has."""
-    return [side for side in sides if PLAUSIBLE[0] <= MPP_AT_1X / side <= PLAUSIBLE[1]]
+    return [side for side in sides if is_plausible(MPP_AT_1X / side)]
 
 
-__all__ = ["MISMATCH", "MPP_AT_1X", "PLAUSIBLE", "REMEDY", "combine", "differs", "positive", "stated_magnification"]
+__all__ = [
+    "MISMATCH", "MPP_AT_1X", "PLAUSIBLE", "REMEDY", "all_positive", "combine", "differs", "is_plausible", "positive",
+    "stated_magnification",
+]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from datamodules.reading.files import IMAGE_SUFFIXES, TO_8_BITS, read_rgb, tell_pages
+from datamodules.reading.files import IMAGE_SUFFIXES, TO_8_BITS, read_rgb
 from datamodules.reading.tiff_pages import first_page, image_pages
 from postproc.errors import DataError
 
@@ -124,7 +124,7 @@ class TiffRaster(Raster):
                     f"{path}: stored rotated or mirrored (orientation {found.orientation}); save it upright"
                 )
             self._prepare()
-            tell_pages(found, path)
+            found.tell(path)
         except DataError:
             self.close()
             raise
@@ -152,7 +152,8 @@ class TiffRaster(Raster):
         else:
             self._segment = (min(int(page.rowsperstrip), self.shape[0]), self.shape[1])
         channels = int(page.samplesperpixel) if page.planarconfig == 1 else 1
-        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else len(self._pages)
+        planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1  # of one page
+        self._planes = planes * len(self._pages)
         size = self._segment[0] * self._segment[1] * channels * page.dtype.itemsize
         if not 0 < size <= MAX_SEGMENT:
             raise _WholeOnlyError(
@@ -162,7 +163,6 @@ class TiffRaster(Raster):
         self._across = -(-self.shape[1] // self._segment[1])
         self._down = -(-self.shape[0] // self._segment[0])
         end = self._path.stat().st_size
-        planes = self._planes if len(self._pages) == 1 else 1
         layout = page.shape, page.dtype, page.compression, page.is_tiled, page.tile, page.rowsperstrip
         self._segments = []
         for each in self._pages:
@@ -174,7 +174,10 @@ class TiffRaster(Raster):
                 count == 0 or offset + count > end for offset, count in segments
             ):
                 raise DataError(f"{self._path}: the file is truncated; copy or download it again")
-            self._segments += [(each, number, *place) for number, place in enumerate(segments)]
+            tables = (
+                {"jpegtables": each.jpegtables, "jpegheader": each.jpegheader} if each.compression in _TABLES else {}
+            )
+            self._segments += [(each, tables, number, *place) for number, place in enumerate(segments)]
         self._cache: OrderedDict[int, Array] = OrderedDict()
         self._cached = 0
 
@@ -216,14 +219,11 @@ class TiffRaster(Raster):
         return tile
 
     def _decode(self, number: int) -> Array:
-        page, index, offset, count = self._segments[number]
+        page, tables, index, offset, count = self._segments[number]
         try:
             decode = page.decode  # reads from the file when it is created
             handle = self._file.filehandle
             handle.seek(offset)
-            tables = (
-                {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in _TABLES else {}
-            )
             decoded, _, _ = decode(handle.read(count), index, **tables)
         except Exception as error:  # decoders may raise anything on damaged files
             raise self._damaged(error) from error

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.reading.files import check_name
-from datamodules.reading.magnification import MPP_AT_1X, PLAUSIBLE, REMEDY, combine, positive
+from datamodules.reading.magnification import (
+    MPP_AT_1X,
+    PLAUSIBLE,
+    REMEDY,
+    all_positive,
+    combine,
+    is_plausible,
+    positive,
+)
 from datamodules.reading.rasters import MAX_SEGMENT, MAX_SIDE
 from postproc.errors import ConfigError, DataError
 
@@ -183,8 +191,8 @@ class Slide:
         """Return the magnification: the user's, otherwise the objective's, otherwise that of the pixel size."""
         if magnification is not None:
             return self._plausible(magnification, "the magnification given")
-        power = next(iter(positive([properties.get("tiffslide.objective-power")])), None)
-        found = combine(self.path, power, positive(properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"))
+        power = positive(properties.get("tiffslide.objective-power"))
+        found = combine(self.path, power, all_positive(properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"))
         if found is None:
             raise DataError(f"{self.path}: it states neither objective power nor microns per pixel. {REMEDY}")
         if power is None:
@@ -192,7 +200,7 @@ class Slide:
         return self._plausible(power, "its objective power")
 
     def _plausible(self, value: float, what: str) -> float:
-        if not PLAUSIBLE[0] <= value <= PLAUSIBLE[1]:
+        if not is_plausible(value):
             raise DataError(
                 f"{self.path}: {what} is {value:g}x, not between {PLAUSIBLE[0]:g}x and {PLAUSIBLE[1]:g}x. {REMEDY}"
             )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError  # types only; defusedxml parses
 
+import defusedxml.ElementTree as ElementTree
 import numpy as np
 import tifffile
+from defusedxml.common import DefusedXmlException
+from PIL import ExifTags
 
-from postproc.errors import DataError, short
+from postproc.errors import DataError, InputWarning, short
 
 MOST_PAGES = 64
 """Number of pages that are searched for further images."""
 
 _RGB = 3
-_ORIENTATION = 274
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,17 @@ class ImagePages:
     @property
     def orientation(self) -> int:
         """Orientation of the stored rows and columns, 1 to 8 as in EXIF; 1 = upright."""
-        tag = self.pages[0].tags.get(_ORIENTATION)
+        tag = self.pages[0].tags.get(ExifTags.Base.Orientation)
         return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+    def tell(self, path: Path) -> None:
+        """Warn of what was assumed or left out.
+
+        Args:
+            path: The file, for the warning.
+        """
+        if self.note:
+            warnings.warn(f"{path}: {self.note}", InputWarning, stacklevel=2)
 
 
 def image_pages(file: tifffile.TiffFile, path: Path) -> ImagePages:
@@ -99,13 +112,18 @@ def _names(file: tifffile.TiffFile, number: int) -> str:
     if file.is_imagej:
         names = (file.imagej_metadata or {}).get("Labels") or []
     else:
-        metadata = tifffile.xml2dict(file.ome_metadata or "<OME/>").get("OME", {})
-        image = metadata.get("Image", {})
-        image = image[0] if isinstance(image, list) else image
-        channels = image.get("Pixels", {}).get("Channel", [])
-        names = [channel.get("Name", "") for channel in (channels if isinstance(channels, list) else [channels])]
+        names = [channel.get("Name", "") for channel in ome_elements(file, "Channel")]
     known = [str(name) for name in names[:number]]
     return f"({short(', '.join(known), quoted=False)})" if known and all(known) else f"1 to {number}"
 
 
-__all__ = ["ImagePages", "first_page", "image_pages"]
+def ome_elements(file: tifffile.TiffFile, name: str) -> list[Element]:
+    """Return the elements of a name in the OME-XML of a file, in its order; none if the XML is missing or damaged."""
+    try:
+        root = ElementTree.fromstring(file.ome_metadata or "<OME/>")
+    except (ParseError, DefusedXmlException, ValueError):
+        return []
+    return [element for element in root.iter() if element.tag.rpartition("}")[2] == name]
+
+
+__all__ = ["ImagePages", "first_page", "image_pages", "ome_elements"]

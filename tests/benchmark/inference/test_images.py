@@ -136,7 +136,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(method.state_dict(), store.weights_file)
     params = {"dist": {"p1": 0.0, "p2": 0.5}, "dist-p1-1": {"p1": 1.0, "p2": 0.5}}
     store.params_file.write_text(json.dumps({variant: {"params": values} for variant, values in params.items()}))
-    store.record_file.write_text(json.dumps({"magnification": 40.0}))
+    record = {"protocol": "paper", "seed": 0, "magnification": 40.0, "task": {"types": [], "mpp": None}}
+    store.record_file.write_text(json.dumps(record | {"overrides": {}, "training": {}, "data": {}}))
     return store.path
 
 
