@@ -1,11 +1,11 @@
-# Set-up and checks. Every target creates the environment in .venv when it is missing or pyproject.toml has changed.
+# Set-up and checks. Every target creates the environment in .venv if it is missing or pyproject.toml has changed.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
-# threads that wait give the core away: two test processes, or other work beside a training, otherwise slow each other down
+# waiting threads release their core; otherwise two test processes, or other work during a training, slow each other down
 export OMP_WAIT_POLICY ?= passive
-# one folder for all processes: what a test process has compiled, the other processes and the demo load
+# one folder for all processes, so that code compiled by one test process is loaded by the others and the demo
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 

@@ -1,1 +1,1 @@
-"""One file per dataset: index, reader, splits and dataset card."""
+"""Datasets, one file each: index, reader, splits and dataset card."""

@@ -40,11 +40,11 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     Args:
         root: The dataset's own folder.
-        batch_size: Items per batch; None = as the recipe says of the method that a `pl.Trainer` trains.
+        batch_size: Items per batch; None = the recipe's, of the method that a `pl.Trainer` trains.
         crops_per_image: Items drawn from each image in an epoch; None = the recipe's.
         workers: Processes that draw items; 0 draws in the training process.
-        split: Split to train on. Its validation images, where it has some, are validated on and not trained on.
-        test_split: Split that `pl.Trainer.test` and `predict` see; None = ``test``, or ``all`` where there is none.
+        split: Split to train on. Its validation images, if any, are used for validation and not for training.
+        test_split: Split for `pl.Trainer.test` and `predict`; None = ``test``, or ``all`` if the dataset has none.
         seed: Seed of the crops and their augmentation.
     """
 
@@ -68,7 +68,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         self._records: list[Record] | None = None
         self._training: TrainingData | None = None
 
-    # ---- what a dataset writes -----------------------------------------------------------------------------------
+    # ---- implemented by each dataset ---------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
@@ -94,9 +94,9 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """Write a small stand-in of synthetic images in the dataset's own layout.
 
         Args:
-            root: Folder to write, created where missing.
-            images: Number of images over all splits; None = the least that gives every split two images.
-            size: Side of the images in px.
+            root: Output folder, created if missing.
+            images: Number of images over all splits; None = the fewest that give every split two images.
+            size: Side of the images, in pixels.
             seed: Seed of the generator.
         """
 
@@ -104,13 +104,13 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
     def write_simulated(
         cls, root: Path, source: NucleiDataModule, *, images: int | None = None, size: int | None = None, seed: int = 0
     ) -> None:
-        """Write images simulated from the annotation of another dataset, the one that the card names as `outlines`.
+        """Write images simulated from the annotation of another dataset, the `outlines` of the card.
 
         Args:
-            root: Folder to write, created where missing.
+            root: Output folder, created if missing.
             source: That dataset.
             images: Number of images over all splits; None = all.
-            size: Side of the images in px; None = that of the source.
+            size: Side of the images, in pixels; None = that of the source.
             seed: Seed of the generator.
 
         Raises:
@@ -118,10 +118,10 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         """
         raise ConfigError(f"{cls.card.name} is not simulated from the annotation of {source.card.name}")
 
-    # ---- what the base owns --------------------------------------------------------------------------------------
+    # ---- implemented by the base class --------------------------------------------------------------------------
 
     def read_image(self, record: Record) -> Sample:
-        """Read one image and none of its annotation files.
+        """Read one image without its annotation.
 
         Raises:
             DataError: If the image is unreadable.
@@ -152,7 +152,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         return self._records
 
     def missing_message(self) -> str:
-        """Say where to get the data and what must lie where."""
+        """Return a message on where to get the data and the expected layout."""
         card = self.card
         return (
             f"dataset {card.name!r} expects its files in {self.root}. Get {card.title} from {card.url} "
@@ -177,8 +177,8 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         chosen = [record for record in self.records if belongs(record, split)]
         if not chosen and split in ("validation", "fit"):
             raise ConfigError(
-                f"the committed split of {self.card.name} marks no validation images among those in {self.root}, and "
-                "protocol strict needs them; use --protocol paper, or name other ones with --validate"
+                f"the committed split of {self.card.name} has no validation images among those in {self.root}, but "
+                "protocol strict needs them; use --protocol paper, or give other images with --validate"
             )
         if not chosen:
             known = sorted({"all", "validation", "fit", *(r.split for r in self.records)})
@@ -203,7 +203,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         Raises:
             ConfigError: If there is no image of that id.
         """
-        from datamodules.drawing.plot import plot_sample  # imports matplotlib, which reading does without
+        from datamodules.drawing.plot import plot_sample  # imports matplotlib, which reading does not need
 
         if isinstance(sample, str):
             known = {record.image_id: record for record in self.records}
@@ -213,11 +213,11 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         return plot_sample(sample, self.card.types)
 
     def fingerprint(self, split: str, *, annotated: bool = True) -> dict[str, Any]:
-        """Return images, nuclei and a hash over file contents, to be stored with a run.
+        """Return images, nuclei and a hash over file contents, for the record of a run.
 
         Args:
             split: The images.
-            annotated: Count and hash the annotation too; without it, the number of nuclei is None.
+            annotated: Also count and hash the annotation; if False, the number of nuclei is None.
         """
         digest = hashlib.sha256()
         nuclei = 0
@@ -238,7 +238,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         }
 
     def training_magnification(self, split: str) -> float | None:
-        """Return the most frequent magnification of the images of a split, None where unknown."""
+        """Return the most frequent magnification of the images of a split, None if unknown."""
         if self.card.magnification is not None:
             return self.card.magnification
         known = Counter(self.read_image(record).magnification for record in self.select(split))
@@ -246,7 +246,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether the images are generated in place of real ones; a score on them says nothing of the dataset."""
+        """Whether the images are synthetic stand-ins; scores on them say nothing about the dataset."""
         return (self.root / SYNTHETIC_MARKER).exists() and not self.card.generated
 
     # ---- Lightning -----------------------------------------------------------------------------------------------
@@ -259,20 +259,20 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     @property
     def magnification(self) -> float | None:
-        """Of the training images; None = unknown."""
+        """Magnification of the training images; None = unknown."""
         return self.training_magnification(self._split)
 
     def setup(self, stage: str) -> None:
-        """Take over from the method that a `pl.Trainer` trains how its items are drawn.
+        """Take the settings for training items from the method that a `pl.Trainer` trains.
 
         Raises:
-            ConfigError: If the dataset has no such split, or the module that is trained is no method of nucbench.
+            ConfigError: If the dataset has no such split, or the trained module is not a method of nucbench.
         """
         if self.trainer is None or stage not in ("fit", "validate"):
             return
         method: Any = self.trainer.lightning_module
         if not hasattr(method, "loading"):
-            raise ConfigError(f"{type(method).__name__} does not say how training items are drawn (`loading`)")
+            raise ConfigError(f"{type(method).__name__} does not define how training items are drawn (`loading`)")
         loading: Loading = method.loading(
             seed=self._seed, workers=self._workers, rank=self.trainer.global_rank, world=self.trainer.world_size
         )
@@ -285,7 +285,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     def _sources(self, annotated: bool) -> Sources:
         if self._training is not None and self._training.sources.annotated == annotated:
-            return self._training.sources  # whose images have been read
+            return self._training.sources  # its images have been read
         strict = any(record.validation for record in self.select(self._split))
         return Sources((ImageSet(self, self._split),), ImageSet(self, "validation"), strict, annotated)
 
@@ -300,28 +300,28 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         return self._set_up().train_dataloader()
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the loader of validation crops and whole validation images, none where there are no such."""
+        """Return the loader of validation crops and whole validation images; empty if there are none."""
         return self._set_up().val_dataloader()
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Return the loader of whole test images, read one after the other."""
+        """Return the loader of whole test images, read one at a time."""
         split = self._test_split
         if split is None:
             split = "test" if any(record.split.partition("_")[0] == "test" for record in self.records) else "all"
         return sample_loader(_Samples(self, self.select(split)))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """Return the loader of `test_dataloader`."""
+        """Return the same loader as `test_dataloader`."""
         return self.test_dataloader()
 
     def _set_up(self) -> TrainingData:
         if self._training is None:
-            raise ConfigError("the loaders follow the method that is trained: use the data module with a pl.Trainer")
+            raise ConfigError("the loaders depend on the trained method: use the data module with a pl.Trainer")
         return self._training
 
 
 class _OfTrainer:
-    """Where a plain trainer is (`datamodules.sources.Position`)."""
+    """Position of a plain trainer (`datamodules.sources.Position`)."""
 
     batches = 0
 
@@ -334,7 +334,7 @@ class _OfTrainer:
 
 
 class _Samples(Sequence[Sample]):
-    """Images that are read when they are asked for."""
+    """Images that are read on access."""
 
     def __init__(self, data: NucleiDataModule, records: list[Record]) -> None:
         self._data, self._records = data, records

@@ -21,7 +21,7 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle-shaped")
-"""Nucleus types 1 to 4 as the paper groups them."""
+"""Nucleus types 1 to 4 in the grouping of the paper."""
 
 _PAIRINGS = (Pairing("images", "labels", (".mat",)),)
 
@@ -33,10 +33,9 @@ class CoNSeP(NucleiDataModule):
     """41 images of 1000 x 1000 px at 40x: 27 train, 14 test.
 
     The public release has seven types, which the paper groups into four (section V-A): 3 and 4 are
-    epithelial, 5 to 7 spindle-shaped. Another copy in circulation has the four types already. One image may
-    well lack the types that would tell the two apart, so this is read off the file's arrays: the copy has
-    ``inst_id``, the release has not. A file with ``inst_id`` and a type above 4 has seven types all the
-    same.
+    epithelial, 5 to 7 spindle-shaped. Another copy in circulation already has the four types. A single image may lack
+    the types that distinguish the two, so the arrays of the file decide: the copy has ``inst_id``, the release does
+    not. A file with ``inst_id`` and a type above 4 nevertheless has seven types.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -59,14 +58,14 @@ class CoNSeP(NucleiDataModule):
             "Train/Images/train_N.png     Train/Labels/train_N.mat\nTest/Images/test_N.png       Test/Labels/test_N.mat"
         ),
         notes=(
-            "The images come from 16 patients, but which image from whom is not published: the group is "
-            "the image, and images of one patient may stand on both sides of the validation split.",
-            "Protocol strict keeps every fifth training image.",
-            "A copy with four types and inst_id counts 24,332 nuclei and has been through JPEG once.",
+            "The images come from 16 patients, but the patient of each image is not published. The group is the "
+            "image, so images of one patient may be on both sides of the validation split.",
+            "Protocol strict keeps every fifth training image for validation.",
+            "A copy with four types and inst_id has 24,332 nuclei; its images have been JPEG-compressed once.",
         ),
         steps=(
-            "Sign in at https://warwick.ac.uk/TIA/data/hovernet/ (since 2023 it asks for an account; its TIA Centre "
-            "answers who gets one), or take the copy https://opendatalab.com/OpenDataLab/CoNSeP that MONAI's tutorial "
+            "Sign in at https://warwick.ac.uk/TIA/data/hovernet/ (an account is required since 2023; the TIA Centre "
+            "decides who gets one), or use the copy https://opendatalab.com/OpenDataLab/CoNSeP that MONAI's tutorial "
             "names.",
             "Download consep_dataset.zip and put it into {downloads}",
             "Run: nucbench prepare consep",
@@ -86,7 +85,7 @@ class CoNSeP(NucleiDataModule):
         arrays = read_mat(path)
         truth = instances_of_arrays(path, arrays)
         if truth.types is None:
-            raise DataError(f"{path}: no inst_type and no type_map; download the labels again from {cls.card.url}")
+            raise DataError(f"{path}: neither inst_type nor type_map; download the labels again from {cls.card.url}")
         return build_sample(record, merge_types(truth, path, released="inst_id" not in arrays), cls.card)
 
     @classmethod
@@ -105,7 +104,7 @@ def merge_types(truth: Instances, path: Path, *, released: bool) -> Instances:
     Args:
         truth: Nuclei with types.
         path: The file, for the message.
-        released: True where the file is known to have seven types; else they are told by a type above 4.
+        released: True if the file is known to have seven types; otherwise a type above 4 indicates them.
 
     Raises:
         DataError: If a type is above 7.

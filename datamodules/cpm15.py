@@ -33,8 +33,7 @@ _SCANNED_AT_20X = frozenset(f"image{number:02d}" for number in range(1, 8))
 class CPM15(NucleiDataModule):
     """15 images of 400 x 400 to 1000 x 600 px; image01 to image07 at 20x, the others at 40x.
 
-    All images form one split, ``pool`` (the paper tests on all of them). Where only some are present, those
-    are used.
+    All images form one split, ``pool`` (the paper tests on all of them). If only some are present, those are used.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -58,13 +57,13 @@ class CPM15(NucleiDataModule):
             "or Images/imageNN.png     Labels/imageNN.mat"
         ),
         notes=(
-            "The patients are not published: the group is the image.",
-            "Images have an alpha channel, dropped here.",
+            "The patients are not published, so the group is the image.",
+            "Images have an alpha channel, which is dropped.",
         ),
         steps=(
             "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
             "https://github.com/vqdang/hover_net links to.",
-            "Download cpm15.zip, or the folder cpm15, which the browser gets as one or more zips.",
+            "Download cpm15.zip, or the folder cpm15, which the browser downloads as one or more zips.",
             "Put all of it into {downloads}",
             "Run: nucbench prepare cpm15",
         ),
@@ -103,7 +102,7 @@ def _magnification(record: Record) -> float:
 
 
 def read_cpm_labels(path: Path) -> Instances:
-    """Read the annotation of a CPM image: ``_mask.txt`` of the challenges or a label map of later copies.
+    """Read the annotation of a CPM image: ``_mask.txt`` of the challenges, or a label map of later copies.
 
     Raises:
         DataError: If the file is unreadable or inconsistent.
@@ -118,10 +117,10 @@ def read_mask_text(path: Path) -> Instances:
         path: The text file.
 
     Returns:
-        The nuclei, numbered 1..N anew.
+        The nuclei, renumbered 1..N.
 
     Raises:
-        DataError: If the file is missing, holds anything but numbers, or not as many as the size asks for.
+        DataError: If the file is missing, holds anything other than numbers, or their number does not match the size.
     """
     values = _numbers(path)
     if len(values) < 2 or values[0] < 1 or values[1] < 1:
@@ -136,7 +135,7 @@ def read_mask_text(path: Path) -> Instances:
 
 
 def write_mask_text(path: Path, labels: LabelMap) -> None:
-    """Write a label map (H, W) as the challenges did, atomically."""
+    """Write a label map (H, W) in the format of the challenges, atomically."""
     height, width = labels.shape
     with replacing(path) as temporary:
         body = "\n".join(map(str, labels.ravel().tolist()))
@@ -147,12 +146,12 @@ def _numbers(path: Path) -> NDArray[np.int64]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.stat().st_size > 8 * MAX_PIXELS:
-        raise DataError(f"{path}: {path.stat().st_size} bytes; label maps of up to {MAX_PIXELS} px are read")
+        raise DataError(f"{path}: {path.stat().st_size} bytes; label maps may have up to {MAX_PIXELS} pixels")
     tokens = path.read_bytes().replace(b",", b" ").split()
     if max(map(len, tokens), default=0) > _DIGITS:
-        raise DataError(f"{path}: holds a word of more than {_DIGITS} characters, which is no id")
+        raise DataError(f"{path}: holds a word of more than {_DIGITS} characters, which is not an id")
     try:
-        # an array of byte strings converts many times faster than np.loadtxt, and refuses what is no number
+        # an array of byte strings converts many times faster than np.loadtxt, and rejects anything that is not a number
         return np.array(tokens, dtype=f"S{_DIGITS}").astype(np.int64)
     except ValueError as error:
         raise DataError(f"{path}: not a list of whole numbers ({error})") from error

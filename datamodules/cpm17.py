@@ -25,10 +25,10 @@ from datamodules.synthetic.images import generate
 
 
 class CPM17(NucleiDataModule):
-    """64 images of 500 x 500 to 600 x 600 px, 32 train and 32 test, of four kinds of tumour.
+    """64 images of 500 x 500 to 600 x 600 px, 32 train and 32 test, of four tumour types.
 
-    Training and test images have the same file names, so ids carry the split: ``train_image_00``. Protocol
-    ``strict`` keeps every fourth training image.
+    Training and test images have the same file names, so ids include the split: ``train_image_00``. Protocol
+    ``strict`` keeps every fourth training image for validation.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -52,14 +52,14 @@ class CPM17(NucleiDataModule):
             'or train/image_NN.png         train/image_NN_mask.txt    ("width height", then one id per pixel)'
         ),
         notes=(
-            "Some images were scanned at 20x, some at 40x; which ones is not published.",
-            "7,570 nuclei are counted in table II of Graham et al. (2019), for what it calls 32 images.",
-            "The patients are not published: the group is the image.",
+            "Some images were scanned at 20x, some at 40x; which ones were is not published.",
+            "Table II of Graham et al. (2019) counts 7,570 nuclei, in what it lists as 32 images.",
+            "The patients are not published, so the group is the image.",
         ),
         steps=(
             "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
             "https://github.com/vqdang/hover_net links to.",
-            "Download cpm17.zip, or the folder cpm17, which the browser gets as one or more zips.",
+            "Download cpm17.zip, or the folder cpm17, which the browser downloads as one or more zips.",
             "Put all of it into {downloads}",
             "Run: nucbench prepare cpm17",
         ),

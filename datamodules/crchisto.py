@@ -29,18 +29,18 @@ CLASS_FILES = ("others", "inflammatory", "epithelial", "fibroblast")
 """Files of types 1 to 4, in the order of CoNSeP's types."""
 
 _SAME = 2.0
-# px between the entries of one nucleus in the two lists; nuclei of 20x images lie farther apart
+# largest distance, in pixels, between the two entries of a nucleus; nuclei at 20x are farther apart
 _OUTSIDE = 1.0
-# px by which coordinates may pass the border: they were clicked in MATLAB, where pixels count from 1
+# tolerance at the border, in pixels: coordinates come from MATLAB, where pixels count from 1
 
 
 class CRCHisto(NucleiDataModule):
-    """100 images of 500 x 500 px at 20x in one split, ``pool``; nucleus centres, three quarters typed.
+    """100 images of 500 x 500 px at 20x in one split, ``pool``; nucleus centres, three quarters with types.
 
     Types are those of CoNSeP (`others` = miscellaneous, `fibroblast` = spindle-shaped). ``Detection`` lists
-    every nucleus, ``Classification`` those whose type is known: the others have type 0. The two lists are
-    joined by one assignment of least distance. Coordinates are used as published and moved onto the border
-    where they pass it by less than a pixel.
+    every nucleus, ``Classification`` those with a known type; the others have type 0. The two lists are
+    joined by one assignment of least total distance. Coordinates are used as published and moved onto the border
+    if they exceed it by less than a pixel.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -68,12 +68,12 @@ class CRCHisto(NucleiDataModule):
             "Detection/imgN/imgN_detection.mat"
         ),
         notes=(
-            "22,444 of the 29,756 nuclei have a type, 7,312 have none.",
-            "The images come from 9 patients, but which from whom is not published: the group is the image.",
+            "22,444 of the 29,756 nuclei have a type, 7,312 do not.",
+            "The images come from 9 patients; the patient of each image is not published, so the group is the image.",
         ),
         steps=(
-            "Sign in at https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe (since 2023 it asks for "
-            "an account; Warwick's TIA Centre answers who gets one).",
+            "Sign in at https://warwick.ac.uk/fac/cross_fac/tia/data/crchistolabelednucleihe (an account is required "
+            "since 2023; Warwick's TIA Centre decides who gets one).",
             "Download CRCHistoPhenotypes_2016_04_28.zip and put it into {downloads}",
             "Run: nucbench prepare crchisto",
         ),
@@ -89,7 +89,7 @@ class CRCHisto(NucleiDataModule):
             stem = folder.name
             image = folder / f"{stem}.bmp"
             if not image.is_file():
-                raise DataError(f"{image}: no such image beside the class files of {folder}")
+                raise DataError(f"{image}: no such image next to the class files of {folder}")
             found.append((stem, image, _annotations(folder)))
         return require_found(make_records(found, cls.card, cls.splits()), cls.card, root)
 
@@ -127,16 +127,16 @@ class CRCHisto(NucleiDataModule):
 def join(
     every: NDArray[np.float64], typed: NDArray[np.float64], types: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Join the list of all nuclei with that of the typed ones.
+    """Join the list of all nuclei with the list of typed nuclei.
 
     Args:
-        every: (N, 2), (x, y) px.
-        typed: (M, 2), (x, y) px.
+        every: (N, 2), (x, y) in pixels.
+        typed: (M, 2), (x, y) in pixels.
         types: (M,), type of each row of `typed`.
 
     Returns:
-        Points and types: every nucleus of the first list, with type 0 unless one of the second list lies
-        within 2 px of it; then those of the second list that found no partner.
+        Points and types: every nucleus of the first list, with type 0 unless one of the second list is within 2 px of
+        it; then those of the second list without a partner.
     """
     found = np.zeros(len(every), np.int64)
     alone = np.ones(len(typed), bool)

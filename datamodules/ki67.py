@@ -36,12 +36,12 @@ class Ki67(NucleiDataModule):
     """Images at 20x with centres of three types of nuclei and a weak annotation of tumour regions.
 
     The layout is that of the authors' repository. Labels are proximity maps (equation 1 of the paper), in
-    which the pixels equal to 255 are the annotated centres; each 8-connected group of them is one. Regions
+    which pixels equal to 255 are the annotated centres; each 8-connected group of them is one centre. Regions
     (``rois/train/X_roi.png``, 255 = tumour, 0 = other tissue) and labels may each be missing for an image,
-    not both.
+    but not both.
 
-    Of the paper's 114 images two are public. They are in the committed CSV; for any other, the folder says
-    the split (``val`` = training image kept for validation) and the name the case: ``CASE_1``, ``CASE_2``.
+    Of the paper's 114 images, two are public. They are in the committed CSV. For any other image, the folder gives the
+    split (``val`` = training image kept for validation) and the name gives the case: ``CASE_1``, ``CASE_2``.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -72,18 +72,18 @@ class Ki67(NucleiDataModule):
             "The paper uses 38 cases with three images of 500 x 500 px each, of which only two images of "
             "596 x 596 px were published, without regions; published figures cannot be reproduced from "
             "them.",
-            "Both public images are called PAN; whether they show one case is not published.",
+            "Both public images are named PAN; it is not published whether they show the same case.",
         ),
         downloads=(
             Download(
                 file="KiNet-HEAD.zip",
                 url="https://github.com/exhh/KiNet/archive/HEAD.zip",
-                source="the authors' repository, whose folder datasets/PNET holds the two images; GitHub makes the "
+                source="the authors' repository, whose folder datasets/PNET has the two images; GitHub creates the "
                 "archive on demand and states neither size nor checksum",
             ),
         ),
         steps=(
-            "On https://github.com/exhh/KiNet choose Code, then Download ZIP.",
+            "On https://github.com/exhh/KiNet, choose Code, then Download ZIP.",
             "Put the zip into {downloads}",
             "Run: nucbench prepare ki67",
         ),
@@ -121,7 +121,7 @@ class Ki67(NucleiDataModule):
 
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
-        """Write a stand-in of made-up cases, in turn for training, validation and test; six by default.
+        """Write a stand-in of invented cases, alternately for training, validation and test; six by default.
 
         See `NucleiDataModule.write_synthetic`.
         """
@@ -151,14 +151,14 @@ def centres_of(proximity: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
         path: The file, for the message.
 
     Returns:
-        float32 (N, 2), (x, y) px: the middle of each 8-connected group of pixels equal to 255.
+        float32 (N, 2), (x, y) in pixels: the centre of each 8-connected group of pixels equal to 255.
 
     Raises:
-        DataError: If the map has values but no centre, as after resizing.
+        DataError: If the map has values but no centre, for example after resizing.
     """
     count, _, _, middle = cv2.connectedComponentsWithStats((proximity == 255).astype(np.uint8), connectivity=8)
     if count == 1 and proximity.any():
-        raise DataError(f"{path}: no pixel equals 255, the mark of a centre; use maps as published, not resized")
+        raise DataError(f"{path}: no pixel equals 255, which marks centres; use the maps as published, not resized")
     return np.asarray(middle[1:], np.float32)
 
 
@@ -168,10 +168,10 @@ def proximity_map(
     """Draw the proximity map of some centres (Xing et al., 2019, equation 1), scaled to 255.
 
     Args:
-        points: (N, 2), (x, y) px, rounded to whole pixels.
-        shape: (H, W) in px.
+        points: (N, 2), (x, y) in pixels, rounded to whole pixels.
+        shape: (H, W) in pixels.
         alpha: Decay.
-        distance: Px at which the map reaches 0.
+        distance: Distance, in pixels, at which the map reaches 0.
 
     Returns:
         uint8 (H, W).
@@ -210,16 +210,16 @@ def _annotations(image: Path) -> tuple[Path, ...]:
 
 
 def case_of(stem: str) -> str:
-    """Return the case of an image ``CASE_1``; its whole name where it does not end in a number."""
+    """Return the case of an image ``CASE_1``; its whole name if it does not end in a number."""
     case = _CASE.fullmatch(stem)
     return case[1] if case else stem
 
 
 def read_grey(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Read an annotation of one channel, uint8 (H, W).
+    """Read a single-channel annotation, uint8 (H, W).
 
     Raises:
-        DataError: If it is unreadable, coloured, or not of (H, W) = `shape` px.
+        DataError: If it is unreadable, coloured, or its (H, W) is not `shape`.
     """
     image = read_rgb(path)
     if image.shape[:2] != shape:

@@ -40,9 +40,9 @@ class Kumar(NucleiDataModule):
     """30 images of 1000 x 1000 px at 40x from TCGA, one per patient: 16 train, 8 test_same, 6 test_diff.
 
     The images of training and ``test_same`` show breast, kidney, liver and prostate, those of ``test_diff``
-    bladder, colon and stomach. The committed CSV decides on the split (that of Kumar et al., 2017), whatever
-    the folders are called. Protocol ``strict`` keeps one training image of each organ, as Naylor et al.
-    (2018, section VI-C) did; which ones is not published, so it is the first of each organ by name.
+    bladder, colon and stomach. The committed CSV defines the split (that of Kumar et al., 2017), regardless of
+    folder names. Protocol ``strict`` keeps one training image of each organ for validation, like Naylor et al.
+    (2018, section VI-C). They do not publish which ones, so it is the first of each organ by name.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -64,15 +64,15 @@ class Kumar(NucleiDataModule):
         layout=_LAYOUT,
         notes=(
             "Several versions are in circulation: the label maps (.mat) have 16,958 nuclei, the paper counts 21,623.",
-            "The 30 images are the training images of MoNuSeg: never test on MoNuSeg-train what was trained here.",
+            "The 30 images are the training images of MoNuSeg: never test on MoNuSeg-train what was trained on Kumar.",
             "HoVer-Net's repository lists another 16 / 8 division of the four training organs; it is the "
             "column hovernet_split of the CSV.",
-            "The organ names are those of the release; some 'liver' patients have lung tumours by their TCGA code.",
+            "The organ names are those of the release; by TCGA code, some 'liver' patients have lung tumours.",
         ),
         steps=(
             "Open https://drive.google.com/drive/folders/1l55cv3DuY-f7-JotDN7N5nbNnjbLWchK, which the README of "
             "https://github.com/vqdang/hover_net links to.",
-            "Download kumar.zip, or the folder kumar, which the browser gets as one or more zips.",
+            "Download kumar.zip, or the folder kumar, which the browser downloads as one or more zips.",
             "Put all of it into {downloads}",
             "Run: nucbench prepare kumar",
         ),

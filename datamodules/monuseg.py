@@ -17,7 +17,7 @@ from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 
 _DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
-_SOURCE = "the files that the challenge's page links to; sha256 as torch-em (constantinpape/torch-em) has it"
+_SOURCE = "the files that the challenge's page links to; sha256 from torch-em (constantinpape/torch-em)"
 
 _TRAIN = "MoNuSeg 2018 Training Data"
 _TEST = "MoNuSegTestData"
@@ -25,7 +25,7 @@ _TEST = "MoNuSegTestData"
 _LAYOUT = f"""\
 {_TRAIN}/Tissue Images/TCGA-*.tif     {_TRAIN}/Annotations/TCGA-*.xml
 {_TEST}/TCGA-*.tif                    {_TEST}/TCGA-*.xml
-(in either folder the images may lie beside their annotations or in Tissue Images and Annotations)"""
+(in both folders, images may be next to their annotations or in Tissue Images and Annotations)"""
 
 _PAIRINGS = (Pairing("tissue images", "annotations", (".xml",)), Pairing("", "", (".xml",)))
 
@@ -33,9 +33,9 @@ _PAIRINGS = (Pairing("tissue images", "annotations", (".xml",)), Pairing("", "",
 class MoNuSeg(NucleiDataModule):
     """44 images of 1000 x 1000 px at 40x from TCGA, one per patient: 30 train, 14 test.
 
-    Annotations are polygons of Aperio ImageScope; `datamodules.reading.aperio.rasterise` says which pixels are
-    theirs. Protocol ``strict`` keeps the 11 training images on which the self-supervised method is validated
-    (Sahasrabudhe et al., 2020, section 4.1), named by its authors' public code.
+    Annotations are polygons of Aperio ImageScope; `datamodules.reading.aperio.rasterise` converts them to pixels.
+    Protocol ``strict`` keeps for validation the 11 training images on which the self-supervised method is validated
+    (Sahasrabudhe et al., 2020, section 4.1), as named in its authors' public code.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -56,10 +56,10 @@ class MoNuSeg(NucleiDataModule):
         layout=_LAYOUT,
         notes=(
             "28,846 nuclei: 21,623 of the 30 training and 7,223 of the 14 test images, as published. The 14 "
-            "public test XMLs hold 6,697 regions, and all of them are nuclei of the label maps.",
-            "The training images are those of Kumar; never test on them what was trained on Kumar, or the reverse.",
-            "Later downloads hold seven more training images of no published count; they are the split 'extra'.",
-            "Microns per px are read from each annotation; some annotations lack them.",
+            "public test XMLs have 6,697 regions, all of which are nuclei of the label maps.",
+            "The training images are those of Kumar; never train on one of the two sets and test on the other.",
+            "Later downloads have seven more training images without a published count; they are the split 'extra'.",
+            "Microns per pixel are read from each annotation; some annotations lack them.",
         ),
         downloads=(
             Download(
@@ -76,7 +76,7 @@ class MoNuSeg(NucleiDataModule):
             ),
         ),
         steps=(
-            "On https://monuseg.grand-challenge.org/Data/ follow the links to the training and the test data.",
+            "On https://monuseg.grand-challenge.org/Data/, follow the links to the training and the test data.",
             "Put both zips into {downloads}",
             "Run: nucbench prepare monuseg",
         ),
@@ -108,5 +108,5 @@ class MoNuSeg(NucleiDataModule):
                     Path(root) / _TRAIN / "Annotations",
                 )
             write_rgb(tissue / f"{row.image_id}.tif", image)
-            # the real annotations lack the resolution now and then, so every second one does here
+            # some real annotations lack the resolution, so every second one does here
             write_aperio(annotations / f"{row.image_id}.xml", truth.labels, 0.25 if number % 2 == 0 else None)

@@ -1,4 +1,4 @@
-"""A set of the user's own: images with nucleus centres in CSV files, described by a small dataset.yaml."""
+"""Custom sets of points: images with nucleus centres in CSV files, described by a small dataset.yaml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from postproc.instances import Instances
 
 DESCRIPTION = "dataset.yaml"
 REGIONS = "_regions.png"
-"""Ending of the files of weak regions."""
+"""Suffix of weak region files."""
 
 REGION_VALUES = {0: 0, 128: 1, 255: 2}
 """Grey level -> not annotated, other tissue, tumour."""
@@ -32,29 +32,29 @@ REGION_VALUES = {0: 0, 128: 1, 255: 2}
 _PARTS = {"train": ("train", False), "val": ("train", True), "test": ("test", False)}
 
 _EXAMPLE = """\
-# What nucbench must know of these images; README of nucbench, "A set of points of your own".
+# Description of these images for nucbench; see "A set of points of your own" in CONTRIBUTING.md.
 types: [immunopositive tumour, immunonegative tumour, non-tumour]  # class names in the CSVs; [] for none
-radius: 16           # px within which a detection counts as found
-magnification: 20    # objective; leave out where unknown
-mpp: 0.34            # microns per px; leave out where unknown
+radius: 16           # distance in px within which a detection counts as found
+magnification: 20    # objective; omit if unknown
+mpp: 0.34            # microns per pixel; omit if unknown
 """
 
 
 class PointsCSV(NucleiDataModule):
-    """Images of any number with centres (and types) of nuclei in one CSV each, weak regions, or both.
+    """Any number of images, each with a CSV of nucleus centres (and types), weak regions, or both.
 
-    ``dataset.yaml`` states the types, the radius, and perhaps magnification and microns per px; they are on the
-    `card` of the opened dataset. The folder says the split (``val`` = training image kept for validation). The case is
-    the name without a last ``_<number>``: ``CASE_1``, ``CASE_2``; ``cases: {image: case}`` in dataset.yaml says
-    otherwise.
+    ``dataset.yaml`` states the types, the radius and, optionally, magnification and microns per pixel; they are on the
+    `card` of the opened dataset. The folder gives the split (``val`` = training image kept for validation). The case
+    is the name without a final ``_<number>`` (``CASE_1``, ``CASE_2``), unless ``cases: {image: case}`` in dataset.yaml
+    overrides it.
 
-    A CSV has the columns x, y (px, 0 = the first column and row, less than the width and height) and class; other
-    spellings are in `points_table`. A CSV without rows says that there are no nuclei; an image without a CSV has no
-    nucleus labels and needs regions (``X_regions.png``, grey: 255 = tumour, 128 = other tissue, 0 = not annotated).
+    A CSV has the columns x, y (in pixels; 0 = the first column and row; less than the width and height) and class; for
+    other spellings, see `points_table`. A CSV without rows means that there are no nuclei. An image without a CSV has
+    no nucleus labels and needs regions (``X_regions.png``, grey: 255 = tumour, 128 = other tissue, 0 = not annotated).
 
     Args:
-        root: The dataset's folder, or one above it.
-        settings: Further ones of `NucleiDataModule`.
+        root: The dataset's folder, or its parent.
+        settings: Further settings of `NucleiDataModule`.
 
     Raises:
         DataError: If dataset.yaml cannot be used.
@@ -75,17 +75,17 @@ class PointsCSV(NucleiDataModule):
         layout=(
             "dataset.yaml                       types: [a, b]; radius: 16; magnification: 20; mpp: 0.34\n"
             "{train,val,test}/X.png             (or .tif, .jpg, .bmp)\n"
-            "{train,val,test}/X.csv             x,y,class; may be missing where there is X_regions.png\n"
+            "{train,val,test}/X.csv             x,y,class; optional if X_regions.png exists\n"
             "{train,val,test}/X_regions.png     (optional; 255 = tumour, 128 = other tissue, 0 = not annotated)"
         ),
-        notes=("Types, radius, magnification and microns per px are those of dataset.yaml.",),
+        notes=("Types, radius, magnification and microns per pixel are read from dataset.yaml.",),
     )
 
     def __init__(self, root: Path | str, **settings: Any) -> None:
         super().__init__(root, **settings)
         file = _find(self.root) if self.root.is_dir() else None
         if file is not None:
-            # what other datasets state on the card of their class stands in the folder of this one
+            # other datasets state this on the card of their class, this one in its folder
             self.card = _card(read_description(file))  # type: ignore[misc]
 
     @classmethod
@@ -93,7 +93,7 @@ class PointsCSV(NucleiDataModule):
         """List the images under `root`, see `NucleiDataModule.index`."""
         file = _find(root)
         if file is None:
-            raise DataError(f"{root}: no {DESCRIPTION} found; lay the images out as:\n{cls.card.layout}")
+            raise DataError(f"{root}: no {DESCRIPTION} found; lay out the images as:\n{cls.card.layout}")
         cases = read_description(file).cases
         found: list[tuple[str, Path, tuple[Path, ...]]] = []
         rows: dict[str, SplitRow] = {}
@@ -107,7 +107,7 @@ class PointsCSV(NucleiDataModule):
             raise DataError(f"{file.parent}: no image in {', '.join(_PARTS)}; lay them out as:\n{cls.card.layout}")
         unknown = sorted(set(cases) - set(rows))
         if unknown:
-            raise DataError(f"{file}: cases names {unknown[0]!r}, and there is no such image; remove it")
+            raise DataError(f"{file}: cases lists {unknown[0]!r}, but there is no such image; remove it")
         return make_records(found, cls.card, rows)
 
     @classmethod
@@ -127,9 +127,9 @@ class PointsCSV(NucleiDataModule):
 
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
-        """Write a stand-in of made-up cases, in turn for training, validation and test; six by default.
+        """Write a stand-in of invented cases, alternately for training, validation and test; six by default.
 
-        Every other one has regions. See `NucleiDataModule.write_synthetic`.
+        Every second image has regions. See `NucleiDataModule.write_synthetic`.
         """
         images = 6 if images is None else images
         if images < 1:
@@ -158,10 +158,10 @@ def read_regions(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
     Args:
         path: Grey image.
-        shape: (H, W) that it must have.
+        shape: Required (H, W).
 
     Raises:
-        DataError: If it is unreadable, of another size, coloured, or has another grey level.
+        DataError: If it is unreadable, of a different size, coloured, or has other grey levels.
     """
     grey = read_grey(path, shape)
     known = np.isin(grey, list(REGION_VALUES))
@@ -178,12 +178,12 @@ def read_regions(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _find(root: Path) -> Path | None:
-    """Return dataset.yaml of `root` or of a folder below it."""
+    """Return dataset.yaml in `root` or in a subfolder."""
     return next((folder / DESCRIPTION for folder in walk(root) if (folder / DESCRIPTION).is_file()), None)
 
 
 def _images(folder: Path) -> list[Path]:
-    """List the images of a folder, none if it is missing; an annotation without its image is an error."""
+    """List the images of a folder, empty if it is missing; an annotation without its image is an error."""
     if not folder.is_dir():
         return []
     images = [path for path in images_in(folder) if not path.name.endswith(REGIONS)]
@@ -191,7 +191,7 @@ def _images(folder: Path) -> list[Path]:
     for ending in (".csv", REGIONS):
         for path in sorted(folder.glob(f"[!.]*{ending}")):
             if path.name.removesuffix(ending) not in stems:
-                raise DataError(f"{path}: no image {path.name.removesuffix(ending)!r} beside it; add or remove one")
+                raise DataError(f"{path}: no image {path.name.removesuffix(ending)!r} next to it; add or remove one")
     return images
 
 
@@ -202,12 +202,12 @@ def _card(about: Description) -> DatasetCard:
 
 
 def _annotations(image: Path) -> tuple[Path, ...]:
-    """Return the regions and the CSV of an image, those that there are."""
+    """Return the existing files among regions and CSV of an image."""
     regions, table = image.with_name(f"{image.stem}{REGIONS}"), image.with_suffix(".csv")
     paths = tuple(path for path in (regions, table) if path.is_file())
     if not paths:
         raise DataError(
-            f"{image}: no annotation; expected {table} (with the header alone if there are no nuclei) or {regions}"
+            f"{image}: no annotation; expected {table} (with only the header if there are no nuclei) or {regions}"
         )
     return paths
 

@@ -1,4 +1,4 @@
-"""`Sources` and `TrainingData`: the images of a training, and the loaders of one phase of it."""
+"""`Sources` and `TrainingData`: the images of a training, and the loaders of one of its phases."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ class ImageSet(NamedTuple):
         return f"{self.data.card.name}.{self.split}"
 
     def records(self) -> list[Record]:
-        """Return the images, unread."""
+        """Return the records of the images, without reading them."""
         return self.data.select(self.split)
 
     def samples(self) -> Iterator[Sample]:
-        """Read the images one after the other."""
+        """Read the images one at a time."""
         return self.data.samples(self.split)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The images that a training learns from and is validated on, each read once.
+    """The training and validation images of a training, each read once.
 
     Attributes:
         train: Training sets; the first gives types and magnification.
-        validation: What protocol ``strict`` validates on.
-        strict: Protocol ``strict``: train without the validation images.
-        annotated: Read the annotation of training images; False for methods that learn without any.
+        validation: Validation images of protocol ``strict``.
+        strict: True for protocol ``strict``: exclude the validation images from training.
+        annotated: Whether to read the annotation of training images; False for methods that learn without it.
     """
 
     train: tuple[ImageSet, ...]
@@ -63,12 +63,12 @@ class Sources:
 
     @property
     def first(self) -> ImageSet:
-        """The training set that gives types and magnification."""
+        """The training set that defines types and magnification."""
         return self.train[0]
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another dataset than the training set is validated on."""
+        """Whether validation uses a different dataset from training."""
         return self.validation.data is not self.first.data
 
     @cached_property
@@ -78,7 +78,7 @@ class Sources:
 
     @cached_property
     def training_images(self) -> list[Sample]:
-        """The images that are learnt from."""
+        """The training images."""
         return [
             sample
             for data, split in self.train
@@ -87,25 +87,25 @@ class Sources:
 
     @cached_property
     def validation_images(self) -> list[Sample]:
-        """The images that protocol ``strict`` validates on."""
+        """The validation images of protocol ``strict``."""
         return list(self.validation.samples())
 
 
 class Position(Protocol):
-    """How far a training is in its items."""
+    """Position of a training in its items."""
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that is drawn next."""
+        """Number of the next epoch to draw."""
 
     @property
     def batches(self) -> int:
-        """Batches of that epoch that are done already, when a run resumes in the middle of it."""
+        """Number of finished batches of that epoch, if a run resumes in the middle of it."""
 
 
 @dataclass
 class Bookmark:
-    """A `Position` that somebody keeps: Lightning's own count is off by one after a resume from the end of an epoch."""
+    """A `Position` kept by the caller: Lightning's count is off by one after resuming at the end of an epoch."""
 
     epoch: int = 0
     batches: int = 0
@@ -116,8 +116,8 @@ class TrainingData(pl.LightningDataModule):
 
     Args:
         sources: The images.
-        loading: How items are drawn from them.
-        position: Where the training is; a resumed run draws the items that it would have drawn.
+        loading: Settings for drawing items.
+        position: Position of the training; a resumed run draws the same items as an uninterrupted one.
     """
 
     def __init__(self, sources: Sources, loading: Loading, position: Position) -> None:
@@ -128,12 +128,12 @@ class TrainingData(pl.LightningDataModule):
 
     @property
     def scored_card(self) -> DatasetCard | None:
-        """Card of the dataset whose whole images are scored in validation; None where none of them has nuclei."""
+        """Card of the dataset whose whole images are scored in validation; None if none of them has nuclei."""
         return self.sources.validation.data.card if self._whole_images() else None
 
     @property
     def magnification(self) -> float | None:
-        """Of the training images; None = unknown."""
+        """Magnification of the training images; None = unknown."""
         return self.sources.magnification
 
     def train_dataloader(self) -> DataLoader[Targets]:
@@ -150,9 +150,9 @@ class TrainingData(pl.LightningDataModule):
         return item_loader(items, loading, sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return the loader of batches of validation crops, the same every time, then of whole images, one at a time.
+        """Return the loader of fixed batches of validation crops, then of whole images, one at a time.
 
-        Of the whole images each process takes its share. Nothing is loaded under protocol ``paper``.
+        Whole images are divided among the processes. Nothing is loaded under protocol ``paper``.
         """
         if not self.sources.strict:
             return []

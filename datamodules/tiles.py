@@ -1,4 +1,4 @@
-"""Tiles of whole slides, as `nucbench tiles` writes them: images of several magnifications without any annotation."""
+"""Tiles of whole slides, written by `nucbench tiles`: images of several magnifications without annotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
 BATCHES = 100
-"""Batches of an epoch (Sahasrabudhe et al. 2020, section 4.2)."""
+"""Batches per epoch (Sahasrabudhe et al. 2020, section 4.2)."""
 
 _TCGA = re.compile(r"TCGA-\w{2}-\w{4}")
 _LAYOUT = f"""\
@@ -37,11 +37,11 @@ _LAYOUT = f"""\
 
 
 class Tiles(NucleiDataModule):
-    """Tiles of the user's own whole slides, each at one magnification; for methods that learn without labels.
+    """Tiles of custom whole slides, each at one magnification, for methods that learn without labels.
 
-    Nothing is committed about them: the manifest lists them, all are for training, and the group is the patient of
-    slides of TCGA, the slide elsewhere. They are read from disk when they are drawn, since a few slides give more than
-    memory holds. An epoch is `BATCHES` batches, in each of which all magnifications are equally frequent.
+    No splits are committed: the manifest lists the tiles, all are for training, and the group is the patient for slides
+    of TCGA and the slide otherwise. Tiles are read from disk when they are drawn, since even a few slides exceed the
+    memory. An epoch has `BATCHES` batches, in each of which all magnifications are equally frequent.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -61,15 +61,15 @@ class Tiles(NucleiDataModule):
         layout=_LAYOUT,
         notes=(
             "The paper has 1,125,737 tiles of the slides of MoNuSeg's training patients (portal.gdc.cancer.gov).",
-            "There is no annotation to validate on: protocol strict needs --validate, for example monuseg.validation, "
+            "There is no annotation for validation: protocol strict needs --validate, for example monuseg.validation, "
             "whose patients must not be among the tiles.",
-            "40x is what images are brought to in inference; each tile has its own magnification.",
+            "Images are rescaled to 40x for inference; each tile has its own magnification.",
         ),
     )
 
     @classmethod
     def splits(cls) -> dict[str, SplitRow]:
-        """Return nothing: no tile is known beforehand."""
+        """Return no splits: tiles are not known in advance."""
         return {}
 
     @classmethod
@@ -77,7 +77,7 @@ class Tiles(NucleiDataModule):
         """List the tiles of the manifest, see `NucleiDataModule.index`."""
         root = Path(root)
         if not (root / MANIFEST).is_file():
-            raise DataError(f"{root}: no {MANIFEST} found. Make it with {cls.card.url}; expected is:\n{_LAYOUT}")
+            raise DataError(f"{root}: no {MANIFEST} found. Create it with {cls.card.url}; expected:\n{_LAYOUT}")
         return [
             Record(row.file.removesuffix(".png"), root / row.file, (), patient(row.slide), "train")
             for row in read_manifest(root)
@@ -85,7 +85,7 @@ class Tiles(NucleiDataModule):
 
     @classmethod
     def read(cls, record: Record) -> Sample:
-        """Read one tile, see `NucleiDataModule.read`; nothing is known about its nuclei."""
+        """Read one tile, see `NucleiDataModule.read`; its nuclei are unknown."""
         image = read_rgb(record.image)
         truth = Instances((image.shape[0], image.shape[1]))
         magnification = magnification_of(record)
@@ -96,7 +96,7 @@ class Tiles(NucleiDataModule):
         return self.read(record)
 
     def fingerprint(self, split: str, *, annotated: bool = True) -> dict[str, Any]:
-        """Return the number of tiles and a hash of the manifest, of which a million files follow."""
+        """Return the number of tiles and a hash of the manifest; a million files are too many to hash."""
         manifest = (self.root / MANIFEST).read_bytes()
         return {
             "dataset": self.card.name,
@@ -108,20 +108,20 @@ class Tiles(NucleiDataModule):
         }
 
     def training_items(self, sources: Sources, loading: Loading) -> Items:
-        """Return items that are read when they are drawn, see `NucleiDataModule.training_items`.
+        """Return items that are read when drawn, see `NucleiDataModule.training_items`.
 
         Raises:
-            ConfigError: If other sets are to be trained on together with the tiles, or a magnification is missing.
+            ConfigError: If tiles are combined with other training sets, or a magnification is missing.
         """
         if len(sources.train) > 1:
-            raise ConfigError("tiles are trained on alone: further training sets (also) have their own magnification")
+            raise ConfigError("tiles cannot be combined with further training sets (also)")
         chosen = sources.first.records()
         by_level = [[r for r in chosen if magnification_of(r) == level] for level in LEVELS]
         for level, records in zip(LEVELS, by_level, strict=True):
             if not records:
                 wanted = " ".join(f"{each:g}" for each in LEVELS)
                 raise ConfigError(
-                    f"{self.root}: none of the {len(chosen)} tiles is at {level:g}x; make tiles at all magnifications: "
+                    f"{self.root}: none of the {len(chosen)} tiles is at {level:g}x; make tiles at each magnification: "
                     f"nucbench tiles SLIDES... --magnifications {wanted}"
                 )
         length = BATCHES * loading.batch_size * loading.world
@@ -129,12 +129,12 @@ class Tiles(NucleiDataModule):
 
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
-        """Write tiles of drawn tissue, see `NucleiDataModule.write_synthetic`.
+        """Write tiles of synthetic tissue, see `NucleiDataModule.write_synthetic`.
 
         Args:
-            root: Folder to write, created where missing.
-            images: Number of tiles, over all magnifications in turn; None = two of each.
-            size: Side of the tiles in px.
+            root: Output folder, created if missing.
+            images: Number of tiles, alternating between magnifications; None = two of each.
+            size: Side of the tiles, in pixels.
             seed: Seed of the generator.
         """
         rows = []
@@ -149,17 +149,17 @@ class Tiles(NucleiDataModule):
 
 
 class TileItems(Items):
-    """Training items from tiles on disk; item k depends on (seed, k) alone.
+    """Training items from tiles on disk; item k depends only on (seed, k).
 
-    The magnifications take turns in what each process draws, so that any run of 3 items has all of them.
+    Each process alternates between magnifications, so that any 3 consecutive items have all of them.
 
     Args:
-        data: Reads tiles.
+        data: Reader of the tiles.
         by_level: The tiles of each magnification.
-        draw: Draws an item from a tile.
+        draw: Drawer of an item from a tile.
         length: Items in an epoch, over all processes.
         seed: Seed of the run.
-        world: Number of processes that train together; each takes every `world`-th item.
+        world: Number of training processes; each takes every `world`-th item.
     """
 
     def __init__(
@@ -184,12 +184,12 @@ class TileItems(Items):
 
 
 def magnification_of(record: Record) -> float:
-    """Return the magnification of a tile, which its folder names."""
+    """Return the magnification of a tile, given by its folder."""
     return float(record.image_id.partition("x/")[0])
 
 
 def patient(slide: str) -> str:
-    """Return the patient of a slide of TCGA, the slide itself elsewhere."""
+    """Return the patient of a TCGA slide; for other slides, the slide itself."""
     found = _TCGA.match(slide)
     return found[0] if found else slide
 

@@ -22,12 +22,13 @@ _SLIDE = re.compile(r"slide_(\d+)", re.IGNORECASE)
 
 
 class TNBC(NucleiDataModule):
-    """50 images of 512 x 512 px at 40x of 11 patients, in one split: ``pool``.
+    """50 images of 512 x 512 px at 40x of 11 patients, in one split, ``pool``.
 
-    The papers leave one patient out in turn (``group:03`` and ``except-group:03``) or test on all. An
-    annotation may hold one id per nucleus; one with a single value beside 0 is taken for a mask, whose
-    connected components are the nuclei (touching ones are separated by background in the release). Of 8 neighbours, as
-    here, the release has 4,028 nuclei, like the copy with ids; of 4 it has the 4,056 of Graham et al. (2019, table II).
+    The papers leave one patient out in turn (``group:03`` and ``except-group:03``) or test on all images. An
+    annotation may hold one id per nucleus; an annotation with a single value besides 0 is treated as a mask, whose
+    connected components are the nuclei (in the release, background separates touching nuclei). With 8-connectivity, as
+    here, the release has 4,028 nuclei, like the copy with ids; with 4-connectivity it has the 4,056 of Graham et al.
+    (2019, table II).
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -48,7 +49,7 @@ class TNBC(NucleiDataModule):
         layout="Slide_NN/NN_k.png     GT_NN/NN_k.png",
         notes=(
             "The first release (Naylor et al., 2017) had the 33 images of patients 1 to 7, with 2,754 "
-            "nuclei: column release of the CSV.",
+            "nuclei; see the column release of the CSV.",
             "Papers count 4,022 (Naylor) and 4,056 (Graham) nuclei; a copy with ids has 4,028.",
         ),
         downloads=(
@@ -93,7 +94,7 @@ class TNBC(NucleiDataModule):
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in with ids, see `NucleiDataModule.write_synthetic`."""
         if images is None:
-            images = 6  # two of one split are too few to leave a patient out
+            images = 6  # two images of one split are too few to leave a patient out
         for number, row in enumerate(choose_rows(cls.splits(), images)):
             image, truth = generate((size, size), np.random.default_rng((seed, number)))
             assert truth.labels is not None

@@ -1,4 +1,4 @@
-"""`Table`: a leaderboard built from stored scores; `Comparison`: ours beside the published figures."""
+"""`Table`: a leaderboard built from stored scores; `Comparison`: our figures next to the published ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from leaderboards.records import COLUMNS
 from leaderboards.render import comparison_markdown
 
 ROW = ("title", "protocol", "source", "weights", "options")
-"""Columns of the scores that make a row of its own: runs that differ in one of them are never averaged."""
+"""Columns of the scores that identify a row: runs that differ in any of them are never averaged."""
 
 OUTPUT_COLUMNS = (
     "method", "registry", "variant", "protocol", "source", "weights", "options", "dataset", "metric",
@@ -32,10 +32,10 @@ class Table(ABC):
     """A leaderboard. A subclass is one file and one line in `benchmark.registry.TABLES`.
 
     Attributes:
-        name: Registry name, also of the files written.
+        name: Registry name, also the stem of the files written.
         title: Heading.
         caption: What is compared, one paragraph of Markdown.
-        problems: Takes a line for every broken file that `build` leaves out; None = the first one is an error.
+        problems: Collects one line per broken file that `build` skips; None = the first broken file raises an error.
     """
 
     name: ClassVar[str]
@@ -44,10 +44,10 @@ class Table(ABC):
     problems: list[str] | None = None
 
     def look_in(self, roots: Sequence[Path]) -> None:  # noqa: B027  # most tables have nothing to look for
-        """Take note of the folders of stored results, for what a table shows beside scores.
+        """Record the folders of stored results, for tables that show more than scores.
 
         Args:
-            roots: The folders, published before own ones.
+            roots: The folders; published results come before your own.
         """
 
     @abstractmethod
@@ -55,13 +55,13 @@ class Table(ABC):
         """Return the table, computed from its arguments, the committed split files and the folders of `look_in`.
 
         Args:
-            scores: Per-image scores as of `leaderboards.records.load_scores`.
-            published: Published figures as of `leaderboards.literature.load_published`.
+            scores: Per-image scores as returned by `leaderboards.records.load_scores`.
+            published: Published figures as returned by `leaderboards.literature.load_published`.
         """
 
     @abstractmethod
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return what `build` gave as Markdown for reading."""
+        """Return the frame that `build` returned as Markdown."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Metric:
         title: Header.
         column: Key in the summary of a run (`Comparison.summaries`).
         published: Name in the published figures; empty = the title.
-        higher: True if more is better.
-        pooled: True if it comes from counts summed over images, so that no image can lack a value.
+        higher: True if larger values are better.
+        pooled: True if it is computed from counts summed over images, so that it is defined for every image.
     """
 
     title: str
@@ -106,7 +106,7 @@ class Block:
     Attributes:
         title: Name of the dataset in the published figures.
         evaluations: (dataset, split) whose images are pooled.
-        trained_on: ``<dataset>.<split>`` that a run must be trained on; runs that train nothing always count.
+        trained_on: ``<dataset>.<split>`` that a run must be trained on; runs without training always count.
         metrics: Columns.
     """
 
@@ -117,13 +117,12 @@ class Block:
 
 
 class Comparison(Table):
-    """Our figures beside the published ones: datasets x metrics for each method and protocol.
+    """Our figures next to the published ones: datasets x metrics for each method and protocol.
 
-    A subclass states `published_table` and `blocks`, and in `listed` rows that stand there although nobody has run them
-    and no figure of them is published; what differs further it overrides: `select` (which
-    scores belong to a block: single images, folds), `label` (the row's name: training sets, ablations),
-    `repetition` (what is averaged: one value per run, or per seed where the folds of a seed belong together),
-    `summaries` (further figures).
+    A subclass sets `published_table` and `blocks`. `listed` names rows that are shown even if they have neither runs
+    nor published figures. A subclass may override `select` (which scores belong to a block: single images, folds),
+    `label` (the row's name: training sets, ablations), `repetition` (what is averaged: one value per run, or per seed
+    if the folds of a seed belong together) and `summaries` (further figures).
 
     Args:
         expected: Number of images of (dataset, split); None = the committed split files.
@@ -137,7 +136,7 @@ class Comparison(Table):
     def __init__(self, expected: Callable[[str, str], int] | None = None) -> None:
         self._expected = expected or expected_images
 
-    # ---- what a table may override ----
+    # ---- methods that a table may override ----
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
         """Return the lines of the scores that belong to a block."""
@@ -146,7 +145,7 @@ class Comparison(Table):
         return scores[evaluated.isin(wanted) & scores["trained_on"].isin(["", *block.trained_on])]
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
-        """Return the name of the row that each line of the scores counts for."""
+        """Return the name of the row to which each line of the scores belongs."""
         return scores["title"]
 
     def summaries(self, scores: pd.DataFrame, repetitions: NDArray[np.int64], count: int) -> list[dict[str, float]]:
@@ -154,7 +153,7 @@ class Comparison(Table):
 
         Args:
             scores: Per-image scores, at least one line of each repetition.
-            repetitions: (N,), the repetition of each line, 0 to `count` - 1.
+            repetitions: (N,), index of the repetition of each line, 0 to `count` - 1.
             count: Number of repetitions.
         """
         own = scores.drop(columns=[column for column in COLUMNS if column != "image"])
@@ -165,26 +164,26 @@ class Comparison(Table):
         return self.summaries(scores, np.zeros(len(scores), dtype=np.int64), 1)[0]
 
     def expected(self, block: Block) -> int:
-        """Return the number of images that a whole repetition of a block has."""
+        """Return the number of images in a complete repetition of a block."""
         return sum(self._expected(dataset, split) for dataset, split in block.evaluations)
 
-    # ---- what the base owns ----
+    # ---- implemented by the base class ----
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         """Return one line per row, dataset and metric.
 
-        A row is a method under one protocol; other options, pretrained weights or foreign predictions make
-        rows of their own. A cell averages the repetitions that cover the most images; the images are averaged
-        first.
+        A row is a method under one protocol. Other options, pretrained weights or external predictions get rows of
+        their own. A cell averages the repetitions that cover the most images; each repetition is averaged over its
+        images first.
 
         Returns:
-            `OUTPUT_COLUMNS`. ``method``, ``registry`` (registry name), ``variant``, ``protocol`` and the rest
-            of the row (empty where nobody has run the method); ``dataset``, ``metric``; ``published``;
-            ``ours`` (mean over repetitions), ``deviation`` (sample standard deviation, from two repetitions
-            on), ``seeds`` (repetitions), ``images`` (of each), ``expected`` (images of the whole set),
-            ``undefined`` (images without a value, left out of the mean; the most of any repetition); how
-            ``ours`` was trained (``steps`` and ``minutes`` as mean over repetitions), ``runs`` (run ids);
-            ``reference`` (source of the published figure).
+            `OUTPUT_COLUMNS`. ``method``, ``registry`` (registry name), ``variant``, ``protocol`` and the other
+            columns of the row (empty if the method has not been run); ``dataset``, ``metric``; ``published``;
+            ``ours`` (mean over repetitions), ``deviation`` (sample standard deviation, for at least two
+            repetitions), ``seeds`` (number of repetitions), ``images`` (per repetition), ``expected`` (images of
+            the whole set), ``undefined`` (images without a value, excluded from the mean; the maximum over
+            repetitions); how ``ours`` was trained (``steps`` and ``minutes`` as means over repetitions), ``runs``
+            (run ids); ``reference`` (source of the published figure).
         """
         facts = published[published["table"] == self.published_table]
         figures = {
@@ -208,12 +207,12 @@ class Comparison(Table):
         return _typed(pd.DataFrame(lines, columns=list(OUTPUT_COLUMNS)))
 
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return the table as Markdown: a section per protocol, one table per dataset."""
+        """Return the table as Markdown: one section per protocol, one table per dataset."""
         blocks = [(block.title, [(m.name, m.title, m.higher) for m in block.metrics]) for block in self.blocks]
         return comparison_markdown(self.title, self.caption, blocks, frame, self.listed)
 
     def _rows(self, scores: pd.DataFrame) -> list[tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]]:
-        """Return each row that somebody has run, in a fixed order, with its cells by (dataset, metric)."""
+        """Return each row with at least one run, in a fixed order, with its cells by (dataset, metric)."""
         chosen = {block: self.select(scores, block) for block in self.blocks}
         used = scores.loc[np.unique(np.concatenate([part.index.to_numpy() for part in chosen.values()]))]
         used = separate_repeats(used.assign(title=self.label(used)))
@@ -230,7 +229,7 @@ class Comparison(Table):
         return rows
 
     def _cells(self, block: Block, scores: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (metric, cell) of one row in one block for each metric that the scores give."""
+        """Yield (metric, cell) of one row in one block for each metric that the scores contain."""
         sizes = scores.groupby(self.repetition)["image"].transform("size")
         images = int(sizes.max())
         scores = scores[sizes == images]
@@ -260,11 +259,11 @@ class Comparison(Table):
 
 
 def separate_repeats(scores: pd.DataFrame) -> pd.DataFrame:
-    """Keep runs apart that cannot be repetitions of each other, because they share a seed.
+    """Separate runs that cannot be repetitions of each other because they share a seed.
 
-    A short trial and a full training with the same seed, for example, become two rows: first by their steps,
-    then, if a seed still stands there twice, by run id. The difference is added to ``options``. Folds share a seed
-    too, but each has its own training set, so that they stay together.
+    For example, a short trial and a full training with the same seed become two rows. Runs are separated by their
+    steps and, if a seed still occurs twice, by run id. The difference is added to ``options``. Folds also share a
+    seed, but each fold has its own training set, so folds stay together.
 
     Args:
         scores: Per-image scores.
@@ -283,7 +282,7 @@ def separate_repeats(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_training(scores: pd.DataFrame) -> dict[str, Any]:
-    """Return how the runs behind some scores were trained: texts joined, steps and minutes averaged."""
+    """Return how the runs behind some scores were trained: texts are joined, steps and minutes averaged."""
     runs = scores.drop_duplicates("run_id")
     return {
         "trained_on": _joined(runs["trained_on"]),

@@ -1,4 +1,4 @@
-"""Stored files that are broken: named and left out, so that one of them stops nothing else."""
+"""Skip and report broken stored files, so that one of them does not stop the rest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from postproc.errors import DataError
 
 @contextmanager
 def kept_going(problems: list[str] | None) -> Iterator[None]:
-    """Note a file that cannot be read, and go on without it.
+    """Record a file that cannot be read, and continue without it.
 
     Args:
-        problems: Takes the message; None = the error is raised.
+        problems: Collects the message; None = raise the error.
     """
     try:
         yield
@@ -25,7 +25,7 @@ def kept_going(problems: list[str] | None) -> Iterator[None]:
 
 
 def name_problems(problems: Iterable[str]) -> int:
-    """Print a line for each broken file on the standard error and return the exit status: 1 if there are any."""
+    """Print one line per broken file to standard error; return the exit status, 1 if there are any."""
     lines = list(dict.fromkeys(problems))
     for line in lines:
         print(f"nucbench: left out: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Build the leaderboards from stored results; nothing is trained, no image is read, torch is not imported."""
+"""Build the leaderboards from stored results, without training, reading images or importing torch."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def build_tables(
 ) -> list[Path]:
     """Write tables as CSV and Markdown.
 
-    Equal results give equal bytes, in whatever order they were stored.
+    Equal results give identical bytes, regardless of the order in which they were stored.
 
     Args:
-        names: Tables to build; none = all.
-        roots: Folders of stored results; None = the collected ones, where there are any.
-        out: Folder to write to, created where missing.
-        problems: Takes a line for every stored file that is broken and left out, and for every table that could not be
-            built; None = the first one is an error.
+        names: Tables to build; empty = all.
+        roots: Folders of stored results; None = the collected ones, if there are any.
+        out: Folder to write to, created if missing.
+        problems: Collects one line per broken stored file that is skipped, and per table that could not be built;
+            None = the first problem raises an error.
 
     Returns:
         The files written: ``<name>.csv`` and ``<name>.md`` of each table.
 
     Raises:
-        ConfigError: If there is no table of a name.
+        ConfigError: If a table name is unknown.
         DataError: If a stored or published file is missing or broken; the message names it.
     """
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
@@ -54,7 +54,7 @@ def build_tables(
     scores = load_scores(folders, known, problems)
     published = load_facts(known)
     texts: dict[str, str] = {}
-    for table in tables:  # all of them before the first is written, so that an error leaves the old set as it was
+    for table in tables:  # build all before writing any, so that an error leaves the old set intact
         table.look_in(folders)
         table.problems = problems
         with kept_going(problems):
@@ -64,12 +64,12 @@ def build_tables(
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return a table as CSV text, figures rounded to 6 decimals; no text of it is a formula."""
+    """Return a table as CSV text, rounded to 6 decimals and with formulas escaped."""
     return str(shown_frame(frame.round(6)).to_csv(index=False, lineterminator="\n"))
 
 
 def write_atomic(path: Path, text: str) -> Path:
-    """Write a text file in one step, so that no reader ever sees half of it; return its path."""
+    """Write a text file atomically, so that readers never see a partial file; return its path."""
     with atomic(path, "w") as stream:
         stream.write(text)
     return path

@@ -1,4 +1,4 @@
-"""Which options make another method of a run, and what its row is called: ``published/options.csv``."""
+"""Options that turn a run into a different method, and the name of its row: ``published/options.csv``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from postproc.errors import DataError
 COLUMNS = ("method", "option", "effect", "default", "value", "label")
 
 EFFECTS = ("row", "size", "weights", "training", "types")
-"""What an option does to the rows of its method.
+"""Effect of an option on the rows of its method.
 
-``row``: another method, which has a row of its own and never stands beside the published figures. ``size``,
-``weights``, ``training`` (numbers and settings of the recipe): the same method; the settings stand below the table.
-``types``: types of nuclei are learnt or not, which each table treats in its own way (`leaderboards.papers.typed`)."""
+``row``: a different method, which has its own row and is never compared with the published figures. ``size``,
+``weights``, ``training`` (numbers and settings of the recipe): the same method; the settings are listed below the
+table. ``types``: whether nucleus types are learnt, which each table treats in its own way
+(`leaderboards.papers.typed`)."""
 
 EVERY = "*"
-"""Stands for every method (a setting of the recipe), or for every value but the default."""
+"""Wildcard for every method (a setting of the recipe), or for every value except the default."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Change:
         method: Registry name, or `EVERY`.
         option: Option of the method, or setting of the recipe.
         effect: One of `EFFECTS`.
-        default: Of effect ``row``: value of the published method, as `describe` writes it; empty = not stated.
-        value: Of effect ``row``: value that makes another row; `EVERY` = each but the default.
-        label: Of effect ``row``: what is added to the name of the row; ``{}`` stands for the value.
+        default: For the effect ``row``: value of the published method, as `describe` writes it; empty = not stated.
+        value: For the effect ``row``: value that gets another row; `EVERY` = every value except the default.
+        label: For the effect ``row``: text added to the name of the row; ``{}`` is replaced by the value.
     """
 
     method: str
@@ -48,11 +49,11 @@ class Change:
 
 
 class Changes:
-    """What each option of each method does to its row.
+    """Effect of each option of each method on its row.
 
     Args:
         lines: The declarations.
-        origin: Where they come from, for messages.
+        origin: Their source, for messages.
 
     Raises:
         DataError: If a line has an unknown effect, lacks its label, or contradicts another one.
@@ -67,24 +68,24 @@ class Changes:
             if line.effect not in EFFECTS:
                 raise DataError(f"{name} has the effect {line.effect!r}. Choices: {', '.join(EFFECTS)}.")
             if {bool(line.label), bool(line.value)} != {line.effect == "row"}:
-                raise DataError(f"{name}: a value and a label belong to the effect 'row', and to no other.")
+                raise DataError(f"{name}: the effect 'row' needs a value and a label; other effects must have neither.")
             if any((o.effect, o.default) != (line.effect, line.default) or o.value == line.value for o in known):
-                raise DataError(f"{name} is declared twice. Keep one line, or one for each value.")
+                raise DataError(f"{name} is declared twice. Keep one line, or one line per value.")
             known.append(line)
 
     def of(self, method: str, option: str) -> tuple[Change, ...]:
-        """Return what is declared of an option; nothing where it is unknown."""
+        """Return the declarations of an option; empty if it is unknown."""
         return tuple(self._of.get((method, option)) or self._of.get((EVERY, option)) or ())
 
     def labels(self, method: str, options: str, leave_out: Collection[str] = ()) -> list[str]:
-        """Return what the options of a run add to the name of its row.
+        """Return the labels that the options of a run add to the name of its row.
 
-        An option that nobody has declared counts as another method: a row must not claim more than is known of it.
+        An undeclared option counts as a different method, so that a row never claims more than is known about it.
 
         Args:
             method: Registry name.
             options: As `leaderboards.records.describe` writes them.
-            leave_out: Options that the caller names in its own way.
+            leave_out: Options that the caller labels itself.
         """
         found = []
         for option, value in split_options(options).items():
@@ -96,7 +97,7 @@ class Changes:
         return found
 
     def title(self, title: str, method: str, options: str, leave_out: Collection[str] = ()) -> str:
-        """Return the name of a row: the method's, with what its options change of the method in brackets.
+        """Return the name of a row: the method's name, followed by the changes of its options in brackets.
 
         Args:
             title: Name of the method's row.
@@ -109,7 +110,7 @@ class Changes:
 
 
 def in_brackets(title: str, text: str) -> str:
-    """Add a text to a name in brackets: in those that it ends with, if it does, ``HoVer-Net (Sobel; fast mode)``."""
+    """Append a text in brackets, inside the name's final brackets if any: ``HoVer-Net (Sobel; fast mode)``."""
     return f"{title[:-1]}; {text})" if title.endswith(")") else f"{title} ({text})"
 
 
@@ -117,7 +118,7 @@ def load_changes(path: Path = PUBLISHED / "options.csv") -> Changes:
     """Read the declarations.
 
     Raises:
-        DataError: If the file is missing or unreadable, or a line of it is wrong.
+        DataError: If the file is missing or unreadable, or one of its lines is invalid.
     """
     frame = read_table(path, COLUMNS, text=True)
     return Changes((Change(*map(str, line)) for line in frame[list(COLUMNS)].itertuples(index=False)), str(path))
@@ -130,12 +131,12 @@ def changes() -> Changes:
 
 
 def row_titles(titles: Iterable[str], scores: pd.DataFrame, leave_out: Collection[str] = ()) -> pd.Series:
-    """Return the name of the row of each line of the scores, for a table with names of its own.
+    """Return the name of the row of each line of the scores, for a table with its own names.
 
     Args:
         titles: Name of each line in the table.
-        scores: Per-image scores as of `leaderboards.records.load_scores`.
-        leave_out: Options that the table's names already tell.
+        scores: Per-image scores as returned by `leaderboards.records.load_scores`.
+        leave_out: Options already covered by the table's names.
     """
     facts = zip(titles, scores["method"], scores["options"], strict=True)
     named: dict[tuple[str, str, str], str] = {}

@@ -1,4 +1,4 @@
-"""Which images a split has and what is known of them, from the committed split files (no data needed)."""
+"""Images of each split and their metadata, from the committed split files (no data needed)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def expected_images(dataset: str, split: str) -> int:
         split: As for `datamodules.reading.splits.belongs`.
 
     Raises:
-        DataError: If the dataset has no split file, or the file no such split.
+        DataError: If the dataset has no split file, or the file has no such split.
     """
     frame = _splits(dataset)
     rows = [
@@ -38,7 +38,7 @@ def expected_images(dataset: str, split: str) -> int:
 
 
 def image_facts(dataset: str) -> pd.DataFrame:
-    """Return the split file of a dataset, every cell as text: ``image_id``, ``group``, ``split``, further facts.
+    """Return the split file of a dataset, every cell as text: ``image_id``, ``group``, ``split``, further metadata.
 
     Raises:
         DataError: If the dataset has no split file.

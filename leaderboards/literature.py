@@ -1,4 +1,4 @@
-"""The published figures and the names that published tables give to one and the same method."""
+"""Published figures, and the different names of each method in published tables."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Name:
 
     Attributes:
         title: Row name in our tables.
-        method: Registry name; empty where the suite has no implementation, or where a table tells the row from others
-            of the method by options and training set.
-        variant: Key of the method's variant; empty where `method` is.
+        method: Registry name; empty if the suite does not implement the method, or if a table identifies the row by
+            options and training set.
+        variant: Key of the method's variant; empty if `method` is empty.
         aliases: Other spellings in published tables.
-        printed: ``table:spelling`` of published tables in which a spelling means this row: the U-Net of one paper is
-            not that of another.
+        printed: ``table:spelling`` of published tables in which a spelling means this row: two papers may mean
+            different networks by "U-Net".
     """
 
     title: str
@@ -43,11 +43,11 @@ class Name:
 
 
 class Names:
-    """Every spelling of a method -> its one title.
+    """Map every spelling of a method to its title.
 
     Args:
         rows: The names.
-        origin: Where they come from, for messages.
+        origin: Their source, for messages.
 
     Raises:
         DataError: If a spelling or a variant belongs to two titles.
@@ -76,15 +76,15 @@ class Names:
         return spelling in self._spellings
 
     def printed(self, spelling: str, table: str) -> str:
-        """Return the one title of a method as a published table prints it."""
+        """Return the title of a method that a published table names `spelling`."""
         return self._printed.get((table, spelling)) or self.title(spelling)
 
     def title(self, spelling: str, method: str = "", variant: str = "") -> str:
-        """Return the one title of a method.
+        """Return the title of a method.
 
         Args:
-            spelling: Its name as printed or stored; returned as it is where no line has it.
-            method: Registry name, which decides where known: a title may have changed after a run was stored.
+            spelling: Its name as printed or stored; returned unchanged if it is unknown.
+            method: Registry name, which takes precedence if known: a title may change after a run was stored.
             variant: Key of the variant.
         """
         return self._variants.get((method, variant)) or self._spellings.get(spelling, spelling)
@@ -109,46 +109,46 @@ def _listed(cell: object) -> tuple[str, ...]:
 
 
 def load_published(path: Path = PUBLISHED / "published_results.csv", names: Names | None = None) -> pd.DataFrame:
-    """Read the published figures, each method under its one title.
+    """Read the published figures, each method under its title.
 
     Args:
         path: File with the columns table, method, dataset, metric, value, source.
         names: The name table; None = the committed one.
 
     Returns:
-        The file's columns and lines in its order; ``spelling`` keeps the method as printed.
+        The file's columns and lines in order; ``spelling`` keeps the printed name of the method.
 
     Raises:
-        DataError: If the file is missing or unreadable, or states one figure twice.
+        DataError: If the file is missing or unreadable, or lists a figure twice.
     """
     frame = _canonical(read_table(path, RESULT_COLUMNS), path, names)
     twice = frame[frame.duplicated(["table", "method", "dataset", "metric"])]
     if len(twice):
         table, method, dataset, metric = twice.iloc[0][["table", "method", "dataset", "metric"]]
-        raise DataError(f"{path}: {table}, {method}, {dataset}, {metric} stands there twice. Remove one line.")
+        raise DataError(f"{path}: {table}, {method}, {dataset}, {metric} is listed twice. Remove one line.")
     return frame
 
 
 def load_published_per_image(
     path: Path = PUBLISHED / "dist_table_2_per_image.csv", names: Names | None = None
 ) -> pd.DataFrame:
-    """Read table II of the DIST paper (Naylor 2018) image by image; arguments as of `load_published`."""
+    """Read table II of the DIST paper (Naylor 2018) image by image; arguments as for `load_published`."""
     frame = read_table(path, PER_IMAGE_COLUMNS, text="image").assign(table=PER_IMAGE)
     return _canonical(frame, path, names).drop(columns="table")
 
 
 def load_facts(names: Names | None = None) -> pd.DataFrame:
-    """Read all published figures as tables take them.
+    """Read all published figures in the form that tables expect.
 
     Args:
         names: The name table; None = the committed one.
 
     Returns:
         The lines of `load_published`, then those of `load_published_per_image` as table `PER_IMAGE`: ``dataset`` is
-        the image as the paper names it, ``Bladder 1`` (``Kumar`` for the mean over all images).
+        the paper's name of the image, ``Bladder 1`` (``Kumar`` for the mean over all images).
 
     Raises:
-        DataError: As of both.
+        DataError: As for both.
     """
     each = load_published_per_image(names=names)
     image = (each["organ"] + " " + each["image"]).where(each["organ"] != "Overall", "Kumar")
@@ -158,16 +158,16 @@ def load_facts(names: Names | None = None) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False) -> pd.DataFrame:
-    """Read a CSV that must have certain columns.
+    """Read a CSV file with required columns.
 
     Args:
         path: The file.
-        columns: Columns that must be there.
-        text: True to read every cell as text, an empty one as the empty string; or the one column that is
-            text.
+        columns: Required columns.
+        text: True to read every cell as text, empty cells as empty strings; or the name of the single column to
+            read as text.
 
     Raises:
-        DataError: If the file is missing, no CSV, or lacks a column.
+        DataError: If the file is missing, is not a CSV file, or lacks a column.
     """
     try:
         if text is True:
@@ -175,10 +175,10 @@ def read_table(path: Path, columns: tuple[str, ...], *, text: bool | str = False
         else:
             frame = pd.read_csv(path, dtype={text: str} if text else None)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing. Restore it from the repository or store the result again.") from None
+        raise DataError(f"{path} is missing. Restore it from the repository, or store the result again.") from None
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} is no readable CSV ({one_line(str(error))}). Restore it or store the result again."
+            f"{path} is not a readable CSV file ({one_line(str(error))}). Restore it or store the result again."
         ) from error
     missing = [column for column in columns if column not in frame.columns]
     if missing:
@@ -191,7 +191,7 @@ def _canonical(frame: pd.DataFrame, path: Path, names: Names | None) -> pd.DataF
     values = pd.to_numeric(frame["value"], errors="coerce")
     if values.isna().any():
         line = int(values.isna().to_numpy().argmax())
-        raise DataError(f"{path}: value {frame['value'].iloc[line]!r} in line {line + 2} is no number.")
+        raise DataError(f"{path}: value {frame['value'].iloc[line]!r} in line {line + 2} is not a number.")
     titles = [known.printed(str(name), str(table)) for name, table in zip(frame["method"], frame["table"], strict=True)]
     return frame.assign(value=values.astype(float), spelling=frame["method"], method=titles)
 

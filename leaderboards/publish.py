@@ -1,4 +1,4 @@
-"""Copy what tables need of a run: its record and per-image scores, whole or not at all."""
+"""Copy the record and per-image scores of a run for the tables, completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from leaderboards.stored import stored_run
 from postproc.errors import ConfigError, DataError
 
 WORK = ".publishing"
-"""Folder below the published scores in which new ones are put together."""
+"""Folder in the published scores in which new results are assembled."""
 
 
 def publish_run(path: Path, root: Path) -> Path:
-    """Copy the record and scores of a finished run below `root`; images, weights and predictions stay.
+    """Copy the record and scores of a finished run to `root`; images, weights and predictions are not copied.
 
-    Everything is written beside the target and read as tables read it before it takes the place of what was published
-    before. Evaluations that were published before and are not here any more are kept.
+    Everything is written to a work folder and read as tables read it; only then does it replace what was published
+    before. Earlier published evaluations that are missing from this run are kept.
 
     Args:
-        path: Run directory; or what a search selected, ``search/<name>.json``.
+        path: Run directory; or a search result, ``search/<name>.json``.
         root: Folder of published scores.
 
     Returns:
-        The folder written.
+        The folder, or the file of a search, that was written.
 
     Raises:
         ConfigError: If the run is not finished, was not evaluated, or was trained or scored on synthetic stand-ins.
-        DataError: If a file of it is broken; what was published before is then as it was.
+        DataError: If one of its files is broken; earlier published results stay unchanged.
     """
     if path.suffix == ".json":
         return _publish_search(path, root)
     store = RunStore.open(path)
     files = sorted(store.path.glob("evaluations/*/*/evaluation.json"))
     if not store.record_file.exists() or not files:
-        raise ConfigError(f"{store.path} has no scores yet; `nucbench run` the same settings to finish it")
+        raise ConfigError(f"{store.path} has no scores yet; finish it with `nucbench run` and the same settings")
     if reason := store.unpublishable(read_json(store.record_file)):
         raise ConfigError(reason)
     target = root / store.run_id
@@ -60,14 +60,14 @@ def publish_run(path: Path, root: Path) -> Path:
 
 @contextmanager
 def _replaced(root: Path, run_id: str) -> Iterator[Path]:
-    """Give a copy of a published run, empty where there is none, that takes its place once it is complete.
+    """Yield a copy of a published run (an empty folder if there is none) that replaces it when the block ends.
 
-    Copies lie in `WORK` below the root, where no table looks. What a killed command left there is cleared by the next
-    one; a run that it had already moved away is put back.
+    Copies are made in `WORK` in the root, which tables ignore. The next command removes the remains of an interrupted
+    one and restores a run that was already moved away.
 
     Raises:
         BusyError: If another process is publishing there.
-        DataError: If tables could not read the new one.
+        DataError: If the new run cannot be read as tables read it.
     """
     work = root / WORK
     with held(work, "publishing in"):
@@ -97,10 +97,10 @@ def _replaced(root: Path, run_id: str) -> Iterator[Path]:
 
 
 def _check(fresh: Path, run_id: str) -> None:
-    """Write what is to be published to the disk, and read it as tables do.
+    """Flush the new files to disk and read them as tables do.
 
     Raises:
-        DataError: If a file of it is broken, or the record is that of another run.
+        DataError: If one of the files is broken, or the record is that of another run.
     """
     for path in fresh.rglob("*"):
         if path.is_file():
@@ -109,11 +109,11 @@ def _check(fresh: Path, run_id: str) -> None:
     record = stored_run(read_json(fresh / run_id / "record.json"), fresh / run_id / "record.json")
     load_scores([fresh])
     if record.run_id != run_id:
-        raise DataError(f"the record of {run_id} is that of {record.run_id}; store the run again")
+        raise DataError(f"the record in {run_id} belongs to {record.run_id}; store the run again")
 
 
 def _publish_search(path: Path, root: Path) -> Path:
-    """Copy what a search selected to ``search`` below `root`."""
+    """Copy a search result to ``search`` in `root`."""
     content = read_search(path)
     check_outputs([root / "search" / path.name], [path], remedy="give another --store")
     write_json(root / "search" / path.name, content)

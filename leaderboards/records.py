@@ -1,4 +1,4 @@
-"""Stored results of any number of runs as one long frame of per-image scores."""
+"""Stored results of any number of runs as a single frame of per-image scores."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ EVALUATION_COLUMNS = ("dataset", "split", "variant", "title", "base", "types", "
 COLUMNS = RUN_COLUMNS + EVALUATION_COLUMNS
 
 RENAMED = {"precision": "precision_d"}
-"""Score -> its name here, where a column that describes the run has the same: the precision of the detection."""
+"""Score -> its name in the frame, if it clashes with a column of the run: the precision of the detection."""
 
 
 def load_scores(roots: Iterable[Path], names: Names | None = None, problems: list[str] | None = None) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
 
-    A root holds ``<method>/<train>/<run>/record.json`` with the run's
-    ``evaluations/<dataset>.<split>/<variant>`` beside it. Runs without a record and evaluations without
-    scores are unfinished and left out, as are evaluations on images that were trained on. What stands under several
-    roots counts once; the first root wins.
+    A root holds ``<method>/<train>/<run>/record.json`` and, next to it, the run's
+    ``evaluations/<dataset>.<split>/<variant>``. Runs without a record and evaluations without scores are unfinished
+    and skipped, as are evaluations on training images. A result under several roots counts once; the first root
+    wins.
 
     Args:
         roots: Run directories and folders of collected scores.
         names: The name table; None = the committed one.
-        problems: Takes a line for every file that is broken, whose run or evaluation is then left out; None = the first
-            one is an error.
+        problems: Collects one line per broken file, whose run or evaluation is then skipped; None = the first broken
+            file raises an error.
 
     Returns:
         One line per image, in a fixed order. `RUN_COLUMNS`: ``run_id``, ``method`` (registry name),
-        ``protocol``, ``seed``, ``trained_on`` (``<dataset>.<split>``, further training sets behind a ``+`` in
-        alphabetical order; empty where nothing was trained),
+        ``protocol``, ``seed``, ``trained_on`` (``<dataset>.<split>``, followed by a ``+`` and further training sets in
+        alphabetical order; empty if nothing was trained),
         ``source`` (``run`` or ``predictions``), ``options`` (options, recipe settings and stand-ins, as
         ``key=value, ...``), ``weights``, ``steps``,
         ``minutes``, ``hardware``, ``precision``, ``note``. `EVALUATION_COLUMNS`: ``dataset``, ``split``,
-        ``variant``, ``title`` (name of the row: the method's, with what its options change of the method,
-        `leaderboards.changes`), ``base`` (the method's alone), ``types`` (names of the types 1..T joined by ``|``),
-        ``image``. Then each column of the score files (`RENAMED`); NaN where a file lacks it.
+        ``variant``, ``title`` (name of the row: the method and the changes of its options,
+        `leaderboards.changes`), ``base`` (the method alone), ``types`` (names of the types 1..T joined by ``|``),
+        ``image``. Then each column of the score files (`RENAMED`); NaN if a file lacks it.
 
     Raises:
-        DataError: If a root is no folder, or a file is broken and there are no `problems`; the message names it.
+        DataError: If a root is not a folder, or a file is broken and `problems` is None; the message names it.
     """
     known = names or load_names()
     abouts: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -87,7 +87,7 @@ def load_scores(roots: Iterable[Path], names: Names | None = None, problems: lis
     texts = {key: pd.Series([about[key] for about, _ in parts]).take(lines).reset_index(drop=True) for key in columns}
     scores = pd.concat([frame for _, frame in parts], ignore_index=True)
     whole = pd.concat([pd.DataFrame(texts), scores], axis=1)
-    return whole.copy()  # columns of a type side by side in memory: the tables are built five times faster
+    return whole.copy()  # contiguous columns of one type: the tables are built five times faster
 
 
 def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         path: The file, for messages.
 
     Raises:
-        DataError: If the record has another format, or lacks a key or has a wrong value.
+        DataError: If the record has another format, lacks a key or has an invalid value.
     """
     known = stored_run(record, path)
     training = known.training or Training()
@@ -121,7 +121,7 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _record_paths(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"{root} is no folder of stored results. Name a run directory or collected scores.")
+        raise DataError(f"{root} is not a folder of stored results. Give a run directory or a folder of scores.")
     return sorted(root.glob("*/*/*/record.json"))
 
 
@@ -132,7 +132,7 @@ def _evaluations(run: Path) -> Iterator[Path]:
 
 
 def _about(content: StoredEvaluation, run: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """Return the `EVALUATION_COLUMNS` of an evaluation, but for the image, and its options."""
+    """Return the `EVALUATION_COLUMNS` of an evaluation, except the image, and its options."""
     base = names.title(content.title, run["method"], content.variant)
     options = describe(split_options(run["options"]) | ({"images": "synthetic"} if content.synthetic else {}))
     return {

@@ -1,4 +1,4 @@
-"""Tables as Markdown for reading."""
+"""Tables as Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Cell = Mapping[Hashable, Any]
 """One line of a comparison."""
 
 NOTHING = "Nothing has been run here yet, and no figures are published."
-"""Stands in place of a table without rows."""
+"""Shown instead of a table without rows."""
 
 _ROW = ("protocol", "source", "weights", "options")
 
@@ -25,14 +25,14 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~^$])")
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown and HTML show as it is, on one line, also inside a table."""
+    """Escape a text so that Markdown and HTML show it literally, on one line, also inside a table."""
     text = " ".join(str(text).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table: first column left, the others right; cells must be escaped already."""
+    """Return a Markdown table: first column left-aligned, the others right-aligned; cells must be escaped."""
     lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -51,14 +51,14 @@ def comparison_markdown(
         caption: Paragraph below it (Markdown).
         blocks: Datasets in order, each with its columns.
         frame: What `leaderboards.base.Comparison.build` returned.
-        listed: Methods that have a row even where they have no figures.
+        listed: Methods that have a row even without figures.
     """
     notes: dict[str, int] = {}
     parts = [
         f"# {escape(title)}",
         caption,
         "Ours is the mean over images, then over runs with different seeds (± sample standard deviation); an "
-        "empty cell has not been run. Bold: best of a column, partial image sets aside.",
+        "empty cell has not been run. Bold: best of a column, excluding partial image sets.",
     ]
     cells = frame.to_dict("records")
     for protocol in sorted({cell["protocol"] for cell in cells} - {""}) or [""]:
@@ -78,11 +78,11 @@ def grid_markdown(title: str, caption: str, metrics: Sequence[str], columns: Seq
         title: Heading.
         caption: Paragraph below it (Markdown).
         metrics: Metrics in order.
-        columns: Datasets in order, each a column.
+        columns: Datasets in order, one column each.
         frame: What `leaderboards.base.Comparison.build` returned.
     """
     notes: dict[str, int] = {}
-    parts = [f"# {escape(title)}", caption, "Bold: best published and best own figure of a column."]
+    parts = [f"# {escape(title)}", caption, "Bold: best published figure and best figure of ours in a column."]
     cells = frame.to_dict("records")
     for protocol in sorted({cell["protocol"] for cell in cells} - {""}) or [""]:
         parts.append(_heading(protocol, cells))
@@ -101,7 +101,7 @@ def _heading(protocol: str, cells: Sequence[Cell]) -> str:
 
 
 def _grid(cells: Sequence[Cell], columns: Sequence[str], notes: dict[str, int]) -> str:
-    """Return one table: a line per method and source of the figures, a column per dataset."""
+    """Return one table with a line per method and source of figures and a column per dataset."""
     best = {name: _best([cell for cell in cells if cell["dataset"] == name], True) for name in columns}
     grouped: dict[tuple[str, ...], dict[str, Cell]] = {}
     for cell in cells:
@@ -123,7 +123,7 @@ def _grid(cells: Sequence[Cell], columns: Sequence[str], notes: dict[str, int]) 
 
 
 def _under(protocol: str, cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells of one protocol; a method not run under it keeps its published figures alone."""
+    """Return the cells of one protocol; a method not run under it keeps only its published figures."""
     run = {cell["method"] for cell in cells if cell["protocol"] == protocol}
     absent: dict[Hashable, Any] = {"ours": math.nan, **dict.fromkeys(_ROW, "")}
     chosen: dict[tuple[str, ...], Cell] = {}
@@ -151,7 +151,7 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int], lis
     for (method, *_), line in grouped.items():
         ran = [cell for cell in line.values() if not _missing(cell["ours"])]
         printed = any(not _missing(cell["published"]) for cell in line.values())
-        # Published figures stand once, beside the row that was run on this dataset if there is one.
+        # Published figures appear once, next to the row that was run on this dataset if there is one.
         if ran or ((printed or method in listed) and method not in done):
             done.add(method)
             label = _label(next(iter(line.values())), options=rivals[method] > 1)
@@ -164,7 +164,7 @@ def _dataset(cells: Sequence[Cell], columns: Columns, notes: dict[str, int], lis
 
 
 def _best(cells: Sequence[Cell], higher: bool) -> tuple[float, float]:
-    """Return the best published and our best figure; NaN where fewer than two compete."""
+    """Return the best published and our best figure; NaN if fewer than two compete."""
     published = {cell["method"]: cell["published"] for cell in cells if not _missing(cell["published"])}
     ours = [cell["ours"] for cell in cells if not _missing(cell["ours"]) and _whole(cell)]
     choose = max if higher else min
@@ -195,7 +195,7 @@ def _ours(cell: Cell, best: float) -> str:
 
 
 def _counts(cells: Sequence[Cell]) -> list[str]:
-    """Return images and runs; the images without a value are those of the metric that has most of them."""
+    """Return images and runs; images without a value are counted for the metric with the most of them."""
     if not cells:
         return ["", ""]
     images = f"{cells[0]['images']}" if _whole(cells[0]) else f"{cells[0]['images']} of {cells[0]['expected']}"
@@ -204,14 +204,14 @@ def _counts(cells: Sequence[Cell]) -> list[str]:
 
 
 def _label(cell: Cell, *, options: bool = True) -> str:
-    """Return the name of a row, with its options where they tell it from another one of the same method."""
+    """Return the name of a row, with its options if they distinguish it from another row of the method."""
     details = [str(cell["options"])] if cell["options"] and options else []
     details += ["foreign predictions"] if cell["source"] == "predictions" else []
     return escape(f"{cell['method']} ({'; '.join(details)})" if details else str(cell["method"]))
 
 
 def _mark(cell: Cell, notes: dict[str, int]) -> str:
-    """Return the mark of the footnote that tells how a row was trained; a new footnote is added."""
+    """Return the mark of the footnote on how a row was trained; add the footnote if it is new."""
     text = f"{_label(cell)}, protocol {escape(str(cell['protocol']))}: "
     if not cell["trained_on"]:
         text += "nothing trained here"

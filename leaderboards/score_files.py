@@ -1,4 +1,4 @@
-"""Per-image scores of thousands of evaluations: files with the same columns are parsed as one."""
+"""Read the per-image scores of thousands of evaluations; files with the same columns are parsed together."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from leaderboards.literature import read_table
 from postproc.errors import DataError, short
 
 LARGEST = 100_000_000
-"""Bytes of a score file beyond which it is not read."""
+"""Largest score file that is read, in bytes."""
 
 AGAIN = "Evaluate the run again."
 
 TOGETHER = 1000
-"""Files that are parsed as one: more of them would only need more memory."""
+"""Number of files parsed together; larger batches only need more memory."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ScoreFile:
 
     Attributes:
         path: The file.
-        images: Images that it must hold.
+        images: Number of images that it must hold.
     """
 
     path: Path
@@ -37,11 +37,11 @@ class ScoreFile:
 
 @dataclass(frozen=True)
 class Columns:
-    """What columns of score files may be called.
+    """Rules for the column names of score files.
 
     Attributes:
-        reserved: Names that no column may have, but for ``image``.
-        renamed: Column -> its name in what is returned.
+        reserved: Names that no column other than ``image`` may have.
+        renamed: Column -> its name in the returned frame.
     """
 
     reserved: Collection[str]
@@ -55,14 +55,14 @@ def read_scores(
 
     Args:
         files: The files.
-        columns: What their columns may be called.
+        columns: Rules for their column names.
         problems: As for `kept_going`.
 
     Returns:
-        The frame of each file, ``image`` first; None where it cannot be read.
+        The frame of each file, ``image`` first; None if it cannot be read.
 
     Raises:
-        DataError: If a file is broken and there are no `problems`; the message names it.
+        DataError: If a file is broken and `problems` is None; the message names it.
     """
     found: dict[ScoreFile, pd.DataFrame] = {}
     alike: dict[str, list[tuple[ScoreFile, str]]] = {}
@@ -82,7 +82,7 @@ def read_scores(
 def _read_together(
     header: str, members: Sequence[tuple[ScoreFile, str]], columns: Columns, problems: list[str] | None
 ) -> dict[ScoreFile, pd.DataFrame]:
-    """Read files of the same header as one; by halves where one of them is broken."""
+    """Parse files with the same header together; split them in halves if one is broken."""
     found: dict[ScoreFile, pd.DataFrame] = {}
     if len(members) == 1:
         ((file, _),) = members
@@ -108,7 +108,7 @@ def _read_together(
 
 
 def _plain(file: ScoreFile) -> tuple[str, str] | None:
-    """Return header and lines of a file that can be cut into lines: no quotes, as many lines and commas as expected."""
+    """Return header and lines of a simple file: no quotes, and the expected numbers of lines and commas."""
     try:
         if file.path.stat().st_size > LARGEST:
             return None
@@ -126,7 +126,7 @@ def _plain(file: ScoreFile) -> tuple[str, str] | None:
 
 def _read(file: ScoreFile, columns: Columns) -> pd.DataFrame:
     if file.path.stat().st_size > LARGEST:
-        raise DataError(f"{file.path} is larger than {LARGEST:,} bytes; no file of scores is. {AGAIN}")
+        raise DataError(f"{file.path} is larger than {LARGEST:,} bytes, too large for a score file. {AGAIN}")
     frame = read_table(file.path, ("image",), text="image")  # an image named 01 must not become 1
     _check_images(frame["image"].tolist(), file)
     return _accepted(frame, file.path, columns)
@@ -139,13 +139,13 @@ def _check_images(images: list[object], file: ScoreFile) -> None:
 
 
 def _accepted(frame: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame:
-    """Return a frame with its columns renamed and ``image`` first, after checking them."""
+    """Check a frame; return it with its columns renamed and ``image`` first."""
     frame = frame.rename(columns=columns.renamed)
     for column in frame.columns.drop("image"):
         if column in columns.reserved:
             raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")
         if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(f"{path}: column {short(column)} holds something that is no number. {AGAIN}")
+            raise DataError(f"{path}: column {short(column)} holds a value that is not a number. {AGAIN}")
     return frame[["image", *frame.columns.drop("image")]]
 
 

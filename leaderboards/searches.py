@@ -1,4 +1,4 @@
-"""What a hyper-parameter search selected, as it is stored."""
+"""Stored results of hyper-parameter searches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from postproc.errors import DataError
 
 @dataclass(frozen=True)
 class StoredSearch:
-    """What a search selected, ``search/<study>.json``."""
+    """Result of a search, ``search/<study>.json``."""
 
     __pydantic_config__: ClassVar[ConfigDict] = OPEN
 
@@ -31,10 +31,10 @@ class StoredSearch:
 
 
 def read_search(path: Path) -> dict[str, Any]:
-    """Read what a search selected.
+    """Read the result of a search.
 
     Raises:
-        DataError: If the file is unreadable or something else.
+        DataError: If the file is unreadable or not a search result.
     """
     content = read_json_object(path, DataError, "Publish the search again.")
     check(StoredSearch, content, str(path), DataError)

@@ -1,4 +1,4 @@
-"""What ``record.json`` and ``evaluation.json`` must hold, so that tables can take them."""
+"""Checks of ``record.json`` and ``evaluation.json`` before tables use them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FORMAT = 1
 """Layout of ``record.json`` that this version reads."""
 
 AGAIN = "Store the run again."
-"""What to do about a broken record."""
+"""Remedy for a broken record."""
 
 Minutes = Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class Train:
-    """What a run was trained on: ``dataset.split``, and further sets of that form."""
+    """Training sets of a run: ``dataset.split``, and further sets of that form."""
 
     __pydantic_config__: ClassVar[ConfigDict] = OPEN
 
@@ -34,7 +34,7 @@ class Train:
 
     @property
     def name(self) -> str:
-        """The sets, the further ones in alphabetical order."""
+        """The sets, with further sets in alphabetical order."""
         return "+".join([f"{self.dataset}.{self.split}", *sorted(self.also or ())])
 
 
@@ -53,7 +53,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Data:
-    """What is known of the images that a run was trained on."""
+    """Metadata of the images on which a run was trained."""
 
     __pydantic_config__: ClassVar[ConfigDict] = OPEN
 
@@ -81,7 +81,7 @@ class StoredRun:
 
     @property
     def differences(self) -> dict[str, Any]:
-        """What makes the run another one than the paper's: options, recipe settings, and stand-ins for data."""
+        """Differences from the paper's run: options, recipe settings and synthetic stand-ins."""
         synthetic = {"images": "synthetic"} if self.data and self.data.synthetic else {}
         return {**(self.options or {}), **(self.overrides or {}), **synthetic}
 
@@ -110,7 +110,7 @@ def stored_run(record: Mapping[str, Any], path: Path) -> StoredRun:
         path: The file, for messages.
 
     Raises:
-        DataError: If it has another format, or lacks a key or has a wrong value.
+        DataError: If it has another format, lacks a key or has an invalid value.
     """
     if record.get("format") != FORMAT:
         raise DataError(f"{path}: format is {short(record.get('format'))}, this version reads {FORMAT}. {AGAIN}")
@@ -121,7 +121,7 @@ def stored_evaluation(path: Path) -> StoredEvaluation:
     """Read an ``evaluation.json``.
 
     Raises:
-        DataError: If it is unreadable, or lacks a key or has a wrong value.
+        DataError: If it is unreadable, lacks a key or has an invalid value.
     """
     return check(StoredEvaluation, read_json_object(path, DataError, AGAIN), str(path), DataError)
 

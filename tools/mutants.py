@@ -1,10 +1,10 @@
-"""Check the tests: break the code in one place at a time, and see whether the tests that should notice do.
+"""Check the tests: break the code in one place at a time, and see whether the responsible tests fail.
 
-Each change is made in a scratch copy of the last commit and undone afterwards. What is listed as SURVIVED was noticed
-by no test. Not part of the continuous checks: all of it takes some ten minutes. Commit first.
+Each change is made in a scratch copy of the last commit and undone afterwards. SURVIVED marks changes that no test
+detected. This is not part of the continuous checks: it takes about ten minutes in total. Commit first.
 
     python tools/mutants.py            # every mutant
-    python tools/mutants.py best radius   # those whose name holds one of the words
+    python tools/mutants.py best radius   # those whose name contains one of the words
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Mutant:
     """A small change that makes the code wrong.
 
     Attributes:
-        name: What is wrong then.
-        file: Where, from the repository's root.
-        old: Text that must be there exactly once.
-        new: What takes its place.
+        name: The error that the change introduces.
+        file: Changed file, relative to the root of the repository.
+        old: Text that must occur exactly once.
+        new: Its replacement.
         tests: Test files (or ``file::test``) of which one must fail.
     """
 
@@ -179,21 +179,21 @@ MUTANTS = (
 
 
 def main(words: list[str]) -> int:
-    """Try the mutants whose names hold one of `words` (all without words); return 1 if one survives."""
+    """Try the mutants whose names contain one of `words` (empty = all); return 1 if one survives."""
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
     if not chosen:
-        print(f"no mutant is named like {' or '.join(words)}")
+        print(f"no mutant has a name that contains {' or '.join(words)}")
         return 2
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         _git("worktree", "add", "--quiet", "--detach", str(copy), "HEAD")
         try:
-            for mutant in chosen:  # all of them before the first: a text that has changed is known at once
+            for mutant in chosen:  # check all before the first run, so that outdated texts are reported at once
                 _mutated(copy, mutant)
             tests = sorted({test for mutant in chosen for test in mutant.tests})
             if not _passes(copy, tests):
-                print(f"the tests fail without any change: {' '.join(tests)}")
+                print(f"the tests fail even without a change: {' '.join(tests)}")
                 return 2
             for mutant in chosen:
                 start, survived = time.monotonic(), _survives(copy, mutant)
@@ -207,7 +207,7 @@ def main(words: list[str]) -> int:
 
 
 def _survives(copy: Path, mutant: Mutant) -> bool:
-    """Make a change, run its tests, undo it, and tell whether the tests still pass."""
+    """Make a change, run its tests, undo it, and return whether the tests still pass."""
     path = copy / mutant.file
     before = path.read_text(encoding="utf-8")
     path.write_text(_mutated(copy, mutant), encoding="utf-8")
@@ -221,22 +221,22 @@ def _mutated(copy: Path, mutant: Mutant) -> str:
     """Return the text of the changed file.
 
     Raises:
-        SystemExit: If the old text is not there exactly once.
+        SystemExit: If the old text does not occur exactly once.
     """
     text = (copy / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
         raise SystemExit(
-            f"mutant {mutant.name!r}: {mutant.file} holds this text {text.count(mutant.old)} times, not once; bring "
-            f"the mutant up to date:\n{mutant.old}"
+            f"mutant {mutant.name!r}: {mutant.file} has this text {text.count(mutant.old)} times, not once; update "
+            f"the mutant:\n{mutant.old}"
         )
     return text.replace(mutant.old, mutant.new)
 
 
 def _passes(copy: Path, tests: list[str] | tuple[str, ...]) -> bool:
-    """Run tests in the copy with its own packages.
+    """Run tests in the copy, with the packages of the copy.
 
     Raises:
-        SystemExit: If they could not be run, for example since a file is not there.
+        SystemExit: If they could not be run, for example because a file is missing.
     """
     compiled = copy.parent / "numba"
     environment = {

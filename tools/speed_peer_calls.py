@@ -1,4 +1,4 @@
-"""Calls of other packages: each function imports one, brings a scene into its form, and returns what to time."""
+"""Calls of other packages: each function imports one, converts a scene, and returns the call to time."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from benchmark.speed.components import Scene
 
 Call = Callable[[], Any]
 SOBEL = 21
-"""Side of HoVer-Net's Sobel kernel in px."""
+"""Side of HoVer-Net's Sobel kernel, in pixels."""
 
 
 def cellpose_aji(scene: Scene) -> Call:
-    """Return a call that gives cellpose's aggregated Jaccard index."""
+    """Return a call that computes cellpose's aggregated Jaccard index."""
     metrics = import_module("cellpose.metrics")
     return lambda: metrics.aggregated_jaccard_index([scene.labels], [scene.predicted])[0]
 
 
 def cellpose_average_precision(scene: Scene) -> Call:
-    """Return a call that gives TP / (TP + FP + FN) of pairs with an IoU of 0.5."""
+    """Return a call that computes TP / (TP + FP + FN) of pairs with an IoU of 0.5."""
     metrics = import_module("cellpose.metrics")
     return lambda: metrics.average_precision([scene.labels], [scene.predicted], threshold=[0.5])[0][0, 0]
 
 
 def stardist_pq(scene: Scene) -> Call:
-    """Return a call that gives StarDist's PQ."""
+    """Return a call that computes StarDist's PQ."""
     matching = import_module("stardist.matching").matching
     return lambda: matching(scene.labels, scene.predicted, thresh=0.5).panoptic_quality
 
 
 def torchmetrics_pq(scene: Scene) -> Call:
-    """Return a call that gives the PQ of torchmetrics, of the category of nuclei alone."""
+    """Return a call that computes the PQ of torchmetrics, for the category of nuclei only."""
     quality = import_module("torchmetrics.functional.detection").panoptic_quality
     true, predicted = (_categories(labels, axis=-1) for labels in (scene.labels, scene.predicted))
     return lambda: quality(predicted, true, things={1}, stuffs={0}, return_per_class=True)[0, 0]
 
 
 def monai_pq(scene: Scene) -> Call:
-    """Return a call that gives MONAI's PQ."""
+    """Return a call that computes MONAI's PQ."""
     import torch
 
     quality = import_module("monai.metrics.panoptic_quality").compute_panoptic_quality
@@ -58,26 +58,26 @@ def _categories(labels: NDArray[np.int32], axis: int) -> Any:
 
 
 def skimage_centroids(scene: Scene) -> Call:
-    """Return a call that gives the centroids by scikit-image, (N, 2) as (x, y)."""
+    """Return a call that computes the centroids with scikit-image, (N, 2) as (x, y)."""
     regionprops = import_module("skimage.measure").regionprops
     return lambda: np.array([region.centroid[::-1] for region in regionprops(scene.labels)])
 
 
 def scipy_centroids(scene: Scene) -> Call:
-    """Return a call that gives the centroids by scipy, (N, 2) as (x, y)."""
+    """Return a call that computes the centroids with scipy, (N, 2) as (x, y)."""
     center_of_mass = import_module("scipy.ndimage").center_of_mass
     mask, ids = scene.labels > 0, np.arange(1, scene.truth.count + 1)
     return lambda: np.array(center_of_mass(mask, scene.labels, ids))[:, ::-1]
 
 
 def monai_hover_maps(scene: Scene) -> Call:
-    """Return a call that gives MONAI's horizontal and vertical distances, (2, H, W)."""
+    """Return a call that computes MONAI's horizontal and vertical distances, (2, H, W)."""
     transform = import_module("monai.transforms").ComputeHoVerMaps()
     return lambda: np.asarray(transform(scene.labels[None]))
 
 
 def scipy_chessboard(scene: Scene) -> Call:
-    """Return a call that transforms each nucleus by itself, in its box and one px around it."""
+    """Return a call that transforms each nucleus separately, in its box plus one pixel."""
     ndimage = import_module("scipy.ndimage")
 
     def transform() -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ def scipy_chessboard(scene: Scene) -> Call:
 
 
 def monai_label_map(scene: Scene) -> Call:
-    """Return a call of MONAI's HoVer-Net transforms that gives the label map, (H, W)."""
+    """Return a call of MONAI's HoVer-Net transforms that computes the label map, (H, W)."""
     steps = import_module("monai.apps.pathology.transforms")
     mask = steps.GenerateWatershedMask(activation=_identity, threshold=0.5)
     border = steps.GenerateInstanceBorder(kernel_size=SOBEL)
@@ -112,7 +112,7 @@ def monai_label_map(scene: Scene) -> Call:
 
 
 def monai_everything(scene: Scene) -> Call:
-    """Return a call of MONAI's whole post-processing, which gives the label map, (H, W), after all the rest."""
+    """Return a call of MONAI's complete post-processing, up to the label map, (H, W)."""
     steps = import_module("monai.apps.pathology.transforms")
     decode = steps.HoVerNetInstanceMapPostProcessing(
         activation=_identity, mask_threshold=0.5, sobel_kernel_size=SOBEL, marker_threshold=0.4

@@ -1,9 +1,9 @@
-"""Time the jobs of `nucbench speed` by other packages beside ours, in the same run, and see whether the results agree.
+"""Time the jobs of `nucbench speed` in other packages and ours, in the same run, and compare the results.
 
     python tools/speed_peers.py --sizes 1000 4000
 
-Packages that are not installed are left out (pip install -c constraints.txt -e '.[peers]'). The CSV is named by
-hardware, precision and versions, as those of `nucbench speed` are.
+Packages that are not installed are skipped (pip install -c constraints.txt -e '.[peers]'). The CSV is named by
+hardware, precision and versions, like those of `nucbench speed`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from postproc.pixels.watershed import watershed
 EXTRA = "pip install 'nucbench[peers]' (from a checkout: pip install -c constraints.txt -e '.[peers]')"
 """How to install the peers that nucbench itself does not need."""
 SMALL = 250
-"""Side in px of the scene on which peers warm up."""
+"""Side, in pixels, of the scene for warming up the peers."""
 PATIENCE = 3.0
 """Seconds after which a peer is not run again."""
 
@@ -48,15 +48,15 @@ class Peer:
     """One job of one package.
 
     Attributes:
-        package: Name of the distribution, whose version is shown.
-        module: What is imported.
-        job: Our job that it is compared with.
-        does: What exactly it does, for the table.
-        prepare: Imports the package, brings a scene into its form, and returns the call that does the job.
-        agreement: Compares what it returned with our result for the same scene.
-        agreement_in: What `agreement` measures.
-        largest: Side in px of the largest image that it is run on; None = any.
-        note: Known difference in what is computed.
+        package: Name of the distribution, for its version.
+        module: Imported module.
+        job: Our job to compare with.
+        does: Exact description, for the table.
+        prepare: Imports the package, converts a scene, and returns the call that does the job.
+        agreement: Compares its result with ours for the same scene.
+        agreement_in: Name of the quantity measured by `agreement`.
+        largest: Side, in pixels, of the largest image to run; None = any.
+        note: Known difference in the computation.
     """
 
     package: str
@@ -71,7 +71,7 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Whether the package can be imported, without doing it."""
+        """Whether the package can be imported, without importing it."""
         return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
 
@@ -257,11 +257,11 @@ def peer_timings(
     """Time every installed peer on a scene, after a run on a small one that compiles and imports.
 
     Args:
-        scene: What is timed.
-        small: What is not.
+        scene: The timed scene.
+        small: The scene for warming up.
         ours: Our timings of the same scene, by job.
-        repeats: Most counted runs; a peer that takes long has fewer.
-        peers: Which peers.
+        repeats: Maximum number of counted runs; slow peers run fewer times.
+        peers: The peers to time.
 
     Returns:
         One timing per installed peer whose `largest` side is not exceeded.
@@ -279,7 +279,7 @@ def peer_timings(
 
 
 def _measured(peer: Peer, scene: Scene, small: Scene, ours: Timing, repeats: int, results: list[Any]) -> Timing:
-    """Time one peer and append what each of its runs returned to `results`."""
+    """Time one peer and append the result of each run to `results`."""
     call = peer.prepare(scene)
     return measure(
         f"{peer.job}: {peer.does}",
@@ -302,7 +302,7 @@ def missing(peers: tuple[Peer, ...] = PEERS) -> list[str]:
 
 
 def left_out(side: int, peers: tuple[Peer, ...] = PEERS) -> list[str]:
-    """Return what installed peers are not run on at a size, for their slowness."""
+    """Return the jobs that installed peers skip at this size because they are too slow."""
     return [f"{peer.package} {peer.does}" for peer in peers if peer.installed and side > (peer.largest or side)]
 
 
@@ -313,7 +313,7 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000], help="sides of the synthetic images, px")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each job")
-    parser.add_argument("--out", type=Path, default=Path("leaderboards/speed"), help="folder to write")
+    parser.add_argument("--out", type=Path, default=Path("leaderboards/speed"), help="output folder")
     given = parser.parse_args()
     if min(*given.sizes, given.repeats) < 1:
         parser.error("--sizes and --repeats must be 1 or more")
@@ -325,10 +325,10 @@ def main() -> None:
             ours = component_timings(scene, given.repeats)
             timings += [*ours.values(), *peer_timings(scene, small, ours, given.repeats)]
             for what in left_out(side):
-                print(f"not timed at {side} px, since it would take minutes: {what}")
+                print(f"not timed at {side} px, as it would take minutes: {what}")
     write_report(timings, "peers", "32-true", given.out)
     if missing():
-        print(f"not timed, since not installed: {', '.join(missing())}. To compare with them: {EXTRA}")
+        print(f"not timed, as not installed: {', '.join(missing())}. To compare with them: {EXTRA}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""HoVer-Net on one image: tiles as its published code cuts them, against tiles as large as suits the machine.
+"""HoVer-Net on one image: the tiles of its published code against tiles as large as the machine allows.
 
-Both ways run the same weights and their label maps must agree. Random weights find no nuclei and training at full width
-takes hours, so a narrow network is trained for minutes on synthetic crops and then widened without changing its
-function (Chen, Goodfellow and Shlens, Net2Net, ICLR 2016, section 3.1): each channel is repeated, and what reads it is
-divided by the number of copies. The wide network costs what any network of its width does, and the label maps are made
-with the narrow one.
+Both run the same weights, and their label maps must agree. Random weights find no nuclei, and training at full width
+takes hours. Therefore a narrow network is trained for minutes on synthetic crops and then widened without changing its
+function (Chen, Goodfellow and Shlens, Net2Net, ICLR 2016, section 3.1): each channel is repeated, and the weights that
+read it are divided by the number of copies. The wide network has the cost of any network of its width; the label maps
+are computed with the narrow one.
 
     python tools/speed_tiling.py --sizes 1000 --option mode=original --tiles 3
 
@@ -49,18 +49,18 @@ from postproc.pixels.labels import LabelMap
 from postproc.windows import Window
 
 NARROW = 8
-"""Channels of the first convolution of the network that is trained."""
+"""Channels of the first convolution of the trained network."""
 STEPS = {"original": 600, "fast": 60}
 """Optimiser steps of its training, by mode.
 
-A crop of mode ``original`` teaches a quarter of the px, and its tiles see the zeros around them from nearer, so that
-the label maps only agree once the network is sure of its px.
+A crop of mode ``original`` trains on a quarter of the pixels, and its tiles are closer to zero padding, so label maps
+only agree once the network is certain about its pixels.
 """
 BATCH = 2
 RATE = 1e-2
-"""Highest learning rate of its one cycle."""
+"""Highest learning rate of its one-cycle schedule."""
 DISTANCES = 10.0
-"""Weight of the squared error of the distances against the cross-entropy, so that they are learnt as fast."""
+"""Weight of the squared error of the distances, so that they are learnt as fast as the classes."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Way:
     """One way to run an image.
 
     Attributes:
-        name: For the table.
-        settings: Tiles and precision.
-        channels_first: Run the network in the memory layout of the published code.
-        by: Whose way it is.
+        name: Name for the table.
+        settings: Tile size and precision.
+        channels_first: Use the memory layout of the published code.
+        by: Source of this way.
     """
 
     name: str
@@ -85,17 +85,17 @@ def tiling_timings(
 ) -> list[Timing]:
     """Time one image in published tiles and in large ones, once each, and compare their label maps.
 
-    Published tiles are run in float32 with the channels first, as the published code does. Tiles of the same size are
-    also run in the precision and memory layout of the large ones, and starting where those pool, so that the effect of
-    the size alone on time and label map can be told: in mode ``fast`` published tiles are 164 px apart, no multiple of
-    the 8 px that the network pools, so every other one sees other px pooled together.
+    Published tiles are run in float32 with channels first, like the published code. To separate the effect of the size
+    on time and label map, tiles of the same size are also run in the precision and memory layout of the large ones, at
+    positions aligned with pooling: in mode ``fast`` published tiles are 164 px apart, not a multiple of the 8 px that
+    the network pools, so every other tile pools different pixels together.
 
     Args:
-        options: Options of `HoVerNet`. With ``weights`` that network is run, else one that is trained here.
-        side: Side of the image in px.
+        options: Options of `HoVerNet`. With ``weights``, that network is run, otherwise one that is trained here.
+        side: Side of the image, in pixels.
         precision: Lightning precision of the large tiles.
-        tiles: Small tiles to time, about so many and at most a row; all have one size, so the rest takes as long each.
-            None = all.
+        tiles: Approximate number of small tiles to time, at most a row; all have the same size, so the time of the
+            rest is extrapolated. None = all.
         steps: Optimiser steps of the training; None = `STEPS`.
 
     Returns:
@@ -147,7 +147,7 @@ def label_map(method: HoVerNet, image: NDArray[np.uint8], way: Way) -> LabelMap:
 
 
 def _time(method: HoVerNet, image: NDArray[np.uint8], way: Way, tiles: int | None) -> tuple[float, int, int]:
-    """Return the milliseconds that a way takes for some of its tiles, their number, and that of all tiles."""
+    """Return the milliseconds for some of the tiles, the number of these, and the number of all tiles."""
     count = len(_plan(method, image, way))
     side = _published_output(method)
     part = image
@@ -182,7 +182,7 @@ def _describe(method: HoVerNet, image: NDArray[np.uint8], way: Way) -> str:
 
 
 def count_operations(method: HoVerNet, height: int, width: int) -> int:
-    """Count the floating-point operations of one input, 2 per multiply-add; nothing is computed."""
+    """Count the floating-point operations of one input, 2 per multiply-add, without computing anything."""
     state = {
         name: torch.empty_like(value, device="meta")
         for name, value in [*method.named_parameters(), *method.named_buffers()]
@@ -195,7 +195,7 @@ def count_operations(method: HoVerNet, height: int, width: int) -> int:
 
 @contextmanager
 def _layout(method: HoVerNet, way: Way) -> Iterator[None]:
-    """Keep a network's weights and input in the memory layout of a way; inference itself asks for channels last."""
+    """Keep a network's weights and input in the memory layout of a way; inference itself uses channels last."""
     if not way.channels_first:
         yield
         return
@@ -213,7 +213,7 @@ def _layout(method: HoVerNet, way: Way) -> Iterator[None]:
 
 
 def _networks(options: dict[str, Any], steps: int | None) -> tuple[HoVerNet, HoVerNet]:
-    """Return the network to time, and one of the same function that makes the label maps."""
+    """Return the network to time, and an equivalent one that computes the label maps."""
     checked = check_options(HoVerNet, options)
     if checked.get("weights", NONE) != NONE:
         method = _on_device(HoVerNet(Task(), **checked))
@@ -233,13 +233,13 @@ def _on_device(method: HoVerNet) -> HoVerNet:
 
 
 def train(method: HoVerNet, steps: int, side: int = 1000, seed: int = 0) -> HoVerNet:
-    """Train on crops of one synthetic image until nuclei are found, no further.
+    """Train on crops of one synthetic image just until nuclei are found.
 
     Args:
-        method: Without types; changed in place.
+        method: Method without types; modified in place.
         steps: Optimiser steps.
-        side: Side of the image in px; it is another one than those that are timed.
-        seed: Of image, weights and crops.
+        side: Side of the image, in pixels; it differs from the timed images.
+        seed: Seed of image, weights and crops.
 
     Returns:
         The method in eval mode, on the device that would train it.
@@ -251,7 +251,7 @@ def train(method: HoVerNet, steps: int, side: int = 1000, seed: int = 0) -> HoVe
     method = _on_device(method).train()
     for decoder in method.network.decoders.values():
         assert isinstance(decoder, Decoder)
-        # the large outputs that random weights give would take half of the steps to unlearn
+        # otherwise half of the steps are needed to unlearn the large outputs of random weights
         for parameter in decoder.out.parameters():
             nn.init.zeros_(parameter)
     optimizer = torch.optim.AdamW(method.parameters(), RATE)
@@ -266,11 +266,11 @@ def train(method: HoVerNet, steps: int, side: int = 1000, seed: int = 0) -> HoVe
 
 
 def widen(narrow: HoVerNet, wide: HoVerNet) -> None:
-    """Give a network the function of a narrower one.
+    """Set the weights of a network so that it computes the same function as a narrower one.
 
     Args:
-        narrow: Of the same mode and branches.
-        wide: Its widths are whole multiples of those of `narrow`; changed in place.
+        narrow: Network of the same mode and branches.
+        wide: Network whose widths are multiples of those of `narrow`; modified in place.
     """
     source = narrow.state_dict()
     widened = {}
@@ -289,9 +289,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000], help="sides of the images, px (default: 1000)")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of hovernet")
     parser.add_argument("--precision", default="auto", help="Lightning precision of the large tiles (default: auto)")
-    parser.add_argument("--tiles", type=int, help="small tiles to time, the rest is reckoned from them (default: all)")
-    parser.add_argument("--steps", type=int, help="optimiser steps of the training (default: as the mode needs)")
-    parser.add_argument("--out", type=Path, default=Path("leaderboards/speed"), help="folder to write")
+    parser.add_argument("--tiles", type=int, help="small tiles to time; the rest is extrapolated (default: all)")
+    parser.add_argument("--steps", type=int, help="optimiser steps of the training (default: depends on the mode)")
+    parser.add_argument("--out", type=Path, default=Path("leaderboards/speed"), help="output folder")
     given = parser.parse_args()
     if min(n for n in (*given.sizes, given.tiles, given.steps) if n is not None) < 1:
         parser.error("--sizes, --tiles and --steps must be 1 or more")

@@ -1,1 +1,1 @@
-"""From images and annotation to training items."""
+"""Make training items from images and annotations."""

@@ -1,9 +1,9 @@
 """Augmentation of image and annotation together, with albumentations.
 
-A policy has two parts: geometry, which moves image, outlines, points and regions alike (outlines and regions
-by nearest neighbour), and appearance, which changes the image alone. A policy bears the name of those who trained
-with it; ``none``, ``flips`` and ``stain`` are nobody's. What moves by more than right angles is cut from a larger
-window, so that the corners of a rotated crop show the image; only beyond its end are image and annotation mirrored.
+A policy has two parts: geometry, which transforms image, outlines, points and regions together (outlines and regions
+by nearest neighbour), and appearance, which changes only the image. A policy is named after the authors who trained
+with it; ``none``, ``flips`` and ``stain`` are generic. Transformations other than right angles use a larger window, so
+that the corners of a rotated crop show the image; only beyond the window are image and annotation mirrored.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap
 
 TORN = 10
-"""Least area in px^2 of a part that counts as a nucleus after resampling, unless it lies at the border."""
+"""Minimum area, in px^2, of a part that counts as a nucleus after resampling, unless it is at the border."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How training items are augmented; can be pickled into worker processes.
+    """Augmentation of training items; can be pickled for worker processes.
 
     Attributes:
         name: Key in `POLICIES`.
-        summary: What it does, for the description of a recipe.
-        geometry: Moves image and annotation; None leaves them in place.
-        appearance: Changes the image; None leaves it.
-        reach: Side of the window that `geometry` needs, as a multiple of the crop's; 1 where it only permutes
+        summary: Description for recipes.
+        geometry: Transforms image and annotation; None leaves them unchanged.
+        appearance: Changes the image; None leaves it unchanged.
+        reach: Side of the window that `geometry` needs, as a multiple of the crop's side; 1 if it only permutes
             pixels, so that no nucleus is cut, lost or mirrored into view.
     """
 
@@ -53,7 +53,7 @@ class Policy:
         return self.reach == 1
 
     def window(self, side: int) -> int:
-        """Return the side in px of the window around a crop; both have one centre in whole px."""
+        """Return the side of the window around a crop, in pixels; both share a centre in whole pixels."""
         return side + 2 * math.ceil((self.reach - 1) / 2 * side)
 
 
@@ -63,18 +63,18 @@ def augment(
     """Augment an image and its annotation.
 
     Args:
-        policy: From `build_policy`. Its random state is replaced in each call, so one policy is not for two
+        policy: From `build_policy`. Its random state is replaced in each call, so do not share a policy between
             threads.
         image: uint8 (H, W, 3).
-        truth: Annotation at the same (H, W); left unchanged. Gaps in the ids are allowed.
+        truth: Annotation at the same (H, W); not modified. Gaps in the ids are allowed.
         rng: The only source of randomness.
-        side: Side in px of the centre that is kept, as large as or smaller than H and W by an even number; None
-            keeps the whole.
+        side: Side in pixels of the centre to keep; at most H and W, and different from them by an even number. None
+            keeps everything.
 
     Returns:
         The image and its annotation; ids are 1..N without gaps, types stay with their nuclei. Unless the
-        policy is rigid, the parts of a nucleus that is mirrored or cut apart have ids of their own. Where
-        there are outlines, `points` becomes None: the centre of a nucleus is that of the part in view.
+        policy is rigid, the parts of a nucleus that is mirrored or cut apart get their own ids. If there are outlines,
+        `points` becomes None: the centre of a nucleus is that of the visible part.
     """
     if policy.geometry is not None:
         _seed(policy.geometry, rng)
@@ -86,7 +86,7 @@ def augment(
 
 
 def build_policy(name: str) -> Policy:
-    """Make a policy by its name.
+    """Build a policy by name.
 
     Raises:
         ConfigError: If `POLICIES` has no such name.
@@ -96,11 +96,11 @@ def build_policy(name: str) -> Policy:
     return POLICIES[name]()
 
 
-# ---- moving the annotation ---------------------------------------------------------------------------
+# ---- transforming the annotation ---------------------------------------------------------------------------
 
 
 def _seed(pipeline: A.Compose, rng: np.random.Generator) -> None:
-    # generators are handed over, since seeding by number would give every transform the same stream
+    # pass generators, since an integer seed would give every transform the same stream
     pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))  # noqa: S311  # no cryptography
 
 
@@ -111,7 +111,7 @@ def _move(
     if side is not None:
         data["side"] = side
     if truth.labels is not None:
-        # OpenCV moves no int32; float32 holds every id up to 2**24
+        # OpenCV does not support int32; float32 represents every id up to 2**24
         data["labels"] = truth.labels.astype(np.uint16 if truth.labels.max(initial=0) < 2**16 else np.float32)
     if truth.regions is not None:
         data["regions"] = truth.regions
@@ -137,7 +137,7 @@ def _move(
 
 
 def _centre(shape: tuple[int, ...], side: int | None) -> tuple[tuple[slice, slice], tuple[int, int]]:
-    """Return where the centre of `side` px lies in a window, and its (H, W)."""
+    """Return the position of the central square of side `side` in a window, and its (H, W)."""
     height, width = shape[:2] if side is None else (side, side)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     return (slice(top, top + height), slice(left, left + width)), (height, width)
@@ -146,19 +146,18 @@ def _centre(shape: tuple[int, ...], side: int | None) -> tuple[tuple[slice, slic
 def split_parts(
     labels: LabelMap, types: NDArray[np.int64] | None, least: int = 1
 ) -> tuple[LabelMap, NDArray[np.int64] | None]:
-    """Give each 8-connected part of each nucleus an id of its own.
+    """Give each 8-connected part of each nucleus its own id.
 
-    A mirrored copy of a nucleus is another nucleus to whoever looks at the image; HoVer-Net's training
-    numbers such copies anew as well.
+    A mirrored copy of a nucleus looks like another nucleus; HoVer-Net's training also renumbers such copies.
 
     Args:
         labels: int32 (H, W), gaps in the ids allowed.
         types: Row k belongs to id k + 1, or None.
-        least: Smaller parts in px become background, except the largest part of each nucleus and parts at the
-            border of the map: resampling by nearest neighbour tears off tips that are a px wide.
+        least: Parts smaller than this many pixels become background, except the largest part of each nucleus and
+            parts at the border of the map: nearest-neighbour resampling tears off tips that are one pixel wide.
 
     Returns:
-        The map with ids 1..N, in the order of the former ids, and their types.
+        The map with ids 1..N, in the order of the old ids, and their types.
     """
     parts, count = connected_components(labels, 8)
     owner = np.zeros(count + 1, np.int64)
@@ -188,7 +187,7 @@ def _geometry(*transforms: Any) -> A.Compose:
 
 
 def _turned(*, spare: float = 0.0, **ranges: Any) -> tuple[A.HorizontalFlip, MirroringAffine]:
-    """Mirroring, and rotation by any angle with what `ranges` says: every symmetry of the square is among them."""
+    """Mirroring and rotation by any angle, with further `ranges`; includes every symmetry of the square."""
     return A.HorizontalFlip(p=0.5), MirroringAffine(rotate=(-180, 180), spare=spare, **ranges)
 
 
@@ -209,11 +208,11 @@ def _stain() -> Policy:
 
 
 def _hovernet() -> Policy:
-    """HoVer-Net and all that it is compared with (Graham et al. 2019, section V-B).
+    """HoVer-Net and the methods compared with it (Graham et al. 2019, section V-B).
 
-    Shares and ranges are those of the public code of the comparison (in TensorFlow; the later one in PyTorch always
-    blurs or adds noise). As there, a patch twice as large is moved and its centre kept. The added brightness is a
-    factor here.
+    Probabilities and ranges are those of the comparison's public code (in TensorFlow; the later PyTorch code always
+    blurs or adds noise). As in that code, a patch of twice the size is transformed and its centre kept. The added
+    brightness is a factor here.
     """
     blur = A.GaussianBlur(blur_limit=(3, 3), sigma_limit=(0.5, 1.0), p=1.0)
     noise = A.GaussNoise(std_range=(0.0, 0.05), per_channel=True, p=1.0)
@@ -227,14 +226,14 @@ def _hovernet() -> Policy:
         "half of the crops; hue, saturation, brightness and contrast",
         _geometry(*moves),
         A.Compose([A.OneOf([blur, A.MedianBlur(blur_limit=(3, 3), p=1.0), noise], p=0.5), colour]),
-        reach=2.0,  # a corner lies up to 0.97 sides from the centre
+        reach=2.0,  # a corner is up to 0.97 sides from the centre
     )
 
 
 ELASTIC_SPARE = 1 / 8
-"""What a deformation may bring into view at each side, as a share of the crop's."""
+"""Margin that a deformation may bring into view on each side, as a share of the crop's side."""
 ELASTIC_REACH = 1.8
-"""Side of the window around a crop that is turned and deformed: the diagonal of the crop with its spare sides."""
+"""Side of the window around a rotated and deformed crop: the diagonal of the crop with its margins."""
 
 
 def _deformed() -> A.Compose:
@@ -242,12 +241,12 @@ def _deformed() -> A.Compose:
 
 
 def _defocus() -> A.GaussianBlur:
-    """Blur for the focus, whose strength neither paper of Naylor et al. gives."""
+    """Blur that simulates focus; neither paper of Naylor et al. states its strength."""
     return A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 2.0), p=0.5)
 
 
 def _dist() -> Policy:
-    """DIST and what it is compared with (Naylor et al. 2018, section VI-B)."""
+    """DIST and the methods compared with it (Naylor et al. 2018, section VI-B)."""
     return Policy(
         "dist",
         "mirroring, rotation by any angle, elastic deformation of half of the crops; blur of half of the crops, "
@@ -259,7 +258,7 @@ def _dist() -> Policy:
 
 
 def _naylor_2017() -> Policy:
-    """PangNet, DeconvNet and their ensemble (Naylor et al. 2017, section 4); the paper gives no ranges."""
+    """PangNet, DeconvNet and their ensemble (Naylor et al. 2017, section 4); the paper states no ranges."""
     return Policy(
         "naylor-2017",
         "mirroring, rotation by any angle, elastic deformation of half of the crops; blur of half of the crops",
@@ -270,9 +269,9 @@ def _naylor_2017() -> Policy:
 
 
 def _kinet() -> Policy:
-    """KiNet and what it is compared with (Xing et al. 2019, section IV-B); the paper gives no ranges."""
+    """KiNet and the methods compared with it (Xing et al. 2019, section IV-B); the paper states no ranges."""
     reach = 1.7
-    shift = 0.1 / reach  # of the window: a tenth of the crop
+    shift = 0.1 / reach  # share of the window: a tenth of the crop
     return Policy(
         "kinet",
         "mirroring, rotation by any angle, shifts up to a tenth of the crop",
@@ -284,8 +283,8 @@ def _kinet() -> Policy:
 def _stardist() -> Policy:
     """StarDist's public example: symmetries of the square, intensity times a + b, noise up to 0.02.
 
-    There a is 0.6 to 2 on images whose 99.8th percentile is 1 and which may exceed it; 8 bits may not, so a
-    ends at 1.2 here.
+    There, a is 0.6 to 2 on images whose 99.8th percentile is 1 and whose values may exceed 1. 8-bit values may not, so
+    the range of a ends at 1.2 here.
     """
     intensity = A.RandomBrightnessContrast(
         brightness_limit=(-0.2, 0.2), contrast_limit=(-0.4, 0.2), brightness_by_max=True, p=1.0
@@ -300,7 +299,7 @@ def _stardist() -> Policy:
 
 
 def _hover_lite() -> Policy:
-    """HoVer-Lite: wider scales and stains than HoVer-Net's training, and blur or noise now and then."""
+    """HoVer-Lite: wider ranges of scale and stain than HoVer-Net's training, and occasional blur or noise."""
     colour = A.ColorJitter(
         brightness=(0.9, 1.1), contrast=(0.85, 1.15), saturation=(0.8, 1.2), hue=(-8 / 180, 8 / 180), p=0.8
     )

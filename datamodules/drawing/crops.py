@@ -20,7 +20,7 @@ from postproc.pixels.labels import LabelMap
 
 
 class Area(NamedTuple):
-    """A rectangle of an image, in px."""
+    """A rectangle of an image, in pixels."""
 
     top: int
     left: int
@@ -29,11 +29,11 @@ class Area(NamedTuple):
 
 
 def area_around(centre: tuple[float, float], side: int, shape: tuple[int, int]) -> Area:
-    """Return the square around a point, as near as the border allows.
+    """Return the square around a point, shifted to stay inside the image.
 
     Args:
-        centre: (x, y) px.
-        side: Px; where the image is smaller, the area is as large as the image.
+        centre: (x, y) in pixels.
+        side: Side in pixels; in a smaller image, the area is as large as the image.
         shape: (H, W) of the image.
     """
     starts = [
@@ -44,24 +44,24 @@ def area_around(centre: tuple[float, float], side: int, shape: tuple[int, int]) 
 
 
 class Drawer(Protocol):
-    """Draws one item for training from a sample."""
+    """Drawer of a training item from a sample."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
-        """Return ``image``, uint8 (3, crop, crop), and the codec's targets; `rng` is the only randomness.
+        """Return ``image``, uint8 (3, crop, crop), and the codec's targets; `rng` is the only source of randomness.
 
-        Crops lie in `area` before they are moved; None = anywhere in the image.
+        Crops are in `area` before augmentation; None = anywhere in the image.
         """
 
 
 class CropDrawer:
-    """Random crop, augmentation of image and annotation together, then encoding.
+    """Random crop, augmentation of image and annotation together, and encoding.
 
-    Where the policy turns or deforms, it is given a larger window around the crop, whose centre it leaves: the image
-    is mirrored only beyond its end. The position is that of the crop without augmentation, all being equally likely.
+    If the policy rotates or deforms, it gets a larger window around the crop and keeps its centre, so the image is
+    mirrored only beyond the image border. Positions are distributed uniformly, as without augmentation.
 
     Args:
-        crop: Side of the crop in px; smaller images are mirrored.
-        codec: Encodes the annotation of the augmented crop.
+        crop: Side of the crop, in pixels; smaller images are mirrored.
+        codec: Codec that encodes the annotation of the augmented crop.
         policy: Name of an augmentation policy.
     """
 
@@ -82,23 +82,23 @@ class CropDrawer:
 def random_window(
     sample: Sample, size: int, rng: np.random.Generator, window: int | None = None, area: Area | None = None
 ) -> tuple[NDArray[np.uint8], Instances]:
-    """Cut the window around a random square out of a sample, mirrored where it leaves the image.
+    """Cut the window around a random square out of a sample, mirrored beyond the image border.
 
     Args:
         sample: The image.
-        size: Side of the square in px; it lies within `area` unless this is smaller.
+        size: Side of the square, in pixels; it is within `area` unless that is smaller.
         rng: Source of the position.
-        window: Side of the window in px, `size` or larger by an even number; None = `size`.
-        area: What part of the image the square is drawn from; None = all of it.
+        window: Side of the window, in pixels: `size` plus an even number; None = `size`.
+        area: Part of the image from which the square is drawn; None = the whole image.
 
     Returns:
-        uint8 (window, window, 3) and the annotation of that part, see `cut_instances`. Where the image is mirrored,
-        so are its points.
+        uint8 (window, window, 3) and the annotation of that part, see `cut_instances`. Points are mirrored together
+        with the image.
     """
     top, left, height, width = area or Area(0, 0, *sample.truth.shape)
     top += int(rng.integers(0, max(height - size, 0) + 1))
     left += int(rng.integers(0, max(width - size, 0) + 1))
-    # an area smaller than the square lies at the border, or is the whole image
+    # an area smaller than the square is at the border or is the whole image
     top, left = (max(min(k, n - size), 0) for k, n in zip((top, left), sample.truth.shape, strict=True))
     window = size if window is None else window
     beyond = (window - size) // 2
@@ -107,19 +107,19 @@ def random_window(
 
 
 def cut_instances(truth: Instances, top: int, left: int, size: int, *, renumber: bool = True) -> Instances:
-    """Cut a square out of an annotation, mirrored where it leaves the image.
+    """Cut a square out of an annotation, mirrored beyond the image border.
 
     Args:
         truth: Annotation of the whole image.
-        top: First row of the square in px; may be negative.
-        left: First column of the square in px; may be negative.
-        size: Side of the square in px.
-        renumber: Number the nuclei anew, 1..N; a mirrored one is then one of its own unless it touches the original.
-            False leaves ids and types as they are, for what numbers them later.
+        top: First row of the square; may be negative.
+        left: First column of the square; may be negative.
+        size: Side of the square, in pixels.
+        renumber: Renumber the nuclei 1..N; a mirrored copy is then a separate nucleus unless it touches the original.
+            False keeps ids and types for a later renumbering.
 
     Returns:
-        The annotation of the square. Where there are outlines, `points` becomes None: the centre of a nucleus is that
-        of the part in view.
+        The annotation of the square. If there are outlines, `points` becomes None: the centre of a nucleus is that of
+        the visible part.
     """
     labels, points, types = truth.labels, truth.points, truth.types
     shape = (size, size)
@@ -141,10 +141,10 @@ def cut_instances(truth: Instances, top: int, left: int, size: int, *, renumber:
 
 
 def nuclei_by_type(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
-    """List the nuclei of each type that occurs, in the order of the types; nuclei without a type are left out.
+    """List the nuclei of each type that occurs, in the order of the types; without nuclei that have no type.
 
     Returns:
-        For each type (N, 3): the index of the image, and the centre as (x, y) px.
+        For each type (N, 3): the index of the image, and the centre as (x, y) in pixels.
 
     Raises:
         DataError: If no nucleus has a type.
@@ -162,16 +162,16 @@ def nuclei_by_type(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
 
 
 def cut_window(sample: Sample, centre: tuple[float, float], side: int) -> Sample:
-    """Cut a square window around a point out of an image, as near as the border allows.
+    """Cut a square window around a point, shifted to stay inside the image.
 
     Args:
         sample: The image.
-        centre: (x, y) px.
-        side: Px; where the image is smaller, the window is as large as the image.
+        centre: (x, y) in pixels.
+        side: Side in pixels; in a smaller image, the window is as large as the image.
 
     Returns:
-        The window as an image of its own; its nuclei are numbered anew. Where there are outlines, its `points` are
-        None, see `cut_instances`.
+        The window as a separate sample with renumbered nuclei. If there are outlines, its `points` are None, see
+        `cut_instances`.
     """
     top, left, height, width = area_around(centre, side, sample.truth.shape)
     rows, columns = slice(top, top + height), slice(left, left + width)
@@ -189,7 +189,7 @@ def cut_window(sample: Sample, centre: tuple[float, float], side: int) -> Sample
 
 
 def _cut(array: NDArray[Any], top: int, left: int, size: int) -> NDArray[Any]:
-    """Return the square of a map, mirrored about the ends of the map where it leaves them."""
+    """Return the square of a map, mirrored beyond the ends of the map."""
     height, width = array.shape[:2]
     part = array[max(top, 0) : top + size, max(left, 0) : left + size]
     beyond = (max(-top, 0), max(top + size - height, 0), max(-left, 0), max(left + size - width, 0))
@@ -199,7 +199,7 @@ def _cut(array: NDArray[Any], top: int, left: int, size: int) -> NDArray[Any]:
 
 
 def _renumber(labels: LabelMap, types: NDArray[np.int64] | None) -> tuple[LabelMap, NDArray[np.int64] | None]:
-    """Do what `relabel` does, by a table over the ids: they are few here, and this runs for every item."""
+    """Relabel like `relabel`, but with a lookup table: ids are few here, and this runs for every item."""
     present = np.zeros(int(labels.max(initial=0)) + 1, bool)
     present[labels.ravel()] = True
     present[0] = False
@@ -210,16 +210,16 @@ def _renumber(labels: LabelMap, types: NDArray[np.int64] | None) -> tuple[LabelM
 def _mirror(
     points: NDArray[np.float32], shape: tuple[int, int], corner: tuple[int, int], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Add the mirror images of points (x, y) that a square beyond the ends of the image shows.
+    """Add the mirror images of points (x, y) that are visible in a square beyond the image border.
 
     Args:
-        points: In px of the image.
+        points: In pixels of the image.
         shape: (H, W) of the image.
         corner: (top, left) of the square.
         size: Side of the square.
 
     Returns:
-        The points with their images, and the rows that they come from.
+        The points with their mirror images, and their original rows.
     """
     rows = np.arange(len(points))
     for axis, extent, start in ((0, shape[1], corner[1]), (1, shape[0], corner[0])):
@@ -228,7 +228,7 @@ def _mirror(
             if turn == 0:
                 continue
             copy = original.copy()
-            # every other copy is mirrored about the edge half a px beyond the outermost pixel centre
+            # every other copy is mirrored about the edge, half a pixel beyond the outermost pixel centre
             copy[:, axis] = original[:, axis] if turn % 2 == 0 else extent - 1 - original[:, axis]
             copy[:, axis] += turn * extent
             points, rows = np.concatenate([points, copy]), np.concatenate([rows, source])

@@ -1,4 +1,4 @@
-"""Training items: what is drawn from the images, and in which order."""
+"""Training items and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from postproc.codec import Targets
 
 
 class Items(Dataset[Targets], ABC):
-    """Training items that are made when they are asked for."""
+    """Training items that are made on access."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -22,15 +22,15 @@ class Items(Dataset[Targets], ABC):
 
 
 class EpochSampler(Sampler[int]):
-    """Gives ``epoch * length + item`` in a fixed order, so that workers need no state to know the epoch.
+    """Sampler of ``epoch * length + item`` in a fixed order, so that workers need no state to know the epoch.
 
     Args:
         length: Items in an epoch.
-        epoch: Tells the number of the epoch when an iteration begins.
-        rank: This process among those that train together.
-        world: Number of processes that train together; each takes every `world`-th item.
-        done: Tells how many items of the epoch this process has had, when an iteration begins: a resumed run leaves
-            them out. The length stays that of the whole epoch.
+        epoch: Returns the number of the epoch when an iteration begins.
+        rank: Rank of this process in distributed training.
+        world: Number of training processes; each takes every `world`-th item.
+        done: Returns, when an iteration begins, how many items of the epoch this process has already drawn: a resumed
+            run skips them. The length remains that of the whole epoch.
     """
 
     def __init__(
@@ -57,21 +57,21 @@ class EpochSampler(Sampler[int]):
 
 
 class ItemDataset(Items):
-    """Items drawn from samples in memory; item k depends on (seed, k) alone.
+    """Items drawn from samples in memory; item k depends only on (seed, k).
 
-    In each epoch every image is drawn from `per_image` times, in an order shuffled anew. With a `window`, an epoch is
-    as long, but each item comes from around a nucleus: first a type is drawn, all those of the images being equally
-    likely, then one of its nuclei, from whatever image.
+    In each epoch every image is drawn from `per_image` times, in a newly shuffled order. With a `window`, an epoch has
+    the same length, but each item shows the surroundings of a nucleus: a type is drawn uniformly from the types in the
+    images, then one of its nuclei from any image.
 
     Args:
         samples: The images.
-        draw: Draws an item from a sample.
+        draw: Drawer of an item from a sample.
         per_image: Items per image in an epoch.
         seed: Seed of the run.
-        window: Side in px of the area around the nucleus that `draw` draws from; None = whole images.
+        window: Side, in pixels, of the area around the nucleus for `draw`; None = whole images.
 
     Raises:
-        DataError: If there is a `window`, but no nucleus with a type.
+        DataError: If `window` is given, but no nucleus has a type.
     """
 
     def __init__(

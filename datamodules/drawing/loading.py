@@ -1,4 +1,4 @@
-"""`Loading`: how training items are drawn and batched."""
+"""`Loading`: settings for drawing and batching training items."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from datamodules.reading.sample import Sample
 from postproc.codec import Targets
 
 VALIDATION_CROPS = 8
-"""Items drawn from each validation image, always the same ones."""
+"""Number of fixed items drawn from each validation image."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How training items are drawn and batched in a phase of a training.
+    """Settings for drawing and batching items in a training phase.
 
     Attributes:
         train: Drawer of training items.
         validation: Drawer of validation items (no augmentation).
-        collate: Puts items together.
+        collate: Function that combines items into a batch.
         batch_size: Items per batch.
         crops_per_image: Items drawn from each image in an epoch.
         seed: Seed of crops and augmentation.
         workers: Processes that draw items; 0 draws in the training process.
-        rank: This process among those that train together.
-        world: Number of processes that train together.
-        choose: Which of the training images are drawn from, and with which labels; None = all as they are.
-        window: Side in px of the windows that training items are drawn from, each around a nucleus of a type that is
-            chosen uniformly (`ItemDataset`); None = items are drawn from whole images, each as often as the others.
+        rank: Rank of this process in distributed training.
+        world: Number of training processes.
+        choose: Selects training images and their labels; None = all, unchanged.
+        window: Side, in pixels, of the windows from which training items are drawn, each around a nucleus of a
+            uniformly chosen type (`ItemDataset`); None = items are drawn from whole images, equally often from each.
     """
 
     train: Drawer
@@ -55,7 +55,7 @@ class Loading:
 def item_loader(
     items: Items, loading: Loading, sampler: EpochSampler | None, *, drop_last: bool
 ) -> DataLoader[Targets]:
-    """Return the loader of items, in the order of `sampler`, or in their own."""
+    """Return the loader of items, in the order of `sampler`, or in dataset order."""
     return DataLoader(
         items,
         batch_size=loading.batch_size,
@@ -70,7 +70,7 @@ def item_loader(
 
 
 def validation_loader(crops: Items, images: list[Sample], loading: Loading) -> DataLoader[Any]:
-    """Return the loader of batches of crops, followed by whole images, one at a time and each as it is."""
+    """Return the loader of batches of crops, followed by whole images, one at a time and unchanged."""
     size, count = loading.batch_size, len(crops)
     batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
     return DataLoader(
@@ -102,7 +102,7 @@ def _crops_or_image(collate: Callable[[list[Targets]], dict[str, Any]], items: l
 
 
 def sample_loader(samples: Sequence[Sample]) -> DataLoader[Sample]:
-    """Return the loader of whole images, one at a time, each as it is."""
+    """Return the loader of whole images, one at a time and unchanged."""
     return DataLoader(samples, batch_size=1, collate_fn=_only)  # type: ignore[arg-type]  # any sequence is a dataset
 
 
@@ -111,6 +111,6 @@ def _only(samples: list[Sample]) -> Sample:
 
 
 def _leave_signals_to_the_first_process(worker: int) -> None:
-    """Keep a worker alive when all processes of a job are told to stop: the first one still writes a checkpoint."""
+    """Keep a worker alive when its job is signalled to stop: the main process still writes a checkpoint."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

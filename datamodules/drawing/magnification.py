@@ -1,6 +1,6 @@
 """Draw tiles labelled with their magnification: the self-supervision of the attention method.
 
-Sahasrabudhe et al., MICCAI 2020, sections 4.1 and 4.2. Nothing here reads an annotation.
+Sahasrabudhe et al., MICCAI 2020, sections 4.1 and 4.2. No annotation is read.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from postproc.errors import DataError
 Image = NDArray[np.uint8]
 
 LEVELS = (10.0, 20.0, 40.0)
-"""Magnifications that the classifier tells apart."""
+"""Magnifications that the classifier distinguishes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile(Sample):
-    """A tile of a whole slide, which is an example of its own magnification and of no other."""
+    """A tile of a whole slide, which is an example of its own magnification only."""
 
 
 @dataclass(frozen=True)
 class MagnificationDrawer:
-    """Says at which magnifications an image may be drawn; `draw_batch` chooses among them for a whole batch at once.
+    """Determines the possible magnifications of an image; `draw_batch` chooses among them per batch.
 
-    One image alone cannot be given a magnification: a batch is to hold each of them equally often (section 4.2).
+    Magnifications cannot be chosen per image, since a batch must contain each equally often (section 4.2).
 
     Attributes:
-        crop: Side of the crop in px, whatever its magnification.
-        levels: Magnifications to choose among; those above the image's own cannot be had and are left out.
-        native: Magnification assumed where the image's is unknown.
+        crop: Side of the crop, in pixels, at any magnification.
+        levels: Magnifications to choose from; those above the image's own are unavailable and skipped.
+        native: Magnification assumed if the image's is unknown.
     """
 
     crop: int
@@ -46,15 +46,15 @@ class MagnificationDrawer:
     native: float = 40.0
 
     def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
-        """Return what `draw_batch` draws from; `area` is left unheeded, since no nucleus is sought here.
+        """Return the input of `draw_batch`; `area` is ignored, since crops need no nucleus.
 
         Returns:
-            ``image``, uint8 (H, W, 3), the whole image, not copied; ``scales``, float64 (L,), px of the crop per px of
-            the image at each of `levels`, NaN at those that cannot be had; ``crop``, int64 (); ``seed``, int64 (), of
-            all that is random in this item.
+            ``image``, uint8 (H, W, 3), the whole image, not copied; ``scales``, float64 (L,), pixels of the crop per
+            pixel of the image at each of `levels`, NaN if unavailable; ``crop``, int64 (); ``seed``, int64 (), for all
+            randomness of this item.
 
         Raises:
-            DataError: If the image can be drawn at none of the levels.
+            DataError: If none of the levels is available for the image.
         """
         native = sample.magnification or self.native
         levels = np.array(self.levels)
@@ -62,7 +62,7 @@ class MagnificationDrawer:
         if not reachable.any():
             raise DataError(
                 f"{sample.image_id}: the image has magnification {native:g}, but tiles at "
-                f"{', '.join(f'{level:g}' for level in self.levels)} are needed. Leave it out of the training set."
+                f"{', '.join(f'{level:g}' for level in self.levels)} are needed. Remove it from the training set."
             )
         return {
             "image": sample.image,
@@ -73,13 +73,13 @@ class MagnificationDrawer:
 
 
 def draw_batch(drafts: Sequence[Targets]) -> list[Targets]:
-    """Draw the crops of a batch, each magnification as often as any other, turned and mirrored at random.
+    """Draw the crops of a batch, each magnification equally often, with random rotations and reflections.
 
     Args:
-        drafts: What `MagnificationDrawer` gave for each image of the batch.
+        drafts: Output of `MagnificationDrawer` for each image of the batch.
 
     Returns:
-        For each of them ``image``, uint8 (3, crop, crop), and ``magnification``, int64 (), an index into the levels.
+        For each image ``image``, uint8 (3, crop, crop), and ``magnification``, int64 (), an index into the levels.
     """
     rngs = [np.random.default_rng(int(draft["seed"])) for draft in drafts]
     scales = np.array([draft["scales"] for draft in drafts])
@@ -95,18 +95,18 @@ def draw_batch(drafts: Sequence[Targets]) -> list[Targets]:
 
 
 def share_out(reachable: NDArray[np.bool_], first: int) -> list[int]:
-    """Give each image of a batch one of the levels that it can have, so that all levels are as frequent as possible.
+    """Assign each image of a batch one of its available levels, so that levels are as balanced as possible.
 
-    The images with the least choice come first, and each takes the level that has been taken least. Where what an image
-    can have is part of what any image with more choice can have, as with magnifications up to an image's own, no other
-    choice makes the most frequent level rarer.
+    Images with the fewest choices come first, and each takes the level that was taken least so far. This minimises the
+    count of the most frequent level if the choices are nested (those of an image are a subset of those of any image
+    with more choices), as with magnifications up to an image's own.
 
     Args:
         reachable: bool (B, L), at least one True in each row.
-        first: The level that is preferred among equals; those after it follow in turn.
+        first: The level that is preferred in ties, followed by the next ones in turn.
 
     Returns:
-        B levels; with all reachable, each is there B // L or B // L + 1 times.
+        B levels; if all are reachable, each occurs B // L or B // L + 1 times.
     """
     count = reachable.shape[1]
     taken = [0] * count
@@ -124,13 +124,13 @@ def draw_tile(image: Image, crop: int, scale: float, rng: np.random.Generator) -
 
     Args:
         image: uint8 (H, W, 3).
-        crop: Side of the result in px.
-        scale: Px of the result per px of the image, at most 1.
+        crop: Side of the result, in pixels.
+        scale: Pixels of the result per pixel of the image, at most 1.
         rng: Source of the position.
 
     Returns:
-        uint8 (crop, crop, 3), averaged over the area that each px covers; mirrored at the lower and right
-        border where the image is too small.
+        uint8 (crop, crop, 3), averaged over the area that each pixel covers; mirrored at the lower and right
+        border if the image is too small.
     """
     side = round(crop / scale)
     height, width = image.shape[:2]

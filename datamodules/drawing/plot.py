@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
-"""Of the types in their order (Okabe and Ito); nuclei without a type have the first."""
+"""Colours of the types in order (Okabe and Ito); nuclei without a type have the first."""
 INCHES = 8.0
 
 
 def plot_sample(sample: Sample, types: tuple[str, ...] = ()) -> Figure:
-    """Draw an image with the outlines of its nuclei, or their centres where there are no outlines.
+    """Draw an image with the outlines of its nuclei, or their centres if there are no outlines.
 
     Args:
         sample: Image and annotation.
         types: Names of the types 1..T, for the legend.
 
     Returns:
-        A figure that belongs to no window; ``figure.savefig("image.png")`` writes it.
+        A figure without a window; ``figure.savefig("image.png")`` writes it.
     """
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# otherwise the import asks a server for the newest version, in every worker process
+# otherwise the import queries a server for the newest version in every worker process
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -24,14 +24,14 @@ BORDER = cv2.BORDER_REFLECT
 
 
 def inside(points: NDArray[np.float32], shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Select the points whose nearest pixel lies in the image.
+    """Select the points whose nearest pixel is in the image.
 
     Args:
-        points: float32 (N, 2) as (x, y) px.
+        points: float32 (N, 2) as (x, y) in pixels.
         shape: (H, W) of the image.
 
     Returns:
-        Those points, moved onto the outermost pixel centres where they lie up to half a pixel beyond, and
+        Those points, moved onto the outermost pixel centres if they are up to half a pixel beyond them, and
         their rows.
     """
     extent = np.array(shape[::-1], np.float32)
@@ -59,7 +59,7 @@ class StainJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # mypy does not 
     colour, so a pixel costs one product with a 3 x 4 matrix.
 
     Args:
-        scale: a is uniform in [1 - scale, 1 + scale]; the paper gives no figure.
+        scale: a is uniform in [1 - scale, 1 + scale]; the paper states no value.
         shift: b is uniform in [-shift, shift], in units of natural-logarithm optical density.
         p: Probability.
     """
@@ -86,13 +86,13 @@ class StainJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # mypy does not 
 
 
 class MirroringAffine(A.Affine):  # type: ignore[misc]  # mypy does not follow albumentations
-    """`A.Affine` that mirrors points where `BORDER` mirrors the pixels, and computes only what is kept.
+    """`A.Affine` that mirrors points as `BORDER` mirrors pixels, and computes only the kept part.
 
-    The points of `A.Affine` lie one px beside the mirrored pixels.
+    The points of `A.Affine` are off by one pixel from the mirrored pixels.
 
     Args:
-        spare: What is computed on each side of the centre that is kept, as a share of its side; a transformation
-            that follows may need it. Without the key ``side`` in the data, the whole window is computed.
+        spare: Margin computed on each side of the kept centre, as a share of its side, for a following
+            transformation. Without the key ``side`` in the data, the whole window is computed.
         ranges: As in `A.Affine`.
     """
 
@@ -107,7 +107,7 @@ class MirroringAffine(A.Affine):  # type: ignore[misc]  # mypy does not follow a
         self.spare = spare
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the matrix; it maps onto the centre of the window, of which ``side`` px are kept."""
+        """Draw the matrix; it maps onto the central ``side`` pixels of the window."""
         drawn: dict[str, Any] = super().get_params_dependent_on_data(params, data)
         if "side" in data:
             height, width = params["shape"][:2]
@@ -121,7 +121,7 @@ class MirroringAffine(A.Affine):  # type: ignore[misc]  # mypy does not follow a
     def apply_to_keypoints(
         self, keypoints: NDArray[np.float32], matrix: NDArray[np.float64], *_: Any, **params: Any
     ) -> NDArray[np.float32]:
-        """Return the moved points with their mirror images: one at each edge reaches far enough."""
+        """Return the moved points with their mirror images; one reflection at each edge suffices."""
         copies = mirrored(keypoints, params["shape"][:2])
         copies[:, :2] = copies[:, :2] @ matrix[:2, :2].T + matrix[:2, 2]
         return copies
@@ -131,12 +131,12 @@ class CoarseElastic(A.DualTransform):  # type: ignore[misc]  # mypy does not fol
     """Smooth random deformation, as in U-Net's training.
 
     Displacements are drawn from a normal distribution on a coarse grid and interpolated bicubically
-    (Ronneberger et al. 2015, section 3.1: 3 x 3 grid, 10 px), which DIST follows (Naylor et al. 2018,
+    (Ronneberger et al. 2015, section 3.1: 3 x 3 grid, 10 px). DIST uses the same deformation (Naylor et al. 2018,
     section VI-B, reference 38).
 
     Args:
         grid: Displacement vectors along each side.
-        deviation: Standard deviation of a displacement in px; at most a tenth of the grid's spacing is used,
+        deviation: Standard deviation of a displacement, in pixels; limited to a tenth of the grid's spacing,
             so that small crops do not fold.
         p: Probability.
     """
@@ -149,7 +149,7 @@ class CoarseElastic(A.DualTransform):  # type: ignore[misc]  # mypy does not fol
         self.deviation = deviation
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the displacement of every pixel, float32 (H, W, 2) as (x, y) px."""
+        """Draw the displacement of every pixel, float32 (H, W, 2) as (x, y) in pixels."""
         height, width = params["shape"][:2]
         deviation = min(self.deviation, 0.1 * min(height, width) / self.grid)
         coarse = self.random_generator.normal(0, deviation, (self.grid, self.grid, 2)).astype(np.float32)
@@ -167,13 +167,13 @@ class CoarseElastic(A.DualTransform):  # type: ignore[misc]  # mypy does not fol
         """Return the moved points with their mirror images: a point q goes to the p with p + d(p) = q."""
         displacement = params["displacement"]
         height, width = displacement.shape[:2]
-        # what an earlier transformation moved out of view is lost; its place shows the mirrored image
+        # points that an earlier transformation moved out of view are lost; the mirrored image is shown there
         keypoints = keypoints[inside(keypoints[:, :2].astype(np.float32), (height, width))[1]]
         if not len(keypoints):
             return keypoints
         copies = mirrored(keypoints, (height, width))
         place = copies[:, :2].astype(np.float32)
-        for _step in range(12):  # a contraction, since the displacement changes by less than a px per px
+        for _step in range(12):  # a contraction, since the displacement changes by less than one pixel per pixel
             at = np.ascontiguousarray(place[None])
             place = copies[:, :2] - cv2.remap(
                 displacement, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -196,7 +196,7 @@ def mirrored(keypoints: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[
     for axis, extent in ((0, shape[1]), (1, shape[0])):
         every = np.concatenate(copies)
         copies = [every]
-        for total in (-1, 2 * extent - 1):  # the edges lie half a px outside the outermost pixel centres
+        for total in (-1, 2 * extent - 1):  # the edges are half a pixel outside the outermost pixel centres
             copy = every.copy()
             copy[:, axis] = total - every[:, axis]
             copies.append(copy)

@@ -1,4 +1,4 @@
-"""Aperio ImageScope annotations (XML polygons), as MoNuSeg and the first release of Kumar have them."""
+"""Aperio ImageScope annotations (XML polygons), the format of MoNuSeg and Kumar's first release."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
 
 MAX_BYTES = 200_000_000
-"""Largest XML file that is parsed; the largest of MoNuSeg has about 20 MB."""
+"""Largest XML file that is parsed, in bytes; the largest of MoNuSeg has about 20 MB."""
 
 PLAUSIBLE_MPP = (0.05, 10.0)
-"""Microns per px that are believed: 200x to 1x. Some files state nanometres or a placeholder."""
+"""Accepted microns per pixel: 200x to 1x. Some files state nanometres or a placeholder."""
 
 AROUND = 3
-"""Number of nuclei inside a region that make it an outline of something else."""
+"""Number of nuclei inside a region above which it outlines something else."""
 LARGER = 10.0
-"""Factor by which such a region is larger than the median region and those inside."""
+"""Factor by which such a region exceeds the median region and those inside."""
 
 _TIE = 1e-4
-# px; outlines often run exactly through pixel centres, and this decides which of them are inside
+# in pixels; outlines often run exactly through pixel centres, and this decides which centres are inside
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Polygons:
     """Regions of one annotation file.
 
     Attributes:
-        regions: One float64 (V, 2) array per region, (x, y) px; V may be too small for an area.
+        regions: One float64 (V, 2) array per region, (x, y) px; V may be too small to enclose an area.
         mpp: Microns per pixel; None if the file does not state it.
-        note: What was left out, for people; empty if nothing.
+        note: Readable note on what was left out; empty if nothing was.
     """
 
     regions: tuple[NDArray[np.float64], ...]
@@ -51,10 +51,10 @@ class Polygons:
 
 
 def read_polygons(path: Path) -> Polygons:
-    """Read the nuclei of an annotation file, in the order in which they were drawn.
+    """Read the nuclei of an annotation file, in drawing order.
 
-    Left out are regions marked as negative (``NegativeROA="1"``), layers of something else if a layer is named after
-    nuclei, and outlines around many others, such as the tissue's.
+    Regions marked as negative (``NegativeROA="1"``) are left out. So are layers of other structures if a layer is named
+    after nuclei, and outlines around many others, such as that of the tissue.
 
     Args:
         path: The ``.xml`` file.
@@ -63,7 +63,7 @@ def read_polygons(path: Path) -> Polygons:
         The regions, with a note of what was left out.
 
     Raises:
-        DataError: If the file is missing, no XML, tries to expand entities, or has no region.
+        DataError: If the file is missing, is not XML, tries to expand entities, or has no region.
     """
     root = _parse(Path(path))
     layers, notes = _nuclei_layers(root)
@@ -73,7 +73,7 @@ def read_polygons(path: Path) -> Polygons:
         raise DataError(f"{path}: the annotation has no region; copy or download it again")
     around = _around_others(regions)
     if around.any():
-        notes.append(f"{int(around.sum())} regions around {AROUND} or more others are no nuclei and are left out")
+        notes.append(f"{int(around.sum())} regions around {AROUND} or more others are not nuclei and are left out")
     kept = tuple(region for region, outer in zip(regions, around.tolist(), strict=True) if not outer)
     return Polygons(kept, _mpp(root), "; ".join(notes))
 
@@ -82,15 +82,15 @@ def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) 
     """Draw polygons into a label map.
 
     A pixel belongs to a polygon if its centre does, where pixel (row r, column c) has its centre at (x, y)
-    = (c, r); a centre exactly on the outline is inside on the right and lower side and outside on the left
-    and upper side, so that neighbours share no pixel. Where polygons overlap, the earlier one keeps the
-    pixels. These rules give the label maps of Kumar that circulate more closely than any other that was
-    tried (PQ 0.994 to 0.995 on the three images with both kinds of annotation). Parts outside the image,
-    and regions of fewer than three vertices or without a pixel, are dropped.
+    = (c, r). A centre exactly on the outline is inside on the right and lower side and outside on the left
+    and upper side, so that neighbours share no pixel. If polygons overlap, the earlier one keeps the
+    pixels. Of all rules tried, these match the circulating label maps of Kumar most closely
+    (PQ 0.994 to 0.995 on the three images with both kinds of annotation). Parts outside the image,
+    and regions with fewer than three vertices or without a pixel, are dropped.
 
     Args:
-        regions: Vertices of each polygon, (V, 2), (x, y) px.
-        shape: (H, W) of the image in px.
+        regions: Vertices of each polygon, (V, 2), (x, y) in pixels.
+        shape: (H, W) of the image in pixels.
 
     Returns:
         int32 (H, W), numbered 1..N in the order of `regions`.
@@ -110,10 +110,10 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
 
     Args:
         path: The ``.xml`` file.
-        shape: (H, W) of the image in px.
+        shape: (H, W) of the image in pixels.
 
     Returns:
-        The nuclei and the microns per px, None where the file does not say.
+        The nuclei and the microns per pixel, None if the file does not state them.
 
     Raises:
         DataError: See `read_polygons`; also if no region covers a pixel of the image.
@@ -131,12 +131,12 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
 def write_aperio(path: Path, labels: LabelMap, mpp: float | None = None) -> None:
     """Write the outer contours of a label map as an annotation file, atomically.
 
-    `rasterise` gives the map back, but for holes and for all but the largest part of a nucleus.
+    `rasterise` restores the map, except for holes and for all but the largest part of a nucleus.
 
     Args:
         path: The ``.xml`` file.
         labels: int32 (H, W), ids 1..N.
-        mpp: Microns per px, left out where None.
+        mpp: Microns per pixel, omitted if None.
     """
     scale = "" if mpp is None else f" MicronsPerPixel={quoteattr(str(mpp))}"
     lines = [f"<Annotations{scale}>", '<Annotation Id="1" Type="4">', "<Regions>"]
@@ -169,14 +169,14 @@ def _parse(path: Path) -> Element:
     except DefusedXmlException as error:
         raise DataError(f"{path}: refused, the XML declares entities or external files ({error})") from error
     except (ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{path}: no valid XML ({error}); copy or download it again") from error
+        raise DataError(f"{path}: not valid XML ({error}); copy or download it again") from error
     if root is None:
         raise DataError(f"{path}: the XML has no content; copy or download it again")
     return root
 
 
 def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
-    """Return the layers of nuclei, or the whole file where none is named after them, and a note of what is left out."""
+    """Return the layers of nuclei (the whole file if none is named after nuclei), and a note of what is left out."""
     layers = [layer for layer in root.iter("Annotation") if layer.find(".//Region") is not None]
     named = [layer for layer in layers if "nucle" in layer.get("Name", "").casefold()]
     if not named or len(named) == len(layers):
@@ -186,7 +186,7 @@ def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
 
 
 def _around_others(regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Tell, (N,), which regions enclose at least `AROUND` others and are far larger than they are."""
+    """Return, bool (N,), which regions enclose at least `AROUND` others and are far larger than these."""
     areas = np.array([_area(region) for region in regions])
     around = np.zeros(len(regions), bool)
     suspects = np.flatnonzero(areas > LARGER * np.median(areas))
@@ -200,7 +200,7 @@ def _around_others(regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
 
 
 def _area(vertices: NDArray[np.float64]) -> float:
-    """Return the area of a polygon in px (shoelace formula)."""
+    """Return the area of a polygon in pixels (shoelace formula)."""
     if len(vertices) < 3:
         return 0.0
     x, y = (vertices - vertices[0]).T

@@ -1,7 +1,7 @@
-"""Unpack zip and tar archives that anybody may have made.
+"""Unpack zip and tar archives from untrusted sources.
 
-Everything lands in the target folder or nothing does: members are written into a folder beside it, which takes the
-target's name at the end.
+Either all members are unpacked or none: they are written into a folder next to the target, which is renamed to the
+target at the end.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.
 
 _CHUNK = 1 << 20
 _HEADER = 1 << 22
-# bytes that tarfile may ask for at once: file contents come in chunks, so more is a header that claims to be huge
+# most bytes of one read by tarfile: contents are read in chunks, so a larger read is a header that claims a huge size
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
     OSError, EOFError, ValueError, NotImplementedError, RuntimeError, MemoryError, OverflowError, IndexError, KeyError,
 )  # fmt: skip
-# what the decoders of the standard library raise on archives that are damaged or made to do harm
+# exceptions of the standard library's decoders on damaged or malicious archives
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold; more is taken for a decompression bomb.
+    """Limits of an archive; anything larger is treated as a decompression bomb.
 
     Attributes:
         members: Number of members.
         size: Bytes of all members unpacked.
         ratio: Bytes unpacked per byte of the archive, counted once more than `free` bytes are unpacked.
-        free: Bytes below which the ratio is not looked at: small text compresses a thousandfold.
+        free: Bytes below which the ratio is not checked: small texts compress a thousandfold.
     """
 
     members: int = 200_000
@@ -60,12 +60,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What an archive held.
+    """Contents of an archive.
 
     Attributes:
         files: Number of files written.
-        size: Their bytes.
-        nested: Archives among them, which stay as they are.
+        size: Their total size in bytes.
+        nested: Archives among them, which are not unpacked.
     """
 
     files: int
@@ -74,22 +74,22 @@ class Unpacked:
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by its name whether a file is an archive that `unpack` reads."""
+    """Return whether a file is an archive for `unpack`, by its name."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def unpack(archive: Path, target: Path, limits: Limits | None = None) -> Unpacked:
-    """Unpack an archive into a new folder, all of it or nothing.
+    """Unpack an archive into a new folder, completely or not at all.
 
-    Refused are members that could be written elsewhere or harm what reads them: absolute paths, ``..``, drive letters,
-    links, devices, names with control characters or in another encoding, two members of one name (whatever their
-    capitals), encrypted ones, and more than `limits` allow. What macOS adds (``__MACOSX``, ``.DS_Store``, ``._*``) is
-    passed over. Archives inside the archive are not unpacked.
+    Members that could be written elsewhere or harm their readers are refused: absolute paths, ``..``, drive letters,
+    links, devices, names with control characters or in another encoding, duplicate names (ignoring case), encrypted
+    members, and anything beyond `limits`. Files added by macOS (``__MACOSX``, ``.DS_Store``, ``._*``) are skipped.
+    Archives inside the archive are not unpacked.
 
     Args:
         archive: A file that ends in one of `ARCHIVE_SUFFIXES`.
-        target: The folder to make; must not exist.
-        limits: What the archive may hold; None = `Limits()`.
+        target: The folder to create; must not exist.
+        limits: Limits of the archive; None = `Limits()`.
 
     Raises:
         DataError: If the archive is missing, damaged or refused, the disk is too small, or `target` exists; the
@@ -100,7 +100,7 @@ def unpack(archive: Path, target: Path, limits: Limits | None = None) -> Unpacke
     if not is_archive(archive):
         raise DataError(f"{archive}: archives end in {', '.join(ARCHIVE_SUFFIXES)}; unpack it yourself")
     if target.exists():
-        raise DataError(f"{target} exists; nothing is unpacked over it")
+        raise DataError(f"{target} exists and is not overwritten")
     read = _unpack_zip if archive.name.lower().endswith(".zip") else _unpack_tar
     target.parent.mkdir(parents=True, exist_ok=True)
     with _beside(target) as folder:
@@ -118,7 +118,7 @@ def unpack(archive: Path, target: Path, limits: Limits | None = None) -> Unpacke
 
 
 def require_space(folder: Path, needed: float, purpose: str) -> None:
-    """Raise a DataError if the disk of a folder (which need not exist yet) has less than `needed` bytes free."""
+    """Raise a DataError if the disk of a folder, which may not exist yet, has less than `needed` bytes free."""
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
@@ -130,7 +130,7 @@ def require_space(folder: Path, needed: float, purpose: str) -> None:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """Give a folder that takes the place of `target` when the block ends without an error."""
+    """Yield a folder that is renamed to `target` when the block ends without an error."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         yield folder
@@ -142,7 +142,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 class _Writer:
-    """Writes members below a folder after looking at their names, and counts what they hold."""
+    """Writer of members into a folder that checks their names and counts their contents."""
 
     def __init__(self, archive: Path, folder: Path, limits: Limits) -> None:
         self.files = 0
@@ -162,7 +162,7 @@ class _Writer:
         return DataError(f"{self._archive}: refused, its member {name!r} {reason}; nothing was unpacked")
 
     def count(self) -> None:
-        """Count a member, whether it is written or not."""
+        """Count a member, whether or not it is written."""
         self._members += 1
         if self._members > self.limits.members:
             raise DataError(
@@ -170,10 +170,10 @@ class _Writer:
             )
 
     def place(self, name: str, *, folder: bool) -> str | None:
-        """Return where a member belongs, relative to the folder; None for what macOS adds.
+        """Return the path of a member relative to the folder; None for files added by macOS.
 
         Raises:
-            DataError: If the name is not one to write.
+            DataError: If the name must not be written.
         """
         if not name or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
             raise self.refuse(name, "has no name, or one with control characters or in an unknown encoding")
@@ -190,22 +190,22 @@ class _Writer:
         return "/".join(parts)
 
     def _take(self, name: str, path: str, *, folder: bool) -> None:
-        """Refuse a path that is taken: folders may come again, files may not, and capitals do not tell them apart."""
+        """Refuse duplicate paths, ignoring case; folders may be repeated, files may not."""
         key = unicodedata.normalize("NFC", path).casefold()
         if self._spelt.setdefault(key, path) != path:
-            raise self.refuse(name, f"has the name of {self._spelt[key]!r} but for capitals or accents")
+            raise self.refuse(name, f"has the name of {self._spelt[key]!r} except for capitals or accents")
         if key in self._kinds and not (folder and self._kinds[key]):
             raise self.refuse(name, "is in it twice")
         self._kinds[key] = folder
 
     def claim(self, name: str, size: int) -> None:
-        """Refuse a member, before it is read, if with those before it claims more than the limits or the disk allow."""
+        """Refuse a member before reading it if the claimed total exceeds the limits or the disk space."""
         self._claimed += size
         self._allow(name, self._claimed)
         require_space(self._folder.parent, self._claimed - self.written, f"unpacking {self._archive}")
 
     def write(self, place: str, source: IO[bytes]) -> None:
-        """Write a member; what it holds counts, whatever it claimed."""
+        """Write a member; its actual size counts, not the claimed one."""
         path = self._folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
@@ -218,15 +218,15 @@ class _Writer:
             self.nested.append(place)
 
     def make(self, place: str) -> None:
-        """Make a folder."""
+        """Create a folder."""
         (self._folder / place).mkdir(parents=True, exist_ok=True)
 
     def _allow(self, name: str, total: int) -> None:
         if total > self.limits.size:
-            raise self.refuse(name, f"makes more than {self.limits.size / 1e9:g} GB of it, the limit")
+            raise self.refuse(name, f"expands it beyond the limit of {self.limits.size / 1e9:g} GB")
         if total > self._most:
             raise self.refuse(
-                name, f"makes more than {self.limits.ratio:g} times its size of it, which is a decompression bomb"
+                name, f"expands it to more than {self.limits.ratio:g} times its size, a decompression bomb"
             )
 
 
@@ -261,19 +261,19 @@ def _unpack_zip(archive: Path, writer: _Writer) -> None:
 
 
 def _check_directory(archive: Path, writer: _Writer) -> None:
-    """Refuse a zip whose directory would take much memory before a single member could be counted."""
+    """Refuse a zip whose directory would exhaust the memory before any member could be counted."""
     size = archive.stat().st_size
     with archive.open("rb") as file:
         file.seek(max(0, size - (1 << 16) - 100))
         tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise DataError(f"{archive}: no zip archive, or a truncated one; copy or download it again")
+        raise DataError(f"{archive}: not a zip archive, or truncated; copy or download it again")
     (length,) = struct.unpack_from("<I", tail, at + 12)
     large = tail.rfind(b"PK\x06\x06", 0, at)
     if large >= 0 and len(tail) >= large + 56:
         (length,) = struct.unpack_from("<Q", tail, large + 40)
-    most = writer.limits.members * 1000  # bytes of an entry: 46 and its name
+    most = writer.limits.members * 1000  # bytes per entry: 46 plus its name
     if length > min(most, 1 << 28):
         raise DataError(f"{archive}: refused, its list of members has {length} bytes; nothing was unpacked")
 
@@ -282,10 +282,10 @@ def _check_directory(archive: Path, writer: _Writer) -> None:
 
 
 class _Cautious:
-    """A file that answers no read of more than `_HEADER` bytes: tarfile reads headers whole, however long they claim.
+    """A file that refuses reads of more than `_HEADER` bytes: tarfile reads headers at once, at any claimed length.
 
     Args:
-        file: What to read.
+        file: The file to read.
         archive: The archive, for the message.
     """
 
@@ -300,11 +300,11 @@ class _Cautious:
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to a position."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._file.tell()
 
 
@@ -317,7 +317,7 @@ def _unpack_tar(archive: Path, writer: _Writer) -> None:
                 writer.count()
                 _unpack_member(tar, member, writer)
             file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile accepts any end of file
                 raise DataError(f"{archive}: the archive is truncated; copy or download it again")
 
 
@@ -325,8 +325,8 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, writer: _Write
     if member.issym() or member.islnk():
         raise writer.refuse(member.name, "is a link")
     if member.issparse() or not (member.isreg() or member.isdir()):
-        raise writer.refuse(member.name, "is a device or of another kind than file and folder")
-    # before the name is looked at, since what is passed over is decompressed too
+        raise writer.refuse(member.name, "is a device or of an unsupported kind")
+    # before the name is checked, since skipped members are decompressed too
     writer.claim(member.name, member.size)
     place = writer.place(member.name, folder=member.isdir())
     if place is None:
@@ -343,7 +343,7 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, writer: _Write
 
 @contextmanager
 def _decompressed(archive: Path) -> Iterator[Any]:
-    """Open what a tar is compressed with, told by its first bytes rather than its name."""
+    """Open the decompressor of a tar, chosen by its first bytes rather than its name."""
     with archive.open("rb") as file:
         head = file.read(6)
         file.seek(0)

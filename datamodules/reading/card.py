@@ -1,4 +1,4 @@
-"""`DatasetCard`: the facts about a dataset, as data."""
+"""`DatasetCard`: facts about a dataset, as data."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Download:
-    """A file that can be fetched without a form or a sign-in.
+    """A file that can be downloaded without a form or a sign-in.
 
     Attributes:
-        file: Name that it gets in the folder ``downloads`` of the dataset.
+        file: Its name in the dataset's folder ``downloads``.
         url: Its address.
-        size: Bytes as published, None where no source states them.
-        checksum: ``md5:...`` or ``sha256:...`` as published. None where no source states one: the hash of what was
-            first downloaded is then kept beside it and compared with later downloads, which verifies nothing.
-        source: Where the address, and size and checksum where given, were found.
+        size: Bytes as published, None if no source states them.
+        checksum: ``md5:...`` or ``sha256:...`` as published. None if no source states one: the hash of the first
+            download is then stored and compared with later downloads, which verifies nothing.
+        source: Where the address and, if given, size and checksum were found.
     """
 
     file: str
@@ -28,7 +28,7 @@ class Download:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """Facts about a dataset, from which lists, documentation and checks are made.
+    """Facts about a dataset, for lists, documentation and checks.
 
     Attributes:
         name: Registry name, lower case.
@@ -36,23 +36,23 @@ class DatasetCard:
         aliases: Other spellings in published tables.
         summary: One sentence for `nucbench list datasets`.
         images: Images per split, for example ``{"train": 16, "test": 14}``; splits as in ``splits/<name>.csv``.
-        nuclei: Annotated nuclei in the whole public release, None where no source states it.
-        types: Names of the nucleus types 1..T in order; empty where the dataset has none.
-        magnification: Objective magnification; None where it differs between images.
-        mpp: Microns per px; None where unknown.
-        radius: Px within which a detection counts as found (12 at 40x, 6 at 20x, 16 for Ki67).
-        annotation: ``"instances"``, ``"points"``, or ``"none"`` where there is none.
+        nuclei: Annotated nuclei in the whole public release, None if no source states it.
+        types: Names of the nucleus types 1..T in order; empty if the dataset has none.
+        magnification: Objective magnification; None if it differs between images.
+        mpp: Microns per pixel; None if unknown.
+        radius: Distance, in pixels, within which a detection counts as found (12 at 40x, 6 at 20x, 16 for Ki67).
+        annotation: ``"instances"``, ``"points"``, or ``"none"``.
         licence: Licence or terms of use as published.
         citation: Paper to cite.
         url: Where to get the data.
-        layout: What must lie in the dataset's folder, shown in the error for a missing one.
-        notes: What a user should know about versions in circulation.
-        downloads: Archives that `nucbench prepare` fetches; empty where a form or a sign-in stands before them.
-        steps: What to do by hand where there are no downloads, or where they do not work. ``{downloads}`` stands for
-            the folder of archives, ``{folder}`` for the dataset's folder.
-        inside: Folder of the archives that holds the dataset, for example ``*/datasets/PNET``; empty = found by itself.
-        generated: The dataset is images that nucbench generates; those that it writes are no stand-in for others.
-        outlines: Dataset whose annotation the images are simulated from where it is present; empty = none. Such a
+        layout: Expected contents of the dataset's folder, shown if it is missing.
+        notes: Notes for users, for example on versions in circulation.
+        downloads: Archives that `nucbench prepare` downloads; empty if a form or a sign-in is required.
+        steps: Manual steps if there are no downloads, or if they fail. ``{downloads}`` is replaced by the folder of
+            archives, ``{folder}`` by the dataset's folder.
+        inside: Folder of the dataset in the archives, for example ``*/datasets/PNET``; empty = found automatically.
+        generated: True if nucbench generates the images of the dataset; they are then not stand-ins for others.
+        outlines: Dataset whose annotation is used to simulate the images, if it is present; empty = none. Such a
             dataset has a `write_simulated`.
     """
 

@@ -1,6 +1,6 @@
 """Read and write images and label maps.
 
-Every failure is one `DataError` that names the file; no file can run code.
+Every failure is a `DataError` that names the file; no file can execute code.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
 
 MAX_PIXELS = 150_000_000
-"""Largest image that is decoded; a file that claims more is taken for a decompression bomb."""
+"""Largest image that is decoded, in pixels; larger files are treated as decompression bombs."""
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 """File name endings that `read_rgb` reads."""
 
 TO_8_BITS = "Convert it, for example in Fiji: set the display range, then Image > Type > RGB Color"
-"""Remedy for images of more bits."""
+"""Remedy for images with more bits."""
 
 _TIFF = (".tif", ".tiff")
 _PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
@@ -43,10 +43,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def check_name(path: Path) -> None:
-    """Raise a DataError if a file's name cannot stand in a line of text: tables, lists and terminals would break."""
+    """Raise a DataError if a file's name cannot be part of a line of text in tables, lists and terminals."""
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in path.name):
         raise DataError(
-            f"{str(path)!r}: its name has a line break, another control character or bytes that are no UTF-8; rename it"
+            f"{str(path)!r}: its name has a line break, a control character or bytes that are not UTF-8; rename it"
         )
 
 
@@ -54,8 +54,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a PNG, TIFF, JPEG or BMP file as RGB.
 
     Alpha is dropped, greyscale repeated, a palette resolved, and a rotated image turned upright. Of a TIFF with several
-    pages the first is read, which is the full resolution of a pyramid, or one page per channel, see `tiff_pages`.
-    Images of more than 8 bits per channel are refused, because no rule to scale them fits every scanner. An
+    pages, the first is read, which is the full resolution of a pyramid, or one page per channel, see `tiff_pages`.
+    Images with more than 8 bits per channel are refused, because no scaling rule fits every scanner. An
     `InputWarning` states what was assumed.
 
     Args:
@@ -76,30 +76,30 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
-        raise DataError(f"{path}: shape {array.shape} is no greyscale, RGB or RGBA image; convert it to RGB")
+        raise DataError(f"{path}: shape {array.shape} is not a greyscale, RGB or RGBA image; convert it to RGB")
     if array.shape[2] < 3:
         array = np.repeat(array[..., :1], 3, axis=2)
     return np.ascontiguousarray(array[..., :3])
 
 
 def read_instances(path: Path, sense: Sense | None = None) -> Instances:
-    """Read a label map, with types where the file has them.
+    """Read a label map, with types if the file has them.
 
-    ``.png`` (one channel of 8 or 16 bits, or a palette whose index is the id) and ``.tif`` hold the map alone, and so
-    does ``.npy``, unless it has two channels, ids and types, as CoNIC's maps have. ``.mat`` (MATLAB 5)
-    holds ``inst_map``, and perhaps ``inst_type``, ``inst_id``, ``type_map``, as HoVer-Net's label files do,
-    or what `write_mat` wrote; `datamodules.reading.matlab.instances_of_arrays` says how types find their ids. Ids may
-    have gaps and are numbered 1..N anew. A map of one value in many parts is a mask, see `Sense`.
+    ``.png`` (one channel of 8 or 16 bits, or a palette whose index is the id) and ``.tif`` contain only the map, and so
+    does ``.npy`` unless it has two channels, ids and types, like CoNIC's maps. ``.mat`` (MATLAB 5)
+    contains ``inst_map`` and optionally ``inst_type``, ``inst_id``, ``type_map``, like HoVer-Net's label files, or the
+    output of `write_mat`; `datamodules.reading.matlab.instances_of_arrays` describes how types are matched with ids.
+    Ids may have gaps and are renumbered 1..N. A map of one value in many parts is a mask, see `Sense`.
 
     Args:
         path: The file.
-        sense: Checks the ids and collects what was assumed; None = check by the default rules, and warn at once.
+        sense: Checks the ids and collects assumptions; None = check by the default rules and warn immediately.
 
     Returns:
-        The nuclei; `types` is None where the file has none.
+        The nuclei; `types` is None if the file has none.
 
     Raises:
-        DataError: If the file is unreadable, or the map is not 2-D of whole numbers, or types do not fit.
+        DataError: If the file is unreadable, the map is not 2-D with whole numbers, or types do not match.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -128,7 +128,7 @@ def read_instances(path: Path, sense: Sense | None = None) -> Instances:
 
 
 def read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the numeric arrays of a MATLAB 5 file, everything else left out.
+    """Read the numeric arrays of a MATLAB 5 file and skip everything else.
 
     Raises:
         DataError: If the file is missing, damaged, of version 7.3 or holds more than `MAX_PIXELS` values.
@@ -138,7 +138,7 @@ def read_mat(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def check_size(image: NDArray[np.uint8], truth: Instances, path: Path) -> None:
-    """Raise a DataError that names the annotation file `path` if its (H, W) is not the image's."""
+    """Raise a DataError that names the annotation file `path` if its (H, W) differs from the image's."""
     if image.shape[:2] != truth.shape:
         raise DataError(f"{path}: annotation of {truth.shape} px (H, W) for an image of {image.shape[:2]} px")
 
@@ -157,7 +157,7 @@ def write_label_png(path: Path, labels: LabelMap) -> None:
     """Write a label map (H, W) as a PNG of 16 bits, atomically.
 
     Raises:
-        DataError: If an id is beyond 65535.
+        DataError: If an id exceeds 65535.
     """
     if labels.max(initial=0) > 65535:
         raise DataError(f"{path}: id {labels.max()} does not fit 16 bits; write .npy or .mat instead")
@@ -172,10 +172,10 @@ def write_npy(path: Path, labels: LabelMap) -> None:
 
 
 def write_mat(path: Path, instances: Instances) -> None:
-    """Write nuclei as a MATLAB 5 file with the names of HoVer-Net's label files, atomically.
+    """Write nuclei as a MATLAB 5 file with the array names of HoVer-Net's label files, atomically.
 
-    ``inst_map`` (H, W), ``inst_id`` (N, 1) and ``inst_centroid`` (N, 2; x, y), and where they are known
-    ``inst_type`` and ``inst_score`` (N, 1). Nuclei without outline have ``image_shape`` (1, 2) in place of
+    ``inst_map`` (H, W), ``inst_id`` (N, 1) and ``inst_centroid`` (N, 2; x, y), and, if known,
+    ``inst_type`` and ``inst_score`` (N, 1). Nuclei without outline have ``image_shape`` (1, 2) instead of
     ``inst_map``.
     """
     arrays: dict[str, NDArray[Any]] = {
@@ -195,13 +195,13 @@ def write_mat(path: Path, instances: Instances) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes its place when the block ends without an error.
+    """Yield a temporary path next to `path` that replaces it when the block ends without an error.
 
-    A reader never sees half a file, and a killed run leaves the former one. Missing folders are created.
+    Readers never see a partial file, and an interrupted run leaves the old file. Missing folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the ending stays, because writers choose the format by it
+    # keep the suffix, because writers choose the format by it
     handle, temporary = new_file(path.parent, f".{path.stem}-", path.suffix)
     os.close(handle)
     try:
@@ -212,7 +212,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-# ---- decoders: they raise whatever their library raises, `_decode` turns it into one DataError ------------
+# ---- decoders may raise anything, `_decode` turns it into a DataError ------------
 
 
 def _decode(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -224,7 +224,7 @@ def _decode(path: Path, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except DataError:
         raise
-    except Exception as error:  # foreign decoders raise anything on damaged files, struct.error to MemoryError
+    except Exception as error:  # decoders may raise anything on damaged files, from struct.error to MemoryError
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again") from error
 
@@ -242,7 +242,7 @@ def _check_pixels(path: Path, *shape: int) -> None:
 @contextmanager
 def _pillow(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked next
         opened = Image.open(path, formats=("PNG", "JPEG", "BMP"))
     with opened as image:
         _check_pixels(path, image.height, image.width)
@@ -252,7 +252,7 @@ def _pillow(path: Path) -> Iterator[Image.Image]:
 def _read_pillow_rgb(path: Path) -> NDArray[Any]:
     with path.open("rb") as file:
         head = file.read(25)
-    # Pillow turns 16-bit RGB into 8 bits without a word: the depth stands in byte 24 of a PNG
+    # Pillow silently converts 16-bit RGB to 8 bits: the depth is in byte 24 of a PNG
     if head.startswith(_PNG_SIGNATURE) and len(head) == 25 and head[24] == 16:
         raise DataError(f"{path}: 16 bits per channel; images must have 8. {TO_8_BITS}")
     with _pillow(path) as image:
@@ -263,7 +263,7 @@ def _read_pillow_rgb(path: Path) -> NDArray[Any]:
 
 
 def upright(array: NDArray[Any], orientation: int, path: Path) -> NDArray[Any]:
-    """Turn an image upright by its EXIF or TIFF orientation, with a warning.
+    """Turn an image upright by its EXIF or TIFF orientation, and warn about it.
 
     Args:
         array: (H, W) or (H, W, C) as stored.
@@ -277,7 +277,7 @@ def upright(array: NDArray[Any], orientation: int, path: Path) -> NDArray[Any]:
         InputWarning,
         stacklevel=2,
     )
-    if orientation >= 5:  # rows and columns are exchanged
+    if orientation >= 5:  # rows and columns are swapped
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
@@ -288,9 +288,9 @@ def upright(array: NDArray[Any], orientation: int, path: Path) -> NDArray[Any]:
 
 def _read_pillow_labels(path: Path) -> NDArray[Any]:
     with _pillow(path) as image:
-        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):  # of a palette, the index is the id
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):  # in a palette image, the index is the id
             raise DataError(
-                f"{path}: a label map of mode {image.mode}; colours are no ids, "
+                f"{path}: a label map of mode {image.mode}; colours are not ids; "
                 "write one channel of 8 or 16 bits with the id of the nucleus at each pixel"
             )
         return np.asarray(image)

@@ -18,17 +18,17 @@ from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
 _DEPTH = 3
-# archives unpack into a folder of their own, and one more is common
+# archives unpack into their own folder, often with another folder inside
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """One public layout: where images lie and where the annotation of each lies.
+    """One public layout: the folders of images and annotations.
 
     Attributes:
-        images: Name of the folder of images, lower case; empty = any that holds images and annotations.
-        annotations: Name of the folder beside it with the annotations, lower case; empty = the same folder.
-        endings: What replaces the image's suffix to give the annotation's name, in order of preference.
+        images: Name of the folder of images, lower case; empty = any folder with images and annotations.
+        annotations: Name of the sibling folder of annotations, lower case; empty = the same folder.
+        endings: Replacements of the image's suffix in the annotation's name, in order of preference.
     """
 
     images: str
@@ -44,8 +44,8 @@ class Found:
         stem: File name of the image without its suffix.
         image: The image.
         annotation: The annotation.
-        part: Name of the folder above the folder of images, lower case (``train``, ``test_same``); of the
-            folder itself where images and annotations lie together.
+        part: Name of the parent of the folder of images, lower case (``train``, ``test_same``); of the folder itself
+            if images and annotations are in the same folder.
     """
 
     stem: str
@@ -55,14 +55,14 @@ class Found:
 
 
 def find_pairs(root: Path, pairings: Iterable[Pairing]) -> list[Found]:
-    """Find images with their annotations under `root`; capitals, blanks and underscores in folder names do not matter.
+    """Find images with their annotations in `root`, ignoring case, blanks and underscores in folder names.
 
     Args:
         root: The dataset's folder.
-        pairings: The layouts to look for; each folder is read by the first that fits.
+        pairings: The layouts to look for; each folder is read by the first that matches.
 
     Returns:
-        The pairs, sorted by path. Hidden files and renderings (``*_poly.png``) are passed over.
+        The pairs, sorted by path. Hidden files and renderings (``*_poly.png``) are skipped.
 
     Raises:
         DataError: If an image has no annotation.
@@ -79,7 +79,7 @@ def find_pairs(root: Path, pairings: Iterable[Pairing]) -> list[Found]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield `root` and the folders below it, three levels deep, sorted, without hidden ones."""
+    """Yield `root` and its subfolders, three levels deep, sorted, without hidden folders."""
     level = [Path(root)]
     for depth in range(_DEPTH + 1):
         yield from level
@@ -102,7 +102,7 @@ def images_in(folder: Path) -> list[Path]:
 def make_records(
     found: Iterable[tuple[str, Path, tuple[Path, ...]]], card: DatasetCard, splits: Mapping[str, SplitRow]
 ) -> list[Record]:
-    """Build records from what was found on disk; the committed CSV alone says which split an image is in.
+    """Build records from the files found; only the committed CSV determines the split of an image.
 
     Args:
         found: Image id, image and annotations of each image.
@@ -113,7 +113,7 @@ def make_records(
         Records in the order of the CSV.
 
     Raises:
-        DataError: If nothing was found, an image stands in two places, one is not in the CSV, or a name has control
+        DataError: If nothing was found, an image is in two places or not in the CSV, or a name has control
             characters.
     """
     by_id: dict[str, Record] = {}
@@ -126,7 +126,7 @@ def make_records(
             known = ", ".join(list(splits)[:3])
             raise DataError(
                 f"{image}: image {image_id!r} is not in the splits of {card.name} ({known}, ...); "
-                "move it elsewhere or give it its published name"
+                "move it elsewhere or rename it to its published name"
             )
         by_id[image_id] = Record(image_id, image, annotated, row.group, row.split, row.validation)
     return [by_id[image_id] for image_id in splits if image_id in by_id]
@@ -150,18 +150,18 @@ def build_sample(
     magnification: float | None = None,
     mpp: float | None = None,
 ) -> Sample:
-    """Put image and annotation together after checking that they agree.
+    """Combine image and annotation after checking that they match.
 
     Args:
-        record: The image's record; its first annotation is named in errors.
+        record: The image's record; errors name its first annotation.
         truth: The annotation.
         card: The dataset's card.
-        image: The image where it was read already.
-        magnification: Of this image; None = the card's.
-        mpp: Microns per px of this image; None = the card's.
+        image: The image if it was already read.
+        magnification: Magnification of this image; None = the card's.
+        mpp: Microns per pixel of this image; None = the card's.
 
     Raises:
-        DataError: If sizes differ, a type is not on the card, or a point lies outside the image.
+        DataError: If sizes differ, a type is not on the card, or a point is outside the image.
     """
     source = record.annotations[0] if record.annotations else record.image
     image = read_rgb(record.image) if image is None else image
@@ -173,7 +173,7 @@ def build_sample(
         outside = ((truth.points < 0) | (truth.points > np.array([width - 1, height - 1]))).any(axis=1)
         if outside.any():
             x, y = truth.points[outside][0]
-            raise DataError(f"{source}: point ({x}, {y}) lies outside the image of {width} x {height} px")
+            raise DataError(f"{source}: point ({x}, {y}) is outside the image of {width} x {height} px")
     return Sample(
         image,
         truth,
@@ -185,14 +185,14 @@ def build_sample(
 
 
 def choose_rows(splits: Mapping[str, SplitRow], images: int | None) -> list[SplitRow]:
-    """Choose the images that a synthetic stand-in has.
+    """Choose the images of a synthetic stand-in.
 
     Args:
         splits: The committed splits.
-        images: How many; None = two of each split, and two more of a split that keeps validation images.
+        images: Number of images; None = two of each split, and two more of a split with validation images.
 
     Returns:
-        Rows, taken in turn from each split and, within it, from each group.
+        Rows, alternating between splits and, within a split, between groups.
 
     Raises:
         ConfigError: If the dataset has fewer images.
@@ -211,7 +211,7 @@ def choose_rows(splits: Mapping[str, SplitRow], images: int | None) -> list[Spli
 
 
 def without_types(truth: Instances) -> Instances:
-    """Return the outlines of `truth` alone, for stand-ins of datasets that have no types."""
+    """Return only the outlines of `truth`, for stand-ins of datasets without types."""
     return Instances(truth.shape, labels=truth.labels)
 
 
@@ -225,7 +225,7 @@ def _groups_in_turn(rows: list[SplitRow]) -> list[SplitRow]:
 
 
 def _plain(name: str) -> str:
-    """Return a folder's name without what differs between copies of a dataset: capitals, blanks, underscores."""
+    """Return a folder's name normalised across copies of a dataset: no capitals, blanks or underscores."""
     return name.lower().replace("_", " ").replace("-", " ")
 
 

@@ -20,7 +20,7 @@ PLAUSIBLE = (1.0, 100.0)
 """Smallest and largest magnification that is accepted from a file."""
 MISMATCH = 1.5
 """Factor by which objective power and microns per pixel may differ: scanners with another camera differ by up to a
-fifth; a factor of two is a mistake."""
+fifth; a factor of two is an error."""
 REMEDY = "State it: --magnification 40, or --mpp 0.25"
 
 _MICRONS = {"\N{MICRO SIGN}m": 1.0, "\N{GREEK SMALL LETTER MU}m": 1.0, "\\u00b5m": 1.0, "um": 1.0, "micron": 1.0}
@@ -32,8 +32,8 @@ _MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 def stated_magnification(path: Path) -> float | None:
     """Return the objective magnification that an image file states; None if it states none that is plausible.
 
-    Read are Aperio's description (``AppMag``, ``MPP``), OME-XML (``NominalMagnification``, ``PhysicalSizeX``), ImageJ's
-    unit and the resolution tags of TIFF, PNG and JPEG. Resolutions for the printer (72 or 300 dpi) are far from any
+    Sources: Aperio's description (``AppMag``, ``MPP``), OME-XML (``NominalMagnification``, ``PhysicalSizeX``), ImageJ's
+    unit and the resolution tags of TIFF, PNG and JPEG. Print resolutions (72 or 300 dpi) are far from any
     microscope's and are ignored.
 
     Args:
@@ -44,7 +44,7 @@ def stated_magnification(path: Path) -> float | None:
     """
     try:
         power, sides = _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else (None, _of_picture(path))
-    except Exception:  # decoders raise anything on damaged files; reading the pixels reports what is wrong
+    except Exception:  # decoders may raise anything on damaged files; reading the pixels reports the problem
         return None
     if power is not None and not is_plausible(power):
         power = None
@@ -53,12 +53,12 @@ def stated_magnification(path: Path) -> float | None:
 
 
 def is_plausible(magnification: float) -> bool:
-    """Tell whether a magnification is accepted from a file, see `PLAUSIBLE`."""
+    """Return whether a magnification is accepted from a file, see `PLAUSIBLE`."""
     return PLAUSIBLE[0] <= magnification <= PLAUSIBLE[1]
 
 
 def differs(one: float | None, other: float | None, factor: float = MISMATCH) -> bool:
-    """Tell whether two magnifications differ by more than a factor; False if one is unknown."""
+    """Return whether two magnifications differ by more than a factor; False if one is unknown."""
     return one is not None and other is not None and max(one, other) / min(one, other) > factor
 
 
@@ -68,7 +68,7 @@ def combine(path: Path, power: float | None, sides: Sequence[float]) -> float | 
     Args:
         path: File, for messages.
         power: Objective power.
-        sides: Width and height of a pixel in microns, as far as known.
+        sides: Width and height of a pixel in microns, if known.
 
     Raises:
         DataError: If they contradict each other, or the pixels are not square.
@@ -142,7 +142,7 @@ def _of_picture(path: Path) -> list[float]:
 
 
 def _plausible(sides: Iterable[float]) -> list[float]:
-    """Leave out sizes of pixels that no microscope has."""
+    """Remove pixel sizes that no microscope has."""
     return [side for side in sides if is_plausible(MPP_AT_1X / side)]
 
 

@@ -1,8 +1,8 @@
 """Read the numeric arrays of MATLAB 5 files (MATLAB's ``-v6`` and ``-v7``, `scipy.io.savemat`).
 
 The format is published by MathWorks ("MAT-File Format", level 5). `scipy.io.loadmat` reads all of it, but a damaged
-file can end the process with a segmentation fault (scipy 1.17). What is read here is little: dense real arrays. Cells,
-structs, text, sparse and complex arrays, objects and functions are passed over without being looked at.
+file can crash the process with a segmentation fault (scipy 1.17). This reader only reads dense real arrays. Cells,
+structs, text, sparse and complex arrays, objects and functions are skipped without being parsed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from postproc.errors import DataError
 
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-# data type of an element -> numpy's
+# data type of an element -> numpy dtype
 _NUMERIC = range(6, 16)
 # classes of arrays: double, single, then integers of 8 to 64 bits
 _COMPLEX = 0x0800
 _HEAD = 4096
-# bytes from which flags, shape and name of an array are read
+# most bytes for flags, shape and name of an array
 
 
 @dataclass(frozen=True)
 class _Element:
-    """A piece of data: its type, where its content begins, its bytes, and where the next element begins."""
+    """A data element: its type, the start and size of its content in bytes, and the start of the next element."""
 
     kind: int
     start: int
@@ -41,21 +41,21 @@ class _Element:
 
 
 def read_arrays(path: Path, most: int) -> dict[str, NDArray[Any]]:
-    """Read the dense real arrays of a file, each with the data type that it is stored with.
+    """Read the dense real arrays of a file, each with its stored data type.
 
     Args:
         path: The file.
-        most: Most values that one array may have; compressed arrays may have twice as many together.
+        most: Maximum number of values of an array; compressed arrays may have twice as many in total.
 
     Returns:
-        Name -> array, of two dimensions or more.
+        Name -> array, with at least two dimensions.
 
     Raises:
-        DataError: If the file is damaged, of another version, or has a larger array.
+        DataError: If the file is damaged, has another version, or has a larger array.
     """
     content = path.read_bytes()
     if 0 in content[:4]:
-        raise DataError(f"{path}: no MATLAB 5 file; save it with '-v7' in MATLAB or with scipy.io.savemat")
+        raise DataError(f"{path}: not a MATLAB 5 file; save it with '-v7' in MATLAB or with scipy.io.savemat")
     if len(content) < 128:
         raise _damaged(path, "no header")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
@@ -71,12 +71,12 @@ def read_arrays(path: Path, most: int) -> dict[str, NDArray[Any]]:
 
 
 class _Reader:
-    """Reads arrays of one file.
+    """Reader of the arrays of one file.
 
     Args:
         path: The file, for messages.
-        order: Byte order as `struct` writes it.
-        most: Most values of one array.
+        order: Byte order in the notation of `struct`.
+        most: Maximum number of values of an array.
     """
 
     def __init__(self, path: Path, order: str, most: int) -> None:
@@ -86,7 +86,7 @@ class _Reader:
         self._left = 2 * most
 
     def arrays(self, content: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield name and array of each element of the file that holds a dense real array."""
+        """Yield name and array of each element that is a dense real array."""
         at = 128
         while at < len(content):
             element = self._element(content, at)
@@ -99,11 +99,11 @@ class _Reader:
                 raise _damaged(self._path, f"an element of type {element.kind}")
             if found is not None:
                 yield found
-            # compressed elements are not filled up to 8 bytes, and matrices are full
+            # compressed elements are not padded to 8 bytes, and matrices need no padding
             at = element.start + element.size
 
     def _compressed(self, content: bytes) -> tuple[str, NDArray[Any]] | None:
-        """Read a compressed array; nothing beyond its head is expanded before its size is known to be allowed."""
+        """Read a compressed array; only its header is expanded before its size is checked."""
         unpack = zlib.decompressobj()
         try:
             head = unpack.decompress(content, 8 + _HEAD)
@@ -117,16 +117,16 @@ class _Reader:
                 return None
             self._claim(*described, size)
             rest = unpack.decompress(unpack.unconsumed_tail, max(1, size + 8 - len(head)))
-            beyond = unpack.decompress(unpack.unconsumed_tail, 1)  # the end, where the checksum is looked at
+            beyond = unpack.decompress(unpack.unconsumed_tail, 1)  # the end, where the checksum is verified
         except zlib.error as error:
             raise _damaged(self._path, str(error)) from error
         whole = head + rest
         if len(whole) != size + 8 or beyond or not unpack.eof:
-            raise _damaged(self._path, "a compressed element of another length than it states")
+            raise _damaged(self._path, "a compressed element whose length differs from the stated one")
         return self._array(whole[8 : 8 + _HEAD], memoryview(whole)[8:])
 
     def _claim(self, name: str, shape: tuple[int, ...], at: int, size: int) -> None:
-        """Check what an array asks for before it is expanded: a file of zeros expands to a thousand times its size."""
+        """Check the size of an array before it is expanded: a file of zeros expands to a thousand times its size."""
         count = math.prod(shape)
         if size > at + 16 + 8 * count:
             raise _damaged(self._path, f"array {name!r} has {size} bytes for a shape of {shape}")
@@ -134,7 +134,7 @@ class _Reader:
         if self._left < 0:
             raise DataError(
                 f"{self._path}: its arrays hold more than {2 * self._most} values together; "
-                "save inst_map and the types alone"
+                "save only inst_map and the types"
             )
 
     def _array(self, head: bytes, content: bytes | memoryview) -> tuple[str, NDArray[Any]] | None:
@@ -153,7 +153,7 @@ class _Reader:
         return name, flat.reshape(shape, order="F").astype(dtype.newbyteorder("="))
 
     def _describe(self, head: bytes) -> tuple[str, tuple[int, ...], int] | None:
-        """Read name and shape of an array and where its values begin; None for what is no dense real array."""
+        """Read name, shape and start of the values of an array; None if it is not a dense real array."""
         flags = self._element(head, 0)
         if flags.kind != 6 or flags.size != 8:
             raise _damaged(self._path, "an array without flags")
@@ -181,7 +181,7 @@ class _Reader:
         if at + 8 > len(content):
             raise _damaged(self._path, "it ends early")
         kind, size = struct.unpack_from(f"{self._order}II", content, at)
-        if kind >> 16:  # four bytes or fewer are kept in the tag
+        if kind >> 16:  # up to four bytes are stored in the tag
             kind, size = kind & 0xFFFF, kind >> 16
             element = _Element(kind, at + 4, size, at + 8)
             if size > 4:

@@ -1,4 +1,4 @@
-"""What the arrays of a HoVer-Net label file (MATLAB) mean: outlines, ids, types, centres."""
+"""Interpret the arrays of a HoVer-Net label file (MATLAB): outlines, ids, types, centres."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from postproc.instances import Instances
 from postproc.pixels.labels import LabelMap, relabel
 
 TYPE_KEYS = ("inst_type", "class")
-"""Arrays that hold the type of each nucleus: of HoVer-Net's files, and of Lizard's."""
+"""Arrays with the type of each nucleus, in HoVer-Net's and Lizard's files."""
 ID_KEYS = ("inst_id", "inst_uid", "id")
-"""Arrays that name the id of each row: of CoNSeP's later copies and ours, of HoVer-Net's output, and of Lizard's."""
+"""Arrays with the id of each row, in later copies of CoNSeP and our files, HoVer-Net's output, and Lizard."""
 MAP_KEYS = ("type_map", "class_map")
-"""Arrays that hold the type of each px."""
+"""Arrays with the type of each pixel."""
 MOST_TYPES = 255
-"""Largest type that is believed; scores have a row and a column per type."""
+"""Largest accepted type; scores have a row and a column per type."""
 MAX_SIDE = 1 << 20
-"""Longest side of an image in px that is believed."""
+"""Longest accepted side of an image, in pixels."""
 
 _LIKE_TYPES = re.compile(r"type|class|categor", re.IGNORECASE)
 
 
 def integral(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """Return a label map as integers, having checked that it is (H, W) of whole numbers in 0..2**31 - 1.
+    """Return a label map as integers after checking that it is (H, W) with whole numbers in 0..2**31 - 1.
 
     Args:
         array: The map as read, of any numeric dtype.
         path: The file, for the message.
 
     Raises:
-        DataError: If it does not.
+        DataError: If the check fails.
     """
     if array.ndim != 2:
         raise DataError(f"{path}: label map has shape {array.shape}, expected one channel (H, W)")
@@ -58,29 +58,29 @@ def integral(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 def instances_of_arrays(path: Path, arrays: dict[str, NDArray[Any]], sense: Sense | None = None) -> Instances:
     """Build nuclei from the arrays of a label file.
 
-    The types (rows of ``inst_type``, or ``class`` as in Lizard) go to the ids of ``inst_map`` so:
+    The types (rows of ``inst_type``, or ``class`` in Lizard) are assigned to the ids of ``inst_map`` as follows:
 
     - with ``inst_id`` (``inst_uid`` in HoVer-Net's output, ``id`` in Lizard), row k belongs to id ``inst_id[k]``, in
-      whatever order; ids without a row have no type;
-    - otherwise, with as many rows as the map has ids, row k belongs to the k-th smallest id;
-    - otherwise, with at least as many rows as the largest id, row k belongs to id k + 1 (HoVer-Net's
+      any order; ids without a row have no type;
+    - otherwise, if there are as many rows as ids in the map, row k belongs to the k-th smallest id;
+    - otherwise, if there are at least as many rows as the largest id, row k belongs to id k + 1 (HoVer-Net's
       convention);
-    - without rows, ``type_map`` (``class_map``) gives each nucleus the type of most of its pixels.
+    - without rows, ``type_map`` (``class_map``) gives each nucleus the majority type of its pixels.
 
-    The second and third rule agree where ids have no gaps and exclude each other where they have.
+    The second and third rule agree if ids have no gaps, and exclude each other otherwise.
 
     Args:
         path: The file, for messages.
-        arrays: ``inst_map`` (H, W) and perhaps ``inst_type``, ``inst_score``, ``inst_id`` (N, 1 each) and
+        arrays: ``inst_map`` (H, W) and optionally ``inst_type``, ``inst_score``, ``inst_id`` (N, 1 each) and
             ``type_map`` (H, W); or, for nuclei without outline, ``image_shape`` (1, 2) and ``inst_centroid``
             (N, 2; x, y).
-        sense: Checks maps whose ids no row names; None = take them as they stand.
+        sense: Checks maps whose ids are in no row; None = use the ids unchanged.
 
     Returns:
-        The nuclei, numbered 1..N anew in the order of their ids.
+        The nuclei, renumbered 1..N in the order of their ids.
 
     Raises:
-        DataError: If the map is not 2-D, not integral or negative, or the rows fit no rule.
+        DataError: If the map is not 2-D, not integral or negative, or the rows match no rule.
     """
     if "inst_map" not in arrays:
         return _points_of_mat(path, arrays)
@@ -109,12 +109,12 @@ def _first(keys: tuple[str, ...], arrays: dict[str, NDArray[Any]]) -> str | None
 
 
 def _by_row(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the value of each id, 0 where it has no row (-1)."""
+    """Return the value of each id, 0 if it has no row (-1)."""
     return np.concatenate([values, np.zeros(1, values.dtype)])[rows]
 
 
 def _name_foreign_types(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Say which arrays look like types, where none of those that are read is in the file."""
+    """Warn about arrays that look like types if the file has none of the supported ones."""
     alike = [name for name in arrays if _LIKE_TYPES.search(name)]
     if alike:
         warnings.warn(
@@ -128,7 +128,7 @@ def _name_foreign_types(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 def _rows(
     path: Path, arrays: dict[str, NDArray[Any]], ids: NDArray[np.int64], key: str | None
 ) -> NDArray[np.int64] | None:
-    """Find the row of types (and ``inst_score``) of each id of the map, -1 = none; None where the file has no rows."""
+    """Find the row of types (and ``inst_score``) of each id of the map, -1 = none; None if the file has no rows."""
     columns = [name for name in (key, "inst_score") if name is not None and name in arrays]
     if not columns:
         return None
@@ -137,7 +137,7 @@ def _rows(
         raise DataError(f"{path}: {key} and inst_score have {sorted(lengths)} rows, expected the same number")
     name, length = columns[0], lengths[0]
     named = _first(ID_KEYS, arrays)
-    if named == "id" and arrays["id"].size != length:  # perhaps that of the image
+    if named == "id" and arrays["id"].size != length:  # possibly the id of the image
         named = None
     if named is not None:
         return _rows_by_id(path, (named, name), arrays[named].ravel(), ids, length)
@@ -154,7 +154,7 @@ def _rows(
 def _rows_by_id(
     path: Path, names: tuple[str, str], known: NDArray[Any], ids: NDArray[np.int64], length: int
 ) -> NDArray[np.int64]:
-    """Find the row of each id in the ids that the rows name, -1 where none does."""
+    """Find the row of each id among the ids of the rows, -1 if there is none."""
     if len(known) != length or len(np.unique(known)) != length:
         raise DataError(f"{path}: {names[0]} has {len(known)} rows for {length} of {names[1]}, or an id twice")
     if len(ids) and not np.isin(ids, known).any():
@@ -202,7 +202,7 @@ def _whole_types(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.int6
 
 
 def majority_types(labels: LabelMap, type_map: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
-    """Give each nucleus the type of most of its pixels (the lower one of two that tie).
+    """Return the majority type of the pixels of each nucleus (the lower type on a tie).
 
     Args:
         labels: int32 (H, W), ids 1..N.
@@ -219,11 +219,11 @@ def majority_types(labels: LabelMap, type_map: NDArray[np.int64], path: Path) ->
         raise DataError(f"{path}: type_map is {type_map.shape}, inst_map {labels.shape}")
     kinds = int(type_map.max(initial=0)) + 1
     inside = labels > 0
-    # pairs that occur, since a table of all nuclei and types would be as large as a file makes it
+    # only existing pairs, since a file could make a table of all nuclei and types arbitrarily large
     pairs, votes = np.unique((labels[inside] - 1) * np.int64(kinds) + type_map[inside], return_counts=True)
     nucleus, kind = np.divmod(pairs, kinds)
     types = np.zeros(int(labels.max(initial=0)), np.int64)
-    # the last pair of a nucleus has the most votes, and of two that tie is the lower type
+    # the last pair of a nucleus has the most votes, and on a tie the lower type
     order = np.lexsort((-kind, votes, nucleus))
     types[nucleus[order]] = kind[order]
     return types

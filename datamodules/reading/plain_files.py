@@ -1,4 +1,4 @@
-"""YAML and JSON that people write or send: bounded in size, depth and what references expand to."""
+"""Read YAML and JSON files with bounds on size, depth and expanded references."""
 
 from __future__ import annotations
 
@@ -13,73 +13,73 @@ import yaml
 from postproc.errors import NucbenchError, one_line, short
 
 LARGEST = 1_000_000
-"""Bytes of a YAML file beyond which it is not read; those of this project have at most 10,000."""
+"""Largest YAML file that is read, in bytes; those of this project have at most 10,000."""
 
 LARGEST_JSON = 16_000_000
-"""Bytes of a JSON file beyond which it is not read: a stored run has far fewer, with every figure of its tuning."""
+"""Largest JSON file that is read, in bytes; a stored run has far fewer, including all figures of its tuning."""
 
 DEEPEST = 20
-"""Levels of nesting beyond which a file is not read; a sweep has five."""
+"""Maximum levels of nesting; a sweep has five."""
 
 MOST_NODES = 50_000
-"""Values beyond which a YAML file is not read, those behind references (``*name``) counted each time."""
+"""Maximum number of values of a YAML file; referenced values (``*name``) count each time."""
 
 
 def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
-    """Read a YAML file; numbers, truth values and nothing are those of YAML 1.2, where ``1e-3`` is a number.
+    """Read a YAML file; numbers, booleans and null follow YAML 1.2, where ``1e-3`` is a number.
 
     Args:
         path: The file.
-        error: What is raised.
+        error: Class of the error.
 
     Raises:
-        NucbenchError: An `error` of one line, if the file is missing, too large, no YAML, holds a key twice, a tag, or
-            more levels or values than the bounds.
+        NucbenchError: An `error` of one line, if the file is missing, too large, not YAML, has a duplicate key or a
+            tag, or exceeds the bounds on levels or values.
     """
     try:
         if path.stat().st_size > LARGEST:
-            raise error(f"{path} is larger than {LARGEST:,} bytes; no file of this kind is")
+            raise error(f"{path} is larger than {LARGEST:,} bytes, too large for its kind")
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506  # a SafeLoader
     except OSError as wrong:
         raise error(f"cannot read {path}: {wrong.strerror}") from None
     except yaml.MarkedYAMLError as wrong:
         mark = wrong.problem_mark or wrong.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
-        raise error(f"{path}: no readable YAML{line}: {one_line(wrong.problem or wrong.context or '')}") from None
+        raise error(f"{path}: not readable as YAML{line}: {one_line(wrong.problem or wrong.context or '')}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, OverflowError) as wrong:
-        raise error(f"{path}: no readable YAML: {one_line(str(wrong))}") from None
+        raise error(f"{path}: not readable as YAML: {one_line(str(wrong))}") from None
 
 
 def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Args:
         path: The file.
-        error: What is raised.
-        remedy: What the user can do about a broken file, for the message.
+        error: Class of the error.
+        remedy: Remedy for a broken file, for the message.
 
     Raises:
-        NucbenchError: An `error` of one line, if the file is missing, too large, nested too deeply or no JSON object.
+        NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not a JSON object.
     """
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise error(f"{path} is larger than {LARGEST_JSON:,} bytes; no file of this kind is. {remedy}".rstrip())
+            raise error(f"{path} is larger than {LARGEST_JSON:,} bytes, too large for its kind. {remedy}".rstrip())
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as wrong:
         raise error(f"cannot read {path}: {wrong.strerror}. {remedy}".rstrip()) from None
     except RecursionError:
         raise error(f"cannot read {path}: it is nested too deeply. {remedy}".rstrip()) from None
     except ValueError as wrong:
-        raise error(f"cannot read {path}: no readable JSON ({one_line(str(wrong))}). {remedy}".rstrip()) from None
+        raise error(f"cannot read {path}: not readable as JSON ({one_line(str(wrong))}). {remedy}".rstrip()) from None
     if not isinstance(content, dict):
         raise error(f"{path} holds {short(content)}, expected an object. {remedy}".rstrip())
     return content
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader with the scalars of YAML 1.2's core schema, without double keys, within bounds."""
+    """Safe loader with the scalars of YAML 1.2's core schema, without duplicate keys, within bounds."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # as PyYAML declares it
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # as declared by PyYAML
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -112,9 +112,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise yaml.MarkedYAMLError(problem="a key must be a name or number", problem_mark=_mark(key_node))
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {short(key)} stands there twice", problem_mark=_mark(key_node)
-                )
+                raise yaml.MarkedYAMLError(problem=f"the key {short(key)} occurs twice", problem_mark=_mark(key_node))
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 

@@ -25,19 +25,19 @@ HEADERS = {
     "y": ("y", "y_px", "centroid_y", "centroid_y_px", "center_y", "centre_y"),
     "class": ("class", "type", "label", "classification"),
 }
-"""Column -> its spellings; capitals do not matter, and a blank counts as an underscore."""
+"""Column -> its spellings; case is ignored, and a blank counts as an underscore."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What dataset.yaml says.
+    """Contents of dataset.yaml.
 
     Attributes:
-        types: Names of the types 1..T; empty = nuclei have none.
-        radius: Px within which a detection counts as found.
-        magnification: Objective magnification, None where unknown.
-        mpp: Microns per px, None where unknown.
-        cases: Image -> case, where it does not follow from the name.
+        types: Names of the types 1..T; empty = nuclei have no types.
+        radius: Distance, in pixels, within which a detection counts as found.
+        magnification: Objective magnification, None if unknown.
+        mpp: Microns per pixel, None if unknown.
+        cases: Image -> case, if it does not follow from the name.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -52,12 +52,12 @@ class Description:
         """Strip the names of types, and check that they differ.
 
         Raises:
-            DataError: If two are alike but for capitals, or one is empty.
+            DataError: If two differ only in case, or one is empty.
         """
         stripped = tuple(name.strip() for name in self.types)
         if len({name.casefold() for name in stripped}) != len(stripped) or "" in stripped:
             raise DataError(
-                f"types names one type twice or has an empty name: {short(stripped)}; capitals do not tell types apart"
+                f"types names one type twice or has an empty name: {short(stripped)}; case does not distinguish types"
             )
         object.__setattr__(self, "types", stripped)
 
@@ -66,8 +66,8 @@ def read_description(path: Path) -> Description:
     """Read dataset.yaml.
 
     Raises:
-        DataError: If it is no YAML mapping, lacks `types` or `radius`, or has an unknown key or a value that cannot
-            be; the message names the key.
+        DataError: If it is not a YAML mapping, lacks `types` or `radius`, or has an unknown key or an invalid
+            value; the message names the key.
     """
     content = read_yaml(path, DataError)
     if not isinstance(content, dict):
@@ -76,7 +76,7 @@ def read_description(path: Path) -> Description:
         if content.get(key) is None:
             raise DataError(f"{path}: no {key}; add a line, for example {key}: {example}")
     cases = content.get("cases") or {}
-    if isinstance(cases, dict):  # images and cases may be called 1, 2
+    if isinstance(cases, dict):  # images and cases may be named 1, 2
         plain = (str, int)
         content["cases"] = {
             str(k) if isinstance(k, plain) else k: str(v) if isinstance(v, plain) else v for k, v in cases.items()
@@ -89,24 +89,24 @@ def read_points(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
     """Read centres and types.
 
-    Columns are separated by commas, semicolons or tabs; further columns are passed over. An empty class is a nucleus
+    Columns are separated by commas, semicolons or tabs; other columns are ignored. An empty class is a nucleus
     whose type is unknown.
 
     Args:
         path: CSV with a header, see `HEADERS`.
-        shape: (H, W) of the image in px.
-        types: Names of the types 1..T, found whatever their capitals; empty = the class is not read.
+        shape: (H, W) of the image in pixels.
+        types: Names of the types 1..T, matched ignoring case; empty = the class is not read.
 
     Returns:
-        Points that differ (one that is repeated with its class counts once): float32 (N, 2) as (x, y) in pixels, and
+        Distinct points (a point repeated with its class counts once): float32 (N, 2) as (x, y) in pixels, and
         int64 (N,), 1..T or 0 = unknown; None without types.
 
     Raises:
-        DataError: If the file is unreadable, or a column, number or class cannot be; the message names the line.
+        DataError: If the file is unreadable, or a column, number or class is invalid; the message names the line.
     """
     lines = _lines(path)
     if not lines:
-        raise DataError(f"{path}: the file is empty; an image without nuclei has the header alone: x,y,class")
+        raise DataError(f"{path}: the file is empty; an image without nuclei has only the header: x,y,class")
     columns = _columns(path, lines[0], classes=bool(types))
     known = {name.casefold(): kind for kind, name in enumerate(types, start=1)}
     points, kinds = [], []
@@ -123,7 +123,7 @@ def read_points(
         first, other = seen.setdefault((x, y), (number, kind))
         if first != number:
             if kind != other:
-                raise DataError(f"{where}: the point of line {first} again, with another class; remove one")
+                raise DataError(f"{where}: repeats the point of line {first} with another class; remove one")
             equal.append(number)
             continue
         points.append([x, y])
@@ -143,7 +143,7 @@ def read_points(
 def write_points(
     path: Path, points: NDArray[np.float32], types: NDArray[np.int64] | None, names: Sequence[str]
 ) -> None:
-    """Write what `read_points` reads: columns x, y and, with types, class."""
+    """Write a file for `read_points`: columns x, y and, with types, class."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["x", "y"] if types is None else ["x", "y", "class"])
@@ -166,22 +166,20 @@ def _delimiter(header: str) -> str:
 
 
 def _columns(path: Path, header: str, *, classes: bool) -> dict[str, int]:
-    """Return the position of each column that is needed."""
+    """Return the position of each required column."""
     cells = next(csv.reader([header], delimiter=_delimiter(header)))
     found = [cell.strip().casefold().replace(" ", "_") for cell in cells]
     columns = {}
     for name, spellings in HEADERS.items():
         places = [k for k, cell in enumerate(found) if cell in spellings]
         if len(places) > 1:
-            raise DataError(
-                f"{path}, line 1: {cells[places[0]]!r} and {cells[places[1]]!r} both stand for {name}; keep one"
-            )
+            raise DataError(f"{path}, line 1: {cells[places[0]]!r} and {cells[places[1]]!r} both mean {name}; keep one")
         if places:
             columns[name] = places[0]
         elif name != "class" or classes:
             remedy = ", or types: [] in dataset.yaml" if name == "class" else " in px"
             if name != "class" and any(cell.startswith(f"centroid_{name}_") for cell in found):
-                remedy = " in px (of QuPath: Centroid X px), since microns do not say where a nucleus lies in the image"
+                remedy = " in px (of QuPath: Centroid X px), since microns do not give the position in the image"
             raise DataError(f"{path}, line 1: no column {name} among {header!r}; add one{remedy}")
     return columns if classes else {name: columns[name] for name in ("x", "y")}
 
@@ -198,7 +196,7 @@ def _coordinate(where: str, axis: str, text: str, shape: tuple[int, int]) -> flo
         )
     if not 0 <= value < extent:
         raise DataError(
-            f"{where}: {axis} = {value:g} lies outside the image of {shape[1]} x {shape[0]} px; coordinates are px of "
+            f"{where}: {axis} = {value:g} is outside the image of {shape[1]} x {shape[0]} px; coordinates are px of "
             "this image, not microns and not those of a slide"
         )
     return min(value, extent - 1.0)

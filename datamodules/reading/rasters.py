@@ -1,4 +1,4 @@
-"""Read images and label maps by region, so that no more than a part of them is ever in memory."""
+"""Read images and label maps by region, so that only a part of them is in memory."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from postproc.errors import DataError
 Array = NDArray[Any]
 
 MAX_SEGMENT = 1 << 28
-"""Bytes of the largest tile or strip that is decoded; a file that claims more is no file to read by region."""
+"""Largest tile or strip that is decoded, in bytes; files with larger ones are not read by region."""
 MAX_SIDE = 1 << 20
-"""Longest side of an image in px; whole slides have less than a fifth of it."""
+"""Longest side of an image, in pixels; whole slides have less than a fifth of it."""
 CACHE = 96 << 20
-"""Bytes of decoded tiles that a reader keeps, so that neighbouring regions do not decode them again."""
+"""Size of the cache of decoded tiles, in bytes, so that neighbouring regions do not decode them again."""
 _TABLES = (6, 7, 34892, 33007)
 """Compressions of TIFF (JPEG) whose tiles share tables."""
 
 
 class Raster(ABC):
-    """An image of which any region can be read.
+    """An image that can be read by region.
 
     Attributes:
-        shape: (H, W) in px.
+        shape: (H, W) in pixels.
     """
 
     shape: tuple[int, int]
 
     @abstractmethod
     def read(self, top: int, left: int, bottom: int, right: int) -> Array:
-        """Return the px of a region inside the image, (h, w) or (h, w, 3); the caller does not write to it."""
+        """Return the pixels of a region inside the image, (h, w) or (h, w, 3); callers must not modify it."""
 
     def close(self) -> None:  # noqa: B027  # what is in memory has nothing to close
-        """Let go of the file."""
+        """Close the file."""
 
 
 class ArrayRaster(Raster):
-    """An image that is in memory.
+    """An image in memory.
 
     Args:
         array: (H, W) or (H, W, C).
@@ -68,13 +68,13 @@ class NpyRaster(Raster):
         path: The file.
 
     Raises:
-        DataError: If it is damaged, truncated or holds no 2-D map of whole numbers.
+        DataError: If it is damaged, truncated or not a 2-D map of whole numbers.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # of a damaged header, numpy raises anything, tokenize.TokenError among it
+        except Exception as error:  # numpy may raise anything on a damaged header, including tokenize.TokenError
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(
                 f"{path}: cannot be read, it may be damaged ({reason}); copy or download it again"
@@ -82,29 +82,29 @@ class NpyRaster(Raster):
         if not isinstance(array, np.memmap):
             raise DataError(f"{path}: holds several arrays; a label map is one array")
         if array.ndim != 2 or array.dtype.kind not in "iu":
-            raise DataError(f"{path}: holds {array.dtype} {array.shape}; a label map is 2-D and of whole numbers")
+            raise DataError(f"{path}: holds {array.dtype} {array.shape}; a label map is 2-D with whole numbers")
         self._arguments = {"filename": path, "dtype": array.dtype, "shape": array.shape, "offset": array.offset}
         self._order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
         self.shape = (array.shape[0], array.shape[1])
 
     def read(self, top: int, left: int, bottom: int, right: int) -> Array:
-        """Return a copy of a region; the file is mapped for the length of this call, so that its pages can go."""
+        """Return a copy of a region; the file is mapped only during this call, so that its pages are released."""
         mapped: Array = np.memmap(mode="r", order=self._order, **self._arguments)  # type: ignore[call-overload]
         return np.array(mapped[top:bottom, left:right])
 
 
 class _WholeOnlyError(DataError):
-    """A TIFF that cannot be read by region but perhaps as a whole."""
+    """A TIFF that cannot be read by region, but possibly as a whole."""
 
 
 class TiffRaster(Raster):
     """The first image of a TIFF, which is the full resolution of a pyramid, in tiles or strips.
 
-    Images come as `datamodules.reading.files.read_rgb` gives them: uint8 RGB, alpha dropped, greyscale repeated.
+    Images are converted like by `datamodules.reading.files.read_rgb`: uint8 RGB, alpha dropped, greyscale repeated.
 
     Args:
         path: The file.
-        labels: Read a label map, (H, W) of whole numbers, in place of an image.
+        labels: Read a label map, (H, W) of whole numbers, instead of an image.
 
     Raises:
         DataError: If the file is damaged or truncated, of another kind, or has tiles or strips of more than
@@ -128,7 +128,7 @@ class TiffRaster(Raster):
         except DataError:
             self.close()
             raise
-        except Exception as error:  # foreign decoders raise anything on damaged files
+        except Exception as error:  # decoders may raise anything on damaged files
             self.close()
             raise self._damaged(error) from error
 
@@ -139,7 +139,7 @@ class TiffRaster(Raster):
             raise DataError(f"{self._path}: claims {self.shape[0]} x {self.shape[1]} px")
         if self._labels:
             if page.dtype is None or page.dtype.kind not in "iu" or page.samplesperpixel != 1:
-                raise DataError(f"{self._path}: a label map has one whole number per px")
+                raise DataError(f"{self._path}: a label map has one whole number per pixel")
         elif page.dtype != np.uint8:
             raise DataError(f"{self._path}: {page.dtype} pixels; images must have 8 bits per channel. {TO_8_BITS}")
         elif page.photometric not in (0, 1, 2, 6) or page.samplesperpixel not in (1, 2, 3, 4):
@@ -158,7 +158,7 @@ class TiffRaster(Raster):
         if not 0 < size <= MAX_SEGMENT:
             raise _WholeOnlyError(
                 f"{self._path}: its {'tiles' if page.is_tiled else 'strips'} have {size} bytes, more than "
-                f"{MAX_SEGMENT}, and cannot be read by region; convert it to a TIFF with tiles of 256 px or so"
+                f"{MAX_SEGMENT}, and cannot be read by region; convert it to a TIFF with tiles of about 256 px"
             )
         self._across = -(-self.shape[1] // self._segment[1])
         self._down = -(-self.shape[0] // self._segment[0])
@@ -182,7 +182,7 @@ class TiffRaster(Raster):
         self._cached = 0
 
     def read(self, top: int, left: int, bottom: int, right: int) -> Array:
-        """Decode the tiles of a region and put them together.
+        """Decode the tiles of a region and combine them.
 
         Raises:
             DataError: If one of them is damaged.
@@ -205,7 +205,7 @@ class TiffRaster(Raster):
         return result
 
     def _tile(self, number: int) -> Array:
-        """Return a tile, from the cache where it is there."""
+        """Return a tile, from the cache if available."""
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
@@ -221,17 +221,17 @@ class TiffRaster(Raster):
     def _decode(self, number: int) -> Array:
         page, tables, index, offset, count = self._segments[number]
         try:
-            decode = page.decode  # looks into the file when it is made
+            decode = page.decode  # reads from the file when it is created
             handle = self._file.filehandle
             handle.seek(offset)
             decoded, _, _ = decode(handle.read(count), index, **tables)
-        except Exception as error:  # foreign decoders raise anything on damaged files
+        except Exception as error:  # decoders may raise anything on damaged files
             raise self._damaged(error) from error
         array: Array = np.asarray(decoded)[0]
         rows = min(self._segment[0], self.shape[0] - number // self._across % self._down * self._segment[0])
         needed = self._segment if self._page.is_tiled else (rows, self.shape[1])
         missing = (max(0, needed[0] - array.shape[0]), max(0, needed[1] - array.shape[1]))
-        if any(missing):  # some writers cut the tiles at the border of the image
+        if any(missing):  # some writers crop the tiles at the border of the image
             array = np.pad(array, ((0, missing[0]), (0, missing[1]), (0, 0)))
         return array
 
@@ -253,9 +253,9 @@ class TiffRaster(Raster):
 
 
 def image_raster(path: Path) -> Raster:
-    """Open an image: a TIFF by region, another kind of file whole.
+    """Open an image: a TIFF by region, other kinds of files as a whole.
 
-    A TIFF that cannot be read by region, because of its strips or its orientation, is read whole as well, within the
+    A TIFF that cannot be read by region, because of its strips or its orientation, is also read as a whole, within the
     limits of `read_rgb`.
 
     Raises:
@@ -276,7 +276,7 @@ def label_raster(path: Path) -> Raster | None:
     """Open a label map that can be read by region (.npy, .tif); None for other kinds of files.
 
     Raises:
-        DataError: If the file is missing, damaged or no label map.
+        DataError: If the file is missing, damaged or not a label map.
     """
     _check_file(path)
     suffix = path.suffix.lower()

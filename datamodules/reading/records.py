@@ -1,4 +1,4 @@
-"""`Record`: where one image of a dataset and its annotation lie."""
+"""`Record`: the files of one image of a dataset and its annotation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from postproc.errors import DataError
 
 @dataclass(frozen=True)
 class Record:
-    """Where one image and its annotation lie, before anything is read.
+    """Files of one image and its annotation, before anything is read.
 
     Attributes:
         image_id: Unique in the dataset.
         image: The image file.
-        annotations: The annotation files, in the order that `read` expects.
-        group: Patient, or what stands for it.
+        annotations: The annotation files, in the order expected by `read`.
+        group: Patient, or its substitute.
         split: Split of the committed CSV, for example ``train`` or ``test_same``.
         validation: True for the training images that protocol ``strict`` keeps for validation.
     """
@@ -30,7 +30,7 @@ class Record:
 
 
 def check_groups(records: list[Record], dataset: str) -> None:
-    """Raise a DataError if a group stands in two splits or in training and validation at once."""
+    """Raise a DataError if a group is in two splits or in both training and validation."""
     seen: dict[str, tuple[str, bool]] = {}
     for record in records:
         place = (record.split.partition("_")[0], record.validation)

@@ -1,4 +1,4 @@
-"""`Sample`: one image with everything that is known about it."""
+"""`Sample`: one image with its annotation and metadata."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Sample:
         image: uint8 (H, W, 3), RGB.
         truth: The annotation, at the same (H, W).
         image_id: Unique in the dataset; the file name without its extension.
-        group: Patient; organ or image where no patient is known. Never in two splits.
-        magnification: Objective magnification (40.0, 20.0), None where unknown.
-        mpp: Microns per px, None where unknown.
+        group: Patient; organ or image if no patient is known. Never in two splits.
+        magnification: Objective magnification (40.0, 20.0), None if unknown.
+        mpp: Microns per pixel, None if unknown.
     """
 
     image: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Sample:
         """Check the image.
 
         Raises:
-            ValueError: If the image is no uint8 RGB or its size is not the annotation's.
+            ValueError: If the image is not uint8 RGB or its size differs from the annotation's.
         """
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
             raise ValueError(
@@ -45,10 +45,10 @@ class Sample:
             raise ValueError(f"{self.image_id}: image is {self.image.shape[:2]} px, annotation {self.truth.shape}")
 
     def __repr__(self) -> str:
-        """Return what is known, without arrays."""
+        """Return a summary without arrays."""
         scale = f", {self.magnification:g}x" if self.magnification else ""
         return f"Sample({self.image_id!r} of {self.group!r}{scale}, {self.truth!r})"
 
     def to(self, *_: Any, **__: Any) -> Sample:
-        """Return the same image: Lightning moves batches between devices, and images are moved tile by tile."""
+        """Return self: Lightning moves batches between devices, but images are moved tile by tile."""
         return self

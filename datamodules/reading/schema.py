@@ -1,7 +1,7 @@
-"""Typed schemas of the files that people write: one check, one form of message.
+"""Typed schemas of user-written files, with uniform checks and messages.
 
-A schema is a dataclass whose fields are annotated with the types below. Its messages name place, key, value and what is
-allowed, and are short whatever a file holds.
+A schema is a dataclass whose fields are annotated with the types below. Messages name place, key, value and the allowed
+values, and are short regardless of the content of a file.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from postproc.errors import NucbenchError, short, unknown_name
 
 STRICT = ConfigDict(extra="forbid")
-"""What a schema of a file that people write states as ``__pydantic_config__``: no unknown keys."""
+"""``__pydantic_config__`` of schemas of user-written files: no unknown keys."""
 
 OPEN = ConfigDict(extra="ignore")
-"""What a schema of a stored file states: keys that another reader looks at are passed over."""
+"""``__pydantic_config__`` of schemas of stored files: keys for other readers are ignored."""
 
 LARGEST_SEED = 2**32 - 1
-"""NumPy's generators take no larger one."""
+"""Largest seed accepted by NumPy's generators."""
 
 LARGEST_COUNT = 10**9
-"""Steps, epochs, images, trials: what nobody has more of."""
+"""Upper bound for steps, epochs, images and trials."""
 
 _PRINTED = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 Text = Annotated[str, StringConstraints(strict=True, max_length=10_000, pattern=_PRINTED)]
-"""Text without control characters but for tabs and line breaks."""
+"""Text without control characters other than tabs and line breaks."""
 Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000, pattern=_ONE_LINE)]
-"""Text of one line."""
+"""Single-line text."""
 Flag = Annotated[bool, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True, ge=-LARGEST_COUNT, le=LARGEST_COUNT)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
@@ -53,21 +53,21 @@ _WORDS = {
     "string_too_short": "text that is not empty", "int_parsing_size": "a smaller whole number",
     "string_unicode": "text in UTF-8", "too_short": "something in it", "too_long": "fewer entries",
 }  # fmt: skip
-"""Kind of an error -> what is expected, where pydantic says it in other words than this project."""
+"""Kind of an error -> expected value, if the wording differs from pydantic's."""
 
 
 def check(kind: type[T], content: object, place: str, error: type[NucbenchError]) -> T:
-    """Return what a file says as an instance of its schema.
+    """Return the content of a file as an instance of its schema.
 
     Args:
         kind: The schema.
-        content: What was read.
-        place: File, and where in it, for messages.
-        error: What is raised.
+        content: Content of the file.
+        place: File, and position in it, for messages.
+        error: Class of the error.
 
     Raises:
-        NucbenchError: An `error` with one line for the first thing that is wrong: an unknown or missing key, or a value
-            of another kind or out of bounds.
+        NucbenchError: An `error` with one line for the first problem: an unknown or missing key, or a value of the
+            wrong kind or out of bounds.
     """
     if not isinstance(content, Mapping):
         raise error(f"{place} must hold a mapping with {', '.join(_needed(kind))}, not {short(content)}")
@@ -79,11 +79,11 @@ def check(kind: type[T], content: object, place: str, error: type[NucbenchError]
         if key not in content:
             raise error(f"{place} names no {key}")
     try:
-        schema: Any = kind  # mypy takes no type variable for a key of the cache
+        schema: Any = kind  # mypy does not accept a type variable as a key of the cache
         checked: T = _adapter(schema).validate_python(dict(content))
     except ValidationError as wrong:
         raise error(_message(wrong, place)) from None
-    except NucbenchError as wrong:  # of a schema's own checks
+    except NucbenchError as wrong:  # from the schema's own checks
         raise error(f"{place}: {wrong}") from None
     return checked
 

@@ -1,4 +1,4 @@
-"""Do the ids of a label map make sense? Masks that are read as one nucleus, and ids that 8 bits could not hold."""
+"""Plausibility of the ids of a label map: masks read as one nucleus, and ids lost in 8 bits."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from postproc.errors import DataError, InputWarning
 from postproc.pixels.labels import LabelMap
 
 CERTAIN_PARTS = 4
-"""Parts from which one id means a mask: a single nucleus that a method found may be torn into two or three."""
+"""Number of parts from which a single id means a mask: a predicted nucleus may be torn into two or three."""
 CLASS_MAP = (4, 20)
-"""Few ids in very many parts: parts per id, and parts more than ids. Annotations have up to 1.03 parts per id, the
-predictions of the published methods up to 1.1."""
+"""Limits for few ids in very many parts: parts per id, and parts more than ids. Annotations have up to 1.03 parts per
+id, the predictions of the published methods up to 1.1."""
 TORN = 1.1
-"""Parts per id from which 8 bits are suspected of having lost ids."""
+"""Parts per id from which ids were probably lost in 8 bits."""
 _BAND = 1 << 23
-# px of a map by region that are looked at together
+# pixels of a map by region that are checked at once
 
 
 @dataclass(frozen=True)
 class IdCount:
-    """Ids of a label map, and the parts into which they fall.
+    """Ids of a label map and their connected parts.
 
     Attributes:
         ids: Number of different ids.
@@ -44,16 +44,16 @@ class IdCount:
 
 @dataclass
 class Sense:
-    """Checks label maps while they are read, and says once what was assumed of them.
+    """Checker of label maps that reports assumptions once.
 
-    One value in several parts is a mask. It is labelled by connected components where the meaning is certain (true and
-    false, 255, or `CERTAIN_PARTS` and more), and refused otherwise.
+    One value in several parts is a mask. It is labelled by connected components if the meaning is certain (true and
+    false, 255, or at least `CERTAIN_PARTS`), and refused otherwise.
 
     Attributes:
-        components: True = label every such map by its 8-connected components; False = take the ids as they stand;
+        components: True = label every such map by its 8-connected components; False = use the ids unchanged;
             None = decide, as above.
-        masks: Files that were labelled.
-        lost: File -> what is suspected of its ids.
+        masks: Files that were labelled by components.
+        lost: File -> suspected problem of its ids.
     """
 
     components: bool | None = None
@@ -61,18 +61,18 @@ class Sense:
     lost: dict[Path, str] = field(default_factory=dict)
 
     def check(self, labels: LabelMap, raw: NDArray[Any], path: Path) -> LabelMap:
-        """Return a label map, or the components of what is a mask.
+        """Return a label map, or the components if it is a mask.
 
         Args:
             labels: int32 (H, W), ids 1..N without gaps.
-            raw: (H, W), the same map as the file holds it: its dtype and ids tell what it is.
+            raw: (H, W), the same map as stored, with its original dtype and ids.
             path: The file, for messages.
 
         Returns:
             int32 (H, W), ids 1..N.
 
         Raises:
-            DataError: If few ids fall into very many parts, or one id falls into a few and may be a mask or not.
+            DataError: If few ids have very many parts, or a single id has a few parts and may or may not be a mask.
         """
         largest = int(raw.max(initial=0))
         count = count_parts(labels)
@@ -87,11 +87,11 @@ class Sense:
     def check_bands(
         self, read: Callable[[int, int, int, int], NDArray[Any]], shape: tuple[int, int], path: Path
     ) -> None:
-        """Check a map that is too large to be in memory.
+        """Check a map that is too large for memory.
 
         Args:
-            read: Returns the px from (top, left) to (bottom, right).
-            shape: (H, W) in px.
+            read: Returns the pixels from (top, left) to (bottom, right).
+            shape: (H, W) in pixels.
             path: The file, for messages.
 
         Raises:
@@ -106,7 +106,7 @@ class Sense:
             dtype = raw.dtype
             found, parts, last = _parts(raw.astype(np.int64))
             ids = np.union1d(ids, found)
-            extra += parts - len(found)  # a nucleus cut by bands is one part in each; of a mask, this counts too many
+            extra += parts - len(found)  # a nucleus cut by bands is one part in each; for a mask, this counts too many
             if len(found) and found[-1] >= largest:
                 of_largest = last + (of_largest if found[-1] == largest else 0)
                 largest = int(found[-1])
@@ -114,17 +114,17 @@ class Sense:
         self._note_lost(count, dtype, path)
         if self._is_mask(count, largest, dtype, path):
             raise DataError(
-                f"{path}: one id ({largest}) in many parts, which is a mask, and too large to be labelled here; "
+                f"{path}: one id ({largest}) in many parts, which is a mask too large to be labelled here; "
                 "write one id per nucleus"
             )
 
     def tell(self) -> None:
-        """Say in a line each which files were labelled and which have probably lost ids."""
+        """Warn, in one line each, about files that were labelled and files that probably lost ids."""
         if self.masks:
             one = len(self.masks) == 1
             warnings.warn(
                 f"{_listed(self.masks)} {'is a mask' if one else 'are masks'} (one value in several parts): each "
-                f"connected part was taken for a nucleus. If the value is the id of one nucleus: --components false",
+                f"connected part was read as a nucleus. If the value is the id of one nucleus: --components false",
                 InputWarning,
                 stacklevel=3,
             )
@@ -133,7 +133,7 @@ class Sense:
         self.masks, self.lost = [], {}
 
     def _note_lost(self, count: IdCount, dtype: np.dtype[Any], path: Path) -> None:
-        """Note maps whose ids have wrapped round, or stopped, at the largest that their dtype holds."""
+        """Record maps whose ids wrapped around or saturated at the maximum of their dtype."""
         if dtype.kind != "u" or dtype.itemsize > 2 or count.ids < 2:
             return
         most = np.iinfo(dtype).max
@@ -150,10 +150,10 @@ class Sense:
             )
 
     def _is_mask(self, count: IdCount, value: int, dtype: np.dtype[Any], path: Path) -> bool:
-        """Tell whether a map is to be labelled.
+        """Return whether to label a map.
 
         Raises:
-            DataError: If that is not certain.
+            DataError: If this is uncertain.
         """
         if self.components is False or count.parts <= count.ids:
             return False
@@ -170,7 +170,7 @@ class Sense:
             return True
         raise DataError(
             f"{path}: one id ({value}) in {count.parts} parts, a mask of {count.parts} nuclei or one nucleus in "
-            "pieces. --components true labels the parts, --components false takes it for one nucleus"
+            "pieces. --components true labels the parts, --components false reads it as one nucleus"
         )
 
 

@@ -1,6 +1,6 @@
-"""Whole slides: their magnification, and square tiles of them at any magnification, read through tiffslide.
+"""Whole slides read through tiffslide: their magnification, and square tiles at any magnification.
 
-Never more than the tiles of the file that a tile touches are in memory.
+Only the parts of the file that overlap a tile are in memory.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 MAX_REGION = 8192
-"""Longest side in px of what is read for one tile."""
+"""Longest side, in pixels, that is read for one tile."""
 SATURATION = 0.08
-"""Least saturation (HSV) of tissue: bare slide has 0.03 to 0.07 in H&E of several scanners, eosin 0.1 and more."""
+"""Minimum saturation (HSV) of tissue: bare slide has 0.03 to 0.07 in H&E of several scanners, eosin at least 0.1."""
 VALUE = 0.05
-"""Least value (HSV) of tissue: the saturation of what is nearly black means nothing."""
+"""Minimum value (HSV) of tissue: the saturation of nearly black pixels is meaningless."""
 
 
 class Slide:
@@ -47,17 +47,17 @@ class Slide:
 
     Args:
         path: File in any format that tiffslide reads (SVS, NDPI, SCN, generic pyramidal TIFF, ...).
-        magnification: Objective magnification in place of what the file states.
+        magnification: Objective magnification that overrides the one in the file.
 
     Attributes:
         name: File name without its suffix.
-        magnification: Of the full resolution.
-        size: (width, height) of the full resolution in px.
+        magnification: Magnification of the full resolution.
+        size: (width, height) of the full resolution, in pixels.
 
     Raises:
         ConfigError: If tiffslide is not installed.
-        DataError: If the file is missing, damaged, truncated, no RGB slide or larger than any slide, or if it states no
-            magnification, an absurd one or two that contradict each other.
+        DataError: If the file is missing, damaged, truncated, not an RGB slide or larger than any slide, or if its
+            magnification is missing, implausible or contradictory.
     """
 
     def __init__(self, path: Path, *, magnification: float | None = None) -> None:
@@ -79,16 +79,16 @@ class Slide:
             raise
 
     def grid(self, magnification: float, side: int) -> tuple[int, int]:
-        """Return how many whole tiles of `side` px lie side by side at a magnification, (columns, rows)."""
+        """Return the number of complete tiles of `side` pixels at a magnification, (columns, rows)."""
         step = self._step(magnification, side)
         return int(self.size[0] / step), int(self.size[1] / step)
 
     def has(self, magnification: float) -> bool:
-        """Tell whether tiles of a magnification can be had: it is not above the slide's own, give or take a tenth."""
+        """Return whether a magnification is available: at most the slide's own, with a tolerance of a tenth."""
         return magnification <= 1.1 * self.magnification
 
     def corner(self, magnification: float, side: int, column: int, row: int) -> tuple[int, int]:
-        """Return the upper left corner (x, y) of a tile of the grid in px of the full resolution."""
+        """Return the upper left corner (x, y) of a tile of the grid, in pixels of the full resolution."""
         step = self._step(magnification, side)
         return round(column * step), round(row * step)
 
@@ -98,18 +98,18 @@ class Slide:
         return max((k for k, factor in enumerate(self._downsamples) if factor <= wanted), default=0)
 
     def tile(self, magnification: float, side: int, corner: tuple[int, int]) -> Image:
-        """Read a tile, averaged over the area that each px covers.
+        """Read a tile, averaged over the area of each pixel.
 
         Args:
-            magnification: Of the tile.
-            side: Of the tile in px.
-            corner: Upper left corner (x, y) in px of the full resolution.
+            magnification: Magnification of the tile.
+            side: Side of the tile, in pixels.
+            corner: Upper left corner (x, y) in pixels of the full resolution.
 
         Returns:
             uint8 (side, side, 3).
 
         Raises:
-            DataError: If that part of the file is damaged, or the slide has no level near the magnification.
+            DataError: If this part of the file is damaged, or the slide has no level near the magnification.
         """
         level = self.level(magnification)
         extent = round(self._step(magnification, side) / self._downsamples[level])
@@ -119,7 +119,7 @@ class Slide:
                 "smaller one; convert it to a pyramidal TIFF"
             )
         width, height = self._sizes[level]
-        # the last column of a level may be a px short of what the full resolution suggests
+        # the last column of a level may be one pixel narrower than the full resolution suggests
         x = min(int(corner[0] / self._downsamples[level]), max(width - extent, 0))
         y = min(int(corner[1] / self._downsamples[level]), max(height - extent, 0))
         at = (math.ceil(x * self._downsamples[level]), math.ceil(y * self._downsamples[level]))
@@ -130,8 +130,8 @@ class Slide:
         return np.ascontiguousarray(region[..., :3])
 
     def close(self) -> None:
-        """Let go of the file."""
-        with suppress(Exception):  # of a file that was never read, the library cannot close everything
+        """Close the file."""
+        with suppress(Exception):  # the library cannot close everything if the file was never read
             self._slide.close()
 
     def __enter__(self) -> Slide:
@@ -143,14 +143,14 @@ class Slide:
         self.close()
 
     def _step(self, magnification: float, side: int) -> float:
-        """Return the side of a tile in px of the full resolution."""
+        """Return the side of a tile, in pixels of the full resolution."""
         return side * self.magnification / magnification
 
     def _call(self, call: Any) -> Any:
-        """Ask the library, which raises anything on damaged files."""
+        """Call the library, which may raise anything on damaged files."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about metadata of scanners that nothing here asks for
+                warnings.simplefilter("ignore")  # about scanner metadata that is not used here
                 return call(self._slide)
         except DataError:
             raise
@@ -161,12 +161,12 @@ class Slide:
             ) from error
 
     def _check_levels(self, slide: TiffSlide) -> None:
-        """Refuse files that are truncated, claim absurd sizes, or cannot be read in parts."""
+        """Refuse files that are truncated, claim implausible sizes, or cannot be read in parts."""
         series = slide.ts_tifffile.series[slide.properties.get("tiffslide.series-index", 0)]
         end = self.path.stat().st_size
         for level, (width, height) in enumerate(self._sizes):
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-                raise DataError(f"{self.path}: its level {level} claims {width} x {height} px; it is no slide")
+                raise DataError(f"{self.path}: its level {level} claims {width} x {height} px; it is not a slide")
         for level in series.levels:
             for page in level.pages:
                 self._check_page(page.aspage(), end)
@@ -179,7 +179,7 @@ class Slide:
         if not 0 < int(segment[0]) * int(segment[1]) * channels <= MAX_SEGMENT:
             raise DataError(
                 f"{self.path}: stored in parts of {segment[1]} x {segment[0]} px, too large to be read one by one; "
-                "convert it to a TIFF with tiles of 256 px or so"
+                "convert it to a TIFF with tiles of about 256 px"
             )
         across, down = -(-page.imagewidth // int(segment[1])), -(-page.imagelength // int(segment[0]))
         planes = channels if page.planarconfig == 2 else 1
@@ -188,7 +188,7 @@ class Slide:
             raise DataError(f"{self.path}: the file is truncated; copy or download it again")
 
     def _magnification(self, properties: Any, magnification: float | None) -> float:
-        """Return the magnification: what the user states, else the objective, else what the px size implies."""
+        """Return the magnification: the user's, otherwise the objective's, otherwise that of the pixel size."""
         if magnification is not None:
             return self._plausible(magnification, "the magnification given")
         power = positive(properties.get("tiffslide.objective-power"))
@@ -208,7 +208,7 @@ class Slide:
 
 
 def tissue_share(image: Image) -> float:
-    """Return the share of px that are tissue by their saturation and value in HSV.
+    """Return the share of tissue pixels, by their saturation and value in HSV.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -227,7 +227,7 @@ def _open(path: Path) -> TiffSlide:
         return TiffSlide(path)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        raise DataError(f"{path}: no slide that can be read ({reason}); copy or download it again") from error
+        raise DataError(f"{path}: not a readable slide ({reason}); copy or download it again") from error
 
 
 __all__ = ["SATURATION", "VALUE", "Slide", "tissue_share"]

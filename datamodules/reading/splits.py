@@ -1,4 +1,4 @@
-"""The committed splits: which image belongs where. Needs neither torch nor the data."""
+"""The committed splits of the images; needs neither torch nor the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SplitRow:
 
     Attributes:
         image_id: Unique in the dataset.
-        group: Patient, or what stands for it.
+        group: Patient, or its substitute.
         split: For example ``train`` or ``test_same``.
         validation: True for the training images that protocol ``strict`` keeps for validation.
     """
@@ -32,15 +32,15 @@ def read_column(dataset: str, column: str) -> dict[str, str]:
 
 
 class Placed(Protocol):
-    """What has a place in the splits: a line of the file, or the record of an image."""
+    """Membership in the splits: a line of the file, or the record of an image."""
 
     @property
     def group(self) -> str:
-        """Patient, or what stands for it."""
+        """Patient, or its substitute."""
 
     @property
     def split(self) -> str:
-        """Split of the file."""
+        """Split in the file."""
 
     @property
     def validation(self) -> bool:
@@ -57,11 +57,11 @@ def read_splits(dataset: str) -> dict[str, SplitRow]:
 
 
 def belongs(image: Placed, split: str) -> bool:
-    """Tell whether an image is in a split.
+    """Return whether an image is in a split.
 
     Args:
-        image: Its place.
-        split: ``all``; a split of the file; the common beginning of several (``test`` stands for ``test_same`` and
+        image: Its membership.
+        split: ``all``; a split of the file; the common prefix of several (``test`` means ``test_same`` and
             ``test_diff``); ``validation`` = the training images kept by protocol ``strict``; ``fit`` = the other
             training images; or ``group:A,B`` / ``except-group:A,B`` for whole groups.
     """

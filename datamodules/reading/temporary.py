@@ -1,4 +1,4 @@
-"""New files under names of their own, with the rights that the user's umask gives."""
+"""New files with unique names and the permissions of the user's umask."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import secrets
 from pathlib import Path
 
 RANDOM = r"[a-z0-9_]{8}"
-"""What stands between prefix and suffix of a temporary name, as a regular expression."""
+"""Regular expression of the part between prefix and suffix of a temporary name."""
 
 
 def new_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
-    """Create a file that was not there, open for reading and writing.
+    """Create a new file and open it for reading and writing.
 
-    ``tempfile.mkstemp`` makes files that nobody else may read, and the umask can only be read by setting it, which
-    other threads would see. Here the system itself applies it.
+    ``tempfile.mkstemp`` creates files that only the user can read, and the umask can only be read by setting it, which
+    affects other threads. Here the operating system applies it.
 
     Args:
-        folder: Where the file is created.
-        prefix: What its name begins with.
-        suffix: What its name ends with.
+        folder: Folder of the file.
+        prefix: Start of its name.
+        suffix: End of its name.
 
     Returns:
         The descriptor, which the caller closes, and the path.

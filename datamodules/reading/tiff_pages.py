@@ -29,7 +29,7 @@ class ImagePages:
 
     Attributes:
         pages: One page with all channels, or one page of the same size and dtype per channel, in the order R, G, B.
-        note: What was assumed or left out, for people; empty if the file leaves no doubt.
+        note: Readable note on what was assumed or left out; empty if nothing was.
     """
 
     pages: tuple[Any, ...]
@@ -62,7 +62,7 @@ def image_pages(file: tifffile.TiffFile, path: Path) -> ImagePages:
         path: Its path, for messages.
 
     Raises:
-        DataError: If the channels are neither greyscale nor RGB, or have no page each.
+        DataError: If the channels are neither greyscale nor RGB, or do not have one page each.
     """
     first = file.pages.first
     if first.samplesperpixel == 1 and (file.is_ome or file.is_imagej):
@@ -75,7 +75,7 @@ def image_pages(file: tifffile.TiffFile, path: Path) -> ImagePages:
 
 
 def first_page(file: tifffile.TiffFile) -> ImagePages:
-    """Return the first page, with a note if others have the same size, as those of a stack do."""
+    """Return the first page, with a note if others have the same size, like those of a stack."""
     first = file.pages.first
     size = first.imagelength, first.imagewidth
     number = min(len(file.pages), MOST_PAGES)
@@ -88,7 +88,7 @@ def first_page(file: tifffile.TiffFile) -> ImagePages:
 
 
 def _channels(file: tifffile.TiffFile, path: Path) -> list[Any]:
-    """Return the pages of the channels at the first position of all other axes; none if there is one channel."""
+    """Return the pages of the channels at the first position of all other axes; empty if there is one channel."""
     level = file.series[0].levels[0]
     axes = level.axes.replace("Y", "").replace("X", "")
     sizes = tuple(size for axis, size in zip(level.axes, level.shape, strict=True) if axis not in "YX")
@@ -103,12 +103,12 @@ def _channels(file: tifffile.TiffFile, path: Path) -> list[Any]:
     paged = len(level.pages) == math.prod(sizes)
     frames = [level.pages[int(np.ravel_multi_index(place, sizes))] for place in places] if paged else [None]
     if any(frame is None for frame in frames):
-        raise DataError(f"{path}: its channels have no page each; save it as RGB")
+        raise DataError(f"{path}: its channels do not have one page each; save it as RGB")
     return [frame.aspage() for frame in frames if frame is not None]
 
 
 def _names(file: tifffile.TiffFile, number: int) -> str:
-    """Return the names of the channels in brackets, as far as ImageJ's labels or OME's channels give them."""
+    """Return the names of the channels in brackets, if ImageJ's labels or OME's channels name them."""
     if file.is_imagej:
         names = (file.imagej_metadata or {}).get("Labels") or []
     else:

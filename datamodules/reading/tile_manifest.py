@@ -1,4 +1,4 @@
-"""The manifest of a folder of tiles. Needs neither torch nor Lightning, which cutting slides would load for nothing."""
+"""The manifest of a folder of tiles. Needs neither torch nor Lightning, so cutting slides does not load them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from postproc.cells import shown, unshown
 from postproc.errors import DataError
 
 MANIFEST = "manifest.csv"
-"""The file that lists the tiles; what is not in it does not count."""
+"""The file that lists the tiles; other files are ignored."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Row:
 
     Attributes:
         slide: File name of the slide without its suffix.
-        level: Level of the slide's pyramid that the tile was read from.
-        x: Left edge in px of the slide's full resolution.
-        y: Upper edge in px of the slide's full resolution.
-        magnification: Of the tile.
-        tissue: Share of its px that are tissue.
+        level: Level of the slide's pyramid from which the tile was read.
+        x: Left edge, in pixels of the slide's full resolution.
+        y: Upper edge, in pixels of the slide's full resolution.
+        magnification: Magnification of the tile.
+        tissue: Share of tissue among its pixels.
         file: The image, relative to the manifest.
     """
 
@@ -40,12 +40,12 @@ class Row:
 
 
 def tile_file(slide: str, magnification: float, x: int, y: int) -> str:
-    """Return where a tile lies, relative to the manifest."""
+    """Return the path of a tile, relative to the manifest."""
     return f"{magnification:g}x/{slide}/{x}_{y}.png"
 
 
 def write_manifest(root: Path, rows: Iterable[Row]) -> None:
-    """Write the manifest of a folder of tiles, whole or not at all, in an order that depends on the tiles alone."""
+    """Write the manifest of a folder of tiles atomically, in an order that depends only on the tiles."""
     path = root / MANIFEST
     partial = path.with_suffix(".part")
     with partial.open("w", newline="", encoding="utf-8") as file:
@@ -60,7 +60,7 @@ def read_manifest(root: Path) -> list[Row]:
     """Read the manifest of a folder of tiles.
 
     Raises:
-        DataError: If it is damaged, or names a file outside the folder; the message says which line.
+        DataError: If it is damaged, or names a file outside the folder; the message names the line.
     """
     path = root / MANIFEST
     names = [field.name for field in fields(Row)]
@@ -86,11 +86,11 @@ def _row(given: dict[str, Any], place: str) -> Row:
         raise DataError(f"{place}: {error}; make the tiles again") from error
     if not math.isfinite(row.magnification) or row.magnification <= 0:
         raise DataError(f"{place}: magnification {row.magnification}; make the tiles again")
-    # a slide's name is one folder; with that, nothing outside the folder of tiles can be named
+    # a slide's name is a single folder, so that nothing outside the folder of tiles can be named
     if row.slide in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(row.slide):
-        raise DataError(f"{place}: {row.slide!r} names no slide; make the tiles again")
+        raise DataError(f"{place}: {row.slide!r} is not the name of a slide; make the tiles again")
     if row.file != tile_file(row.slide, row.magnification, row.x, row.y):
-        raise DataError(f"{place}: {row.file!r} is not where that tile lies; make the tiles again")
+        raise DataError(f"{place}: {row.file!r} is not the path of this tile; make the tiles again")
     return row
 
 

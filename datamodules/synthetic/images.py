@@ -1,8 +1,8 @@
 """Synthetic histology: images with a known outline, type and region for every nucleus.
 
-An image is composed in optical density. Concentrations of the stains are laid out first (tissue, then
-nuclei); the Beer-Lambert law turns them into light, I = I0 * 10^-(C V), with stain vectors V that vary from
-image to image about those of Ruifrok and Johnston (2001).
+An image is composed in optical density. Stain concentrations are laid out first (tissue, then nuclei). The Beer-Lambert
+law converts them into light, I = I0 * 10^-(C V), with stain vectors V that vary between images around those of
+Ruifrok and Johnston (2001).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap, relabel
 
 MIN_AREA = 24
-"""Least area of a nucleus at 40x in px^2; smaller remnants at the border or behind others are dropped."""
+"""Minimum area of a nucleus at 40x, in px^2; smaller remnants at the border or behind others are dropped."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the nuclei of one type look; lengths in px at 40x.
+    """Appearance of the nuclei of one type; lengths in pixels at 40x.
 
     Attributes:
         minor: Mean and standard deviation of the short half axis.
@@ -34,9 +34,9 @@ class Kind:
         density: Range of the mean optical density of the nuclear stain.
         chromatin: Contrast of the chromatin texture, relative to `density`.
         rim: Contrast of the nuclear membrane, relative to `density`.
-        nucleoli: Most nucleoli in a nucleus.
-        cohesion: Probability of lying against an earlier nucleus of the same type.
-        brown: True where DAB, not haematoxylin, stains the nucleus.
+        nucleoli: Maximum number of nucleoli in a nucleus.
+        cohesion: Probability of touching an earlier nucleus of the same type.
+        brown: True if DAB instead of haematoxylin stains the nucleus.
     """
 
     minor: tuple[float, float]
@@ -80,15 +80,15 @@ def generate(
     stain: str = "he",
     scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8], Instances]:
-    """Make one image with its annotation.
+    """Generate one image with its annotation.
 
     Args:
-        shape: (H, W) in px.
+        shape: (H, W) in pixels.
         rng: The only source of randomness.
-        density: Nuclei per px^2 that are attempted; crowding leaves somewhat fewer.
+        density: Nuclei attempted per px^2; crowding leaves slightly fewer.
         stain: ``"he"`` (types as in CoNSeP: 1 miscellaneous, 2 inflammatory, 3 epithelial, 4 spindle-shaped)
             or ``"ihc"`` (Ki67: 1 immunopositive tumour, 2 immunonegative tumour, 3 non-tumour).
-        scale: Magnification relative to 40x; 0.5 makes an image as at 20x.
+        scale: Magnification relative to 40x; 0.5 gives an image at 20x.
 
     Returns:
         The image, uint8 (H, W, 3) RGB, and its nuclei with `labels` and `types`; with ``"ihc"`` also
@@ -96,7 +96,7 @@ def generate(
         Xing et al. (2019).
 
     Raises:
-        ConfigError: If there is no such stain.
+        ConfigError: If the stain is unknown.
     """
     if stain not in KINDS:
         raise unknown_name("stain", stain, KINDS)
@@ -105,7 +105,7 @@ def generate(
     first, second = _stroma(tissue, labels, rng, stain, scale)
     inside = nuclear.sum(axis=0) > 0
     for background, stained in zip((first, second), nuclear, strict=True):
-        background[inside] *= 0.55  # the nucleus displaces cytoplasm, of which some lies above and below it
+        background[inside] *= 0.55  # the nucleus displaces cytoplasm, some of which remains above and below it
         background += stained
     image = _light(np.stack([first, second], axis=-1), stain, rng, scale)
     regions = _weak_regions(tissue, rng, scale) if stain == "ihc" else None
@@ -122,8 +122,8 @@ def generate_dist(
 ) -> tuple[NDArray[np.uint8], Instances]:
     """Simulate an image from an annotation: algorithm 1 of Naylor et al. (2018), section V-A.
 
-    Each nucleus gets one colour, drawn about `mu`, and noise; then half-normal noise is added everywhere. The
-    connected components are those of the annotation as a mask, so that touching nuclei become one, as in the
+    Each nucleus gets one colour, drawn around `mu`, and noise; then half-normal noise is added everywhere. The
+    components are the connected components of the annotation as a mask, so touching nuclei become one, as in the
     paper.
 
     Args:
@@ -138,7 +138,7 @@ def generate_dist(
         The image, uint8 (H, W, 3), and the dilated components as nuclei.
     """
     components, _ = connected_components(labels > 0, 8)
-    # a grey-level dilation lets each component grow by one pixel and never merges two of them
+    # a grey-level dilation grows each component by one pixel without merging components
     grown = cv2.dilate(components.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
     grown = np.where(components > 0, components, grown)
     nuclei, _, _ = relabel(grown)
@@ -180,7 +180,7 @@ def _stroma(
 
 
 def _draw_type(tissue: Tissue, y: int, x: int, rng: np.random.Generator, stain: str, positive: float) -> int:
-    """Return the type 1..T of a nucleus at a place."""
+    """Return the type 1..T of a nucleus at a position."""
     in_epithelium = tissue.epithelium[y, x] > 0.5
     if stain == "ihc":
         if not in_epithelium:
@@ -195,7 +195,7 @@ def _draw_type(tissue: Tissue, y: int, x: int, rng: np.random.Generator, stain: 
 
 @dataclass
 class _Outline:
-    """One nucleus in its own window: rows and columns of the image, relative radius and outline's mask."""
+    """One nucleus in its window: rows and columns of the image, relative radius and mask."""
 
     top: int
     left: int
@@ -204,7 +204,7 @@ class _Outline:
 
 
 def _outline(kind: Kind, centre: tuple[float, float], angle: float, rng: np.random.Generator, scale: float) -> _Outline:
-    """Return an ellipse with a Fourier-perturbed radius about `centre` = (y, x)."""
+    """Return an ellipse with a Fourier-perturbed radius around `centre` = (y, x)."""
     minor = max(float(rng.normal(*kind.minor)), 0.6 * kind.minor[0]) * scale
     major = minor * rng.uniform(*kind.aspect)
     reach = int(np.ceil(major * (1 + 2.5 * kind.irregularity))) + 1
@@ -225,7 +225,7 @@ def _outline(kind: Kind, centre: tuple[float, float], angle: float, rng: np.rand
 def _nuclei(
     tissue: Tissue, rng: np.random.Generator, count: int, stain: str, scale: float
 ) -> tuple[LabelMap, NDArray[np.int64], Field]:
-    """Place nuclei; returns their labels, their types, and both stains within them, (2, H, W)."""
+    """Place nuclei; return their labels, their types, and both stains inside them, (2, H, W)."""
     shape = tissue.epithelium.shape
     labels = np.zeros(shape, np.int32)
     stained = np.zeros((2, *shape), np.float32)
@@ -264,7 +264,7 @@ def _paint(
     rng: np.random.Generator,
     scale: float,
 ) -> bool:
-    """Put a nucleus behind those that are there; returns False where it finds no room."""
+    """Place a nucleus behind the existing ones; return False if there is no room."""
     height, width = labels.shape
     bottom, right = outline.top + outline.mask.shape[0], outline.left + outline.mask.shape[1]
     rows, columns = (
@@ -286,8 +286,7 @@ def _paint(
     base = np.float32(rng.uniform(*kind.density))
     texture = chromatin[rows, columns]
     body = 1 + np.float32(kind.chromatin) * texture
-    # the membrane is a thin dark ring; the relative radius falls off faster in small nuclei, so its width is
-    # in px
+    # the membrane is a thin dark ring; the relative radius falls off faster in small nuclei, so its width is in pixels
     thickness = np.float32(1.6 / kind.minor[0])
     body += np.float32(kind.rim) * np.exp(-(((1 - radius) / thickness) ** 2))
     for _ in range(int(rng.integers(kind.nucleoli + 1))):
@@ -299,7 +298,7 @@ def _paint(
 
 
 def _add_nucleolus(body: Field, radius: Field, rng: np.random.Generator, scale: float) -> None:
-    """Darken a small disc well inside a nucleus."""
+    """Darken a small disc inside a nucleus."""
     inner = np.argwhere(radius < 0.55)
     if not len(inner):
         return
@@ -312,7 +311,7 @@ def _add_nucleolus(body: Field, radius: Field, rng: np.random.Generator, scale: 
 def _tidy(
     labels: LabelMap, types: NDArray[np.int64], stained: Field, scale: float
 ) -> tuple[LabelMap, NDArray[np.int64]]:
-    """Keep the largest 4-connected part of each nucleus if it has the least area; clear all others."""
+    """Keep the largest 4-connected part of each nucleus if it is large enough; clear all other parts."""
     parts, count = connected_components(labels, 4)
     area = np.bincount(parts.ravel(), minlength=count + 1)
     owner = np.zeros(count + 1, np.int64)
@@ -346,7 +345,7 @@ def _light(stains: NDArray[np.float32], stain: str, rng: np.random.Generator, sc
 
 
 def _weak_regions(tissue: Tissue, rng: np.random.Generator, scale: float) -> NDArray[np.uint8]:
-    """Outline a few parts of tumour (2) and of other tissue (1) with coarse polygons; the rest stays 0."""
+    """Outline some areas of tumour (2) and other tissue (1) with coarse polygons; the rest is 0."""
     shape = tissue.epithelium.shape
     regions = np.zeros(shape, np.uint8)
     tumour = tissue.epithelium > 0.5

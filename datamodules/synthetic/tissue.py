@@ -14,14 +14,14 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tissue:
-    """What lies between the nuclei.
+    """Tissue between the nuclei.
 
     Attributes:
         epithelium: In [0, 1]: 1 in epithelium or tumour, 0 in stroma.
         empty: In [0, 1]: 1 where the slide is bare.
-        fibres: Stroma texture, about zero mean and unit variance.
+        fibres: Stroma texture with approximately zero mean and unit variance.
         along_fibres: Direction of the fibres in radians.
-        across_gland: Direction from the border of the epithelium inwards in radians.
+        across_gland: Direction from the border of the epithelium inwards, in radians.
         infiltrate: In [0, 1]: share of inflammatory cells in the stroma.
     """
 
@@ -34,7 +34,7 @@ class Tissue:
 
 
 def noise(shape: tuple[int, int], cell: float, rng: np.random.Generator) -> Field:
-    """Return smooth noise of about unit variance whose grains are `cell` px wide (at least one)."""
+    """Return smooth noise of about unit variance with grains `cell` pixels wide (at least one)."""
     cell = max(cell, 1.0)
     grid = (int(shape[0] / cell) + 3, int(shape[1] / cell) + 3)
     coarse = rng.standard_normal(grid, dtype=np.float32)
@@ -54,7 +54,7 @@ def lay_out(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> T
     """Lay out epithelium, stroma and bare slide.
 
     Args:
-        shape: (H, W) in px.
+        shape: (H, W) in pixels.
         rng: The only source of randomness.
         scale: Magnification relative to 40x.
     """
@@ -87,7 +87,7 @@ def lay_out(shape: tuple[int, int], rng: np.random.Generator, scale: float) -> T
 
 
 def _warped(across: Field, along: Field, grain: tuple[float, float], rng: np.random.Generator) -> Field:
-    """Sample noise with grains of (thickness, length) px in the bent coordinates (across, along)."""
+    """Sample noise with grains of (thickness, length) pixels in the curved coordinates (across, along)."""
     coarse = rng.standard_normal((256, 64), dtype=np.float32)
     rows, columns = across / np.float32(max(grain[0], 1.0)), along / np.float32(max(grain[1], 1.0))
     return np.asarray(cv2.remap(coarse, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)) * np.float32(1.4)

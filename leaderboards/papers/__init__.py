@@ -1,1 +1,1 @@
-"""One file per table of the literature."""
+"""Tables of the literature, one file each."""

@@ -1,4 +1,4 @@
-"""Table A3 of the HoVer-Net paper: what its branch for types brings."""
+"""Table A3 of the HoVer-Net paper: effect of a separate branch for types."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ROWS = {"false": "NP & HoVer", "true": "NP & HoVer & NC"}
 
 
 class AblationBranches(Classification):
-    """Types at the output of the NP branch, or from a branch of their own (Graham 2019, table A3)."""
+    """Types predicted by the NP branch or by a separate branch (Graham 2019, table A3)."""
 
     name = "ablation_branches"
     title = "Branches of HoVer-Net"
     caption = (
-        "NP & HoVer: the NP branch gives background and types, and the mask is the sum of the types. NP & HoVer & NC: "
-        "a third branch gives the types. Trained on the training set of CoNSeP; scores as in the table of "
-        "classification. `nucbench sweep ablation-branches.yaml` gives both rows. Published figures: Graham 2019 "
-        "(HoVer-Net), table A3, as far as they are legible, and table V."
+        "NP & HoVer: the NP branch predicts background and types, and the mask is the sum of the types. NP & HoVer & "
+        "NC: a third branch predicts the types. Trained on the training set of CoNSeP; scores as in the "
+        "classification table. `nucbench sweep ablation-branches.yaml` produces both rows. Published figures: Graham "
+        "2019 (HoVer-Net), table A3, as far as they are legible, and table V."
     )
     published_table = "ablation_branches"
 

@@ -21,7 +21,7 @@ SPELLINGS = {
     ),  # CRCHisto's fibroblasts count as CoNSeP's spindle-shaped
     "miscellaneous": ("miscellaneous", "misc", "other", "others"),
 }
-"""Type -> its names in stored evaluations: found by name, since datasets number their types differently."""
+"""Type -> its names in stored evaluations. Types are matched by name, as datasets number them differently."""
 
 DETECTION = (
     Metric("F_d", "F_d", pooled=True),
@@ -36,10 +36,10 @@ class Classification(Comparison):
     title = "Detection and classification"
     caption = (
         "Each method is trained with types on the training set of CoNSeP and scored on its test set and on "
-        "every image of CRCHisto, which has centres only and therefore no PQ. F_d: detection; F_c of the "
-        "epithelial (e), inflammatory (i), spindle-shaped (s) and miscellaneous (m) nuclei; counts are "
-        "pooled over images. `nucbench sweep classification.yaml` gives all rows. Published figures: Graham 2019 "
-        "(HoVer-Net), table V."
+        "every image of CRCHisto, which has only nucleus centres and therefore no PQ. F_d: detection; F_c: "
+        "classification of the epithelial (e), inflammatory (i), spindle-shaped (s) and miscellaneous (m) nuclei; "
+        "counts are pooled over images. `nucbench sweep classification.yaml` produces all rows. Published figures: "
+        "Graham 2019 (HoVer-Net), table V."
     )
     published_table = "classification"
     blocks = (
@@ -53,11 +53,11 @@ class Classification(Comparison):
     )
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-        """Return the table as `Comparison.build` does; that types are learnt is no option here."""
+        """Return the table as `Comparison.build` does; learning types does not count as an option here."""
         return super().build(without_classify(scores), published)
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
-        """Leave out methods without types, whose PQ is that of another network, and other post-processings."""
+        """Exclude methods without types, whose PQ is that of another network, and other post-processings."""
         chosen = super().select(scores, block)
         chosen = chosen[~chosen["variant"].isin(set(POSTPROCESSING) - {"hovernet"})]
         return chosen[learns_types(chosen)]
@@ -73,10 +73,10 @@ class Classification(Comparison):
 
 
 def _numbers(line: pd.Series) -> dict[str, int]:
-    """Return the number of each type in an evaluation, of which a line is given.
+    """Return the number of each type in an evaluation, given one of its lines.
 
     Raises:
-        DataError: If a type has no name that is known, or several.
+        DataError: If a type has no known name, or more than one.
     """
     types = str(line["types"]).lower().split("|")
     numbers = {}
@@ -84,8 +84,8 @@ def _numbers(line: pd.Series) -> dict[str, int]:
         found = [number for number, known in enumerate(types, start=1) if known in spellings]
         if len(found) != 1:
             raise DataError(
-                f"run {line['run_id']} on {line['dataset']}: types are {types}, "
-                f"where exactly one of {spellings} is needed. Name them so and evaluate the run again."
+                f"run {line['run_id']} on {line['dataset']}: its types are {types}, "
+                f"but exactly one of {spellings} is required. Rename the type and evaluate the run again."
             )
         numbers[name] = found[0]
     return numbers

@@ -1,4 +1,4 @@
-"""Tables I and III of the DIST paper: hyper-parameters that were searched, and those selected."""
+"""Tables I and III of the DIST paper: searched and selected hyper-parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leaderboards.render import escape, table
 from leaderboards.searches import read_search
 
 SEARCHES = Path(str(files("leaderboards"))) / "scores" / "search"
-"""Folder of what searches selected (`nucbench publish`)."""
+"""Folder of published search results (`nucbench publish`)."""
 
 SEARCHED = {
     "DIST": ("dist", "dist"),
@@ -36,7 +36,7 @@ RANGES = {
     "dmc": ("DMC, inference", "0.4 to 0.9"),
     "nmst": ("NMST, inference", "0.5 to 0.9"),
 }
-"""Parameter in the published figures -> its name and its range in table I."""
+"""Parameter in the published figures -> its name and range in table I."""
 
 PLACES = {
     "lr": "lr",
@@ -45,10 +45,10 @@ PLACES = {
     "nmst_training": "options.nmst",
     "nmst": "options.nmst",
 }
-"""Parameter -> setting of the search; all others are parameters of the post-processing."""
+"""Parameter -> setting of the search; the others are parameters of the post-processing."""
 
 FITTED = {"dmc": "confidence"}
-"""Parameter -> its name in the post-processing, where that is another one."""
+"""Parameter -> its name in the post-processing, if it differs."""
 
 COLUMNS = (
     "method", "registry", "parameter", "range", "published", "ours", "dataset", "trials", "combinations", "score",
@@ -60,16 +60,16 @@ class DistSearch(Table):
     """Hyper-parameters selected on validation images of Kumar (Naylor 2018, table III).
 
     Args:
-        searches: Folder of ``<study>.json`` files, until `look_in` names others; None = the committed one.
+        searches: Folder of ``<study>.json`` files until `look_in` sets others; None = the committed one.
     """
 
     name = "dist_search"
     title = "Selected hyper-parameters"
     caption = (
-        "What is selected on the validation images of Kumar, by AJI: `nucbench search dist-search.yaml` "
-        "(`unet-dist-search.yaml`, `fcn-search.yaml`, `mask-rcnn-search.yaml`), then `nucbench publish` of the file it "
-        "names. Score: AJI on those images. A DMC in training is no setting here. Published figures: Naylor 2018 "
-        "(DIST), table III; ranges: table I."
+        "Hyper-parameters with the highest AJI on the validation images of Kumar: run `nucbench search "
+        "dist-search.yaml` (`unet-dist-search.yaml`, `fcn-search.yaml`, `mask-rcnn-search.yaml`), then `nucbench "
+        "publish` on the file that it names. Score: AJI on those images. A DMC for training is not among the settings. "
+        "Published figures: Naylor 2018 (DIST), table III; ranges: table I."
     )
     published_table = "dist_search"
 
@@ -77,22 +77,22 @@ class DistSearch(Table):
         self._searches = [SEARCHES if searches is None else searches]
 
     def look_in(self, roots: Sequence[Path]) -> None:
-        """Take the searches below the folders of stored results; of one study in two folders, that of the last."""
+        """Use the searches in the folders of stored results; the last folder wins if a study is in several."""
         self._searches = [root / "search" for root in roots]
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         """Return one line per method, parameter and search.
 
         Args:
-            scores: Not used: searches look at validation images alone.
-            published: Published figures as of `leaderboards.literature.load_published`.
+            scores: Not used: searches use validation images only.
+            published: Published figures as returned by `leaderboards.literature.load_published`.
 
         Returns:
-            `COLUMNS`: ``published`` and ``ours`` are values of ``parameter``; ``trials`` of ``combinations`` done,
-            ``score`` the best AJI on validation images, ``run`` the run that has it.
+            `COLUMNS`: ``published`` and ``ours`` are values of ``parameter``; ``trials`` run of ``combinations``,
+            ``score`` the best AJI on validation images, ``run`` the run that achieved it.
 
         Raises:
-            DataError: If a file of a search is broken; the message names it.
+            DataError: If a search file is broken; the message names it.
         """
         facts = published[published["table"] == self.published_table]
         figures = {
@@ -131,17 +131,17 @@ class DistSearch(Table):
         return rows
 
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return one table: a line per method, parameter and search."""
+        """Return one table: one line per method, parameter and search."""
         header = ["Method", "parameter", "range", "published", "ours", "trials", "AJI, validation"]
         return "\n\n".join([f"# {escape(self.title)}", self.caption, table(header, self._rows(frame))]) + "\n"
 
 
 def selected(search: Mapping[str, Any], variant: str, parameter: str) -> float | None:
-    """Return the value of a parameter that a search selected; None where it has none.
+    """Return the value of a parameter selected by a search; None if the search has none.
 
     Args:
-        search: Content of a file of a search; empty = nothing was searched.
-        variant: Variant whose post-processing counts.
+        search: Content of a search file; empty = no search.
+        variant: Variant whose post-processing is used.
         parameter: Key of `RANGES`.
     """
     if parameter in PLACES:

@@ -1,4 +1,4 @@
-"""Section V of the DIST paper: which form of the distance map a network learns best."""
+"""Section V of the DIST paper: which form of the distance map is learnt best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = {
 """Option ``target`` of the method -> row."""
 
 DECODED = {"dist-p1-1": " (p1 = 1)"}
-"""Variant of the method -> what tells its row from that of the paper's post-processing."""
+"""Variant of the method -> suffix that distinguishes its row from the paper's post-processing."""
 
 
 class DistanceTargets(Comparison):
@@ -25,11 +25,12 @@ class DistanceTargets(Comparison):
     name = "distance_targets"
     title = "Targets of DIST"
     caption = (
-        "DIST trained and scored on the synthetic images of its paper, regressing the distance in px, the distance "
-        "divided by its maximum in each nucleus, or the latter as the second of two softmax channels. Rows with p1 = 1 "
-        "decode the same maps without bumps of one px (normalised: of 0.3). "
-        "`nucbench run dist synthetic-dist --options.target TARGET` with raw, normalised or softmax. The paper shows "
-        "example maps (Naylor 2018, figure 4) and no scores; it finds that the raw distance alone is learnt well."
+        "DIST trained and scored on the synthetic images of its paper. It regresses the distance in pixels, the "
+        "distance divided by its maximum in each nucleus, or the latter as the second of two softmax channels. Rows "
+        "with p1 = 1 decode the same maps after removing maxima of height 1 px (normalised: 0.3). "
+        "`nucbench run dist synthetic-dist --options.target TARGET`, where TARGET is raw, normalised or softmax. The "
+        "paper shows example maps (Naylor 2018, figure 4) but no scores; it finds that only the raw distance is learnt "
+        "well."
     )
     published_table = "distance_targets"
     blocks = (

@@ -1,4 +1,4 @@
-"""Table IV of the HoVer-Net paper: trained on Kumar, scored on three datasets never seen."""
+"""Table IV of the HoVer-Net paper: trained on Kumar, scored on three unseen datasets."""
 
 from __future__ import annotations
 

@@ -25,41 +25,41 @@ BLOCK = Block("Pancreatic NET Ki67", (("ki67", "test"),), ("ki67.train",), METRI
 
 
 class Ki67(Comparison):
-    """KiNet and what it is compared with on Ki67 images (Xing 2019, table I)."""
+    """KiNet and the methods compared with it on Ki67 images (Xing 2019, table I)."""
 
     name = "ki67"
     title = "Nuclei in Ki67 images"
     caption = (
         "Each method is trained on the training set of Ki67 and scored on its test set: `nucbench run METHOD ki67`, or "
-        "all of them with `nucbench sweep ki67.yaml`. A detection counts within 16 px of a nucleus, one for each; "
-        "distance: mean of those pairs and its standard deviation; classification: precision, recall and F1 of each "
-        "type, weighted by its share of the nuclei; AUC: area under the precision-recall curve of the classification. "
-        "Counts are pooled over images. oKiNet: KiNet without its region branch (`--options.roi false`); sKiNet: "
-        "trained stage by stage (`--options.stagewise true`). Runs with a share of the labels are in the picture "
-        "`ki67-labels` instead. Published figures: Xing 2019 (KiNet), table I, from 57 training and 57 test images, of "
-        "which one of each is public."
+        "all of them with `nucbench sweep ki67.yaml`. A detection counts if it is within 16 px of a nucleus; each "
+        "nucleus is matched once. Distance: mean and standard deviation over the matched pairs. Classification: "
+        "precision, recall and F1 of each type, weighted by its share of the nuclei; AUC: area under the "
+        "precision-recall curve of the classification. Counts are pooled over images. oKiNet: KiNet without its region "
+        "branch (`--options.roi false`); sKiNet: trained stage by stage (`--options.stagewise true`). Runs with a "
+        "share of the labels are shown in the picture `ki67-labels` instead. Published figures: Xing 2019 (KiNet), "
+        "table I, from 57 training and 57 test images, of which one each is public."
     )
     published_table = "ki67"
     blocks = (BLOCK,)
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
-        """Leave out runs without the labels of all training images."""
+        """Exclude runs that use the labels of only some training images."""
         chosen = super().select(scores, block)
         return chosen[[option(text, "label_share", "") == "" for text in chosen["options"]]]
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
-        """Return the method as the paper names it."""
+        """Return the paper's name of the method."""
         rows = [row_name(*line) for line in zip(scores["base"], scores["method"], scores["options"], strict=True)]
         return row_titles(rows, scores, leave_out=("roi", "stagewise"))
 
 
 def row_name(title: str, method: str, options: str) -> str:
-    """Return the name that the paper gives to a method with its options.
+    """Return the paper's name of a method with these options.
 
     Args:
         title: Row name in our tables.
         method: Registry name.
-        options: As of `leaderboards.records.describe`.
+        options: As returned by `leaderboards.records.describe`.
     """
     if method == "kinet" and option(options, "roi", "true") == "false":
         return "oKiNet"

@@ -1,4 +1,4 @@
-"""The figures of the KiNet paper as studies: one setting varied, everything else alike."""
+"""The figures of the KiNet paper as studies: one setting varies, the others are fixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leaderboards.papers.ki67 import BLOCK, Ki67, row_name
 from leaderboards.records import COLUMNS
 
 RECIPE = {field.name for field in dataclasses.fields(Overrides)} | {"images"}
-"""Settings that all methods share; the others are options of one method."""
+"""Settings shared by all methods; the others are options of a single method."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Study:
     """One figure.
 
     Attributes:
-        name: Of the plot.
-        rows: Methods in it, by the names that the paper gives them.
-        setting: Setting that is varied; empty = the methods are compared as they are.
+        name: Name of the plot.
+        rows: Methods in it, by their names in the paper.
+        setting: Setting that varies; empty = the methods are compared as they are.
         default: Its value in a run that does not state it.
-        axis: Its name for people.
+        axis: Axis label.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Line:
     """One method of a study.
 
     Attributes:
-        label: Its name, with the options that are not the paper's.
-        row: The name that the paper gives it.
-        runs: Value of the setting, in rising order -> per-image scores of each run (seed).
+        label: Its name, with the options that differ from the paper's.
+        row: Its name in the paper.
+        runs: Value of the setting, ascending -> per-image scores of each run (seed).
     """
 
     label: str
@@ -64,13 +64,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Found:
-    """What has been run of a study under one protocol.
+    """The runs of a study under one protocol.
 
     Attributes:
         protocol: Protocol.
-        recipe: Settings that all runs share and that are not the paper's, ``key=value, ...``.
-        lines: In the order of the study's rows.
-        left_out: Runs with other settings that belong to no other study.
+        recipe: Settings that all runs share and that differ from the paper's, ``key=value, ...``.
+        lines: The methods, in the order of the study's rows.
+        left_out: Number of runs with other settings that belong to no other study.
     """
 
     protocol: str
@@ -80,19 +80,19 @@ class Found:
 
     @property
     def values(self) -> list[float]:
-        """Values of the setting that somebody has run, in rising order."""
+        """Values of the setting with at least one run, ascending."""
         return sorted({value for line in self.lines for value in line.runs})
 
 
 def find(study: Study, scores: pd.DataFrame) -> Iterator[Found]:
-    """Yield what has been run of a study, for each protocol under which there is something to compare.
+    """Yield the runs of a study for each protocol that has something to compare.
 
-    Runs are compared if they share all settings of the recipe (steps, crop, ...) and, of one method, all options: those
-    under which most has been run if there are several.
+    Runs are compared if they share all settings of the recipe (steps, crop, ...) and, for the same method, all options.
+    Of several such groups, the one that covers the most rows and values is used.
 
     Args:
         study: The figure.
-        scores: Per-image scores as of `leaderboards.records.load_scores`.
+        scores: Per-image scores as returned by `leaderboards.records.load_scores`.
     """
     chosen = Comparison.select(Ki67(), scores, BLOCK)
     if not len(chosen):
@@ -110,7 +110,7 @@ def find(study: Study, scores: pd.DataFrame) -> Iterator[Found]:
 
 
 def _about(study: Study, line: Mapping[Any, Any]) -> dict[str, object]:
-    """Return row, value of the setting, recipe and own options of a line of the scores, and if another study has it."""
+    """Return row, setting value, recipe and own options of a line, and whether another study includes it."""
     options = split_options(str(line["options"]))
     row = row_name(str(line["base"]), str(line["method"]), str(line["options"]))
     value = float(options.pop(study.setting, study.default)) if study.setting else 0.0
@@ -126,13 +126,13 @@ def _about(study: Study, line: Mapping[Any, Any]) -> dict[str, object]:
 
 
 def _richest(about: pd.DataFrame, column: str) -> tuple[str, pd.DataFrame]:
-    """Return the settings under which most has been run, the fewest where there are several, with their lines."""
+    """Return the settings that cover the most rows and values (fewest settings on a tie), and their lines."""
     sets = [(str(part[column].iloc[0]), part) for _, part in about.groupby(column, sort=True)]
     return max(sets, key=lambda pair: (len(pair[1][["row", "value"]].drop_duplicates()), -len(split_options(pair[0]))))
 
 
 def _lines(study: Study, about: pd.DataFrame, scores: pd.DataFrame) -> Iterator[Line]:
-    """Yield the line of each method that has any runs; the rows of one method have the same options."""
+    """Yield the line of each method with runs; the rows of one method have the same options."""
     chosen = {method: _richest(part, "own") for method, part in about.groupby("method", sort=True)}
     for row in study.rows:
         for own, part in chosen.values():

@@ -1,4 +1,4 @@
-"""Table II of the DIST paper, image by image: AJI and px-wise F1 of the 14 test images of Kumar."""
+"""Table II of the DIST paper, image by image: AJI and pixel-wise F1 of Kumar's 14 test images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leaderboards.papers.kumar_test import AJI_AND_F1
 from leaderboards.render import grid_markdown
 
 _PRINTED = {"colon": "Colorectal"}
-"""Organ in the split file -> in the paper, where that is not the same word."""
+"""Organ in the split file -> its name in the paper, if different."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Part:
 
 
 def parts() -> tuple[Part, ...]:
-    """Return each test image, those of organs in and not in the training set, and all of them."""
+    """Return each test image, the groups of organs outside and inside the training set, and all images."""
     facts = image_facts("kumar")
     tests = facts[facts["split"].str.startswith("test_")]
     each, together = [], []
@@ -49,11 +49,11 @@ class KumarImages(Comparison):
     name = "kumar_images"
     title = "Kumar, image by image"
     caption = (
-        "AJI and px-wise F1 (= DICE) of each test image of Kumar, then their means over the organs that the training "
-        "set lacks, over those that it has, and over all images. Any run that is trained on the training set of "
+        "AJI and pixel-wise F1 (= DICE) of each test image of Kumar, then their means over the organs that are not in "
+        "the training set, over those that are, and over all images. Every run that is trained on the training set of "
         "Kumar and scored on its test set counts: `nucbench run METHOD kumar`. Published figures: Naylor 2018 (DIST), "
-        "table II. The paper numbers the two images of an organ without naming them; here they are numbered in the "
-        "order of their names, so that a published figure may belong to the other image of the organ."
+        "table II. The paper numbers the two images of an organ without naming them. Here they are numbered in the "
+        "order of their names, so a published figure may belong to the other image of the organ."
     )
     published_table = PER_IMAGE
     parts = parts()
@@ -69,11 +69,11 @@ class KumarImages(Comparison):
         return len(self._part(block).images)
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-        """Return the comparison; published figures of several images are the means of those of each."""
+        """Return the comparison; published figures of groups are means over their images."""
         return super().build(scores, pd.concat([published, self._published_means(published)], ignore_index=True))
 
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return a table per protocol and metric: a line per method and source, a column per image."""
+        """Return a table per protocol and metric, with a line per method and source and a column per image."""
         columns = [block.title for block in self.blocks]
         return grid_markdown(self.title, self.caption, [metric.name for metric in AJI_AND_F1], columns, frame)
 
@@ -81,7 +81,7 @@ class KumarImages(Comparison):
         return next(part for part in self.parts if part.title == block.title)
 
     def _published_means(self, published: pd.DataFrame) -> pd.DataFrame:
-        """Return the published figures of the organs in and not in the training set, which the paper lacks."""
+        """Return mean published figures of organs inside and outside the training set, which the paper lacks."""
         facts = published[published["table"] == self.published_table]
         title_of = {part.images[0]: part.title for part in self.parts if len(part.images) == 1}
         found = []

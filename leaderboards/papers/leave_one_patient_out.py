@@ -1,4 +1,4 @@
-"""Table 1 of the 2017 paper: trained without one patient of TNBC, scored on that patient, for each patient."""
+"""Table 1 of the 2017 paper: each patient of TNBC is scored by training on the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METRICS = (
     Metric("F1", "dice"),
     Metric("Performance", "pixel_performance", "performance"),
 )
-"""Columns of table 1; all of them count px."""
+"""Columns of table 1; all of them count pixels."""
 
 
 @cache
@@ -40,12 +40,12 @@ class LeaveOnePatientOut(Comparison):
     name = "leave_one_patient_out"
     title = "Leave one patient out"
     caption = (
-        "Each patient of TNBC is predicted by a network trained on the others; a figure is the mean over the images "
-        "of a patient, then over patients, then over seeds. All metrics count px; IU is the mean over nuclei and "
-        "background, performance that of true positive and true negative rate. The 33 images are the 7 patients of "
-        "the first release, which the paper had; all 50 images are of 11 patients. `nucbench sweep "
-        "leave-one-patient-out.yaml` gives both; one fold of either: `nucbench run METHOD tnbc --train-split "
-        "group:02,03,04,05,06,07 --evaluate tnbc.group:01`, `nucbench run METHOD tnbc --train-split except-group:01 "
+        "Each patient of TNBC is predicted by a network trained on the others. A figure is the mean over the images of "
+        "a patient, then over patients, then over seeds. All metrics count pixels; IU is the mean over nuclei and "
+        "background, performance the mean of true positive and true negative rate. The 33 images are of the 7 patients "
+        "of the first release, which the paper used; all 50 images are of 11 patients. `nucbench sweep "
+        "leave-one-patient-out.yaml` produces both. To run a single fold: `nucbench run METHOD tnbc --train-split "
+        "group:02,03,04,05,06,07 --evaluate tnbc.group:01`, or `nucbench run METHOD tnbc --train-split except-group:01 "
         "--evaluate tnbc.group:01`. Published figures: Naylor 2017, table 1."
     )
     published_table = "leave_one_patient_out"
@@ -56,7 +56,7 @@ class LeaveOnePatientOut(Comparison):
     )
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
-        """Return the lines of runs that saw every patient of the block but the one they are scored on."""
+        """Return the lines of runs trained on every patient of the block except the one they are scored on."""
         chosen = {split.removeprefix("group:") for _, split in block.evaluations}
         here = scores[(scores["dataset"] == "tnbc") & scores["split"].isin([split for _, split in block.evaluations])]
         pairs = list(zip(here["trained_on"], here["split"], strict=True))
@@ -76,7 +76,7 @@ class LeaveOnePatientOut(Comparison):
 
 
 def _patients(trained_on: str) -> set[str]:
-    """Return the patients of TNBC in a training set; none where it holds anything else."""
+    """Return the patients of TNBC in a training set; none if it includes other data."""
     dataset, _, split = trained_on.partition(".")
     kind, _, names = split.partition(":")
     everyone = set(patients(first_release=False))

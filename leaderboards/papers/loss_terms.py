@@ -1,4 +1,4 @@
-"""Table A1 of the HoVer-Net paper: what the further terms of its loss bring."""
+"""Table A1 of the HoVer-Net paper: effect of the additional loss terms."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class LossTerms(Comparison):
     name = "loss_terms"
     title = "Loss terms of HoVer-Net"
     caption = (
-        "Standard loss: squared error of the distance maps and cross-entropy. Proposed loss: with the squared error of "
-        "their gradients and the Dice loss besides. `nucbench run hovernet DATASET --options.loss_terms standard`, and "
-        "the same without the option; DATASET is kumar or consep. The published figures (Graham 2019, table A1) are "
-        "not at hand; those of the proposed loss should be HoVer-Net's in the table of segmentation."
+        "Standard loss: squared error of the distance maps and cross-entropy. Proposed loss: additionally the squared "
+        "error of their gradients and the Dice loss. `nucbench run hovernet DATASET --options.loss_terms standard`, "
+        "and the same without the option; DATASET is kumar or consep. The published figures (Graham 2019, table A1) "
+        "are unavailable; those of the proposed loss should equal HoVer-Net's in the segmentation table."
     )
     published_table = "ablation_loss"
     blocks = BLOCKS

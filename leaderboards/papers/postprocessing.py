@@ -27,10 +27,10 @@ class Postprocessing(Comparison):
     name = "postprocessing"
     title = "Post-processing of HoVer-Net"
     caption = (
-        "One training, four ways to turn its maps into nuclei: the energy landscape and the markers of the watershed "
-        "come from the Sobel gradients of the distance maps, or from the pseudo distance (the sum of their squares) "
-        "and a threshold on them. `nucbench run hovernet kumar` and `nucbench run hovernet consep` give all rows. "
-        "Published figures: Graham 2019 (HoVer-Net), table A2."
+        "One training, four ways to decode its maps into nuclei: the energy landscape and the markers of the watershed "
+        "come either from the Sobel gradients of the distance maps, or from the pseudo distance (the sum of their "
+        "squares) and a threshold on it. `nucbench run hovernet kumar` and `nucbench run hovernet consep` produce all "
+        "rows. Published figures: Graham 2019 (HoVer-Net), table A2."
     )
     published_table = "ablation_postprocessing"
     blocks = BLOCKS

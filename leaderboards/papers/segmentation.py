@@ -10,13 +10,13 @@ from leaderboards.papers.typed import learns_types, without_classify
 
 
 class Segmentation(Comparison):
-    """Each method trained and scored on one dataset's own training and test set (Graham 2019, table III)."""
+    """Each method trained and tested on the same dataset (Graham 2019, table III)."""
 
     name = "segmentation"
     title = "Nuclei segmentation"
     caption = (
         "Each method is trained on the training set of a dataset and scored on its test set: `nucbench sweep "
-        "segmentation.yaml`. Networks that learn types of nuclei beside are rows of their own. AJI is AJI, not AJI+. "
+        "segmentation.yaml`. Networks that also learn types of nuclei have rows of their own. AJI is not AJI+. "
         "Published figures: Graham 2019 (HoVer-Net), table III."
     )
     published_table = "segmentation"
@@ -30,7 +30,7 @@ class Segmentation(Comparison):
         return super().build(without_classify(scores), published)
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
-        """Return the method; one that learns types is another one than that of the published figures."""
+        """Return the method; learning types makes it a different method from the published one."""
         pairs = zip(super().label(scores), learns_types(scores), strict=True)
         rows = [in_brackets(title, "with types") if typed else title for title, typed in pairs]
         return pd.Series(rows, index=scores.index, dtype=object)

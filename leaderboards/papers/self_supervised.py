@@ -1,4 +1,4 @@
-"""Table 1 of Sahasrabudhe et al. 2020: nuclei without labels, beside supervised and classical methods."""
+"""Table 1 of Sahasrabudhe et al. 2020: self-supervised against other methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leaderboards.options import option
 
 METHOD = "self-supervised"
 ABLATIONS = {"smooth": "M_-smooth", "equivariance": "M_-equiv", "sparsity": "M_-sparse"}
-"""Option of the method that is false -> row of the published table."""
+"""Disabled option of the method -> row of the published table."""
 
 METRICS = (Metric("AJI", "aji"), Metric("AHD", "ahd", higher=False), Metric("ADC", "adc"))
 """Aggregated Jaccard index, average Hausdorff distance in px, average Dice coefficient."""
@@ -24,12 +24,12 @@ class SelfSupervised(Comparison):
     caption = (
         "M_proposed: the self-supervised method trained on tiles of whole slides; M_-smooth, M_-equiv, M_-sparse: the "
         "same without one of its parts; M_-WSI: trained on the images of MoNuSeg instead of whole slides. `nucbench "
-        "sweep self-supervised.yaml` gives these rows: epoch and post-processing are chosen on validation images of "
+        "sweep self-supervised.yaml` produces these rows: epoch and post-processing are chosen on validation images of "
         "MoNuSeg, and nothing is trained on TNBC or CoNSeP. Supervised methods are trained on the training set of "
-        "MoNuSeg, of Kumar (scored on TNBC) or of CoNSeP. The paper does not say which images of CoNSeP were scored; "
-        "the figures that it compares itself with are those of the 14 test images (Graham 2019, table III), so these "
-        "are scored here. What it prints as ADC of other methods on TNBC and CoNSeP is the DICE of that paper. "
-        "Published figures: Sahasrabudhe 2020, table 1."
+        "MoNuSeg, of Kumar (scored on TNBC) or of CoNSeP. The paper does not state which images of CoNSeP were scored. "
+        "The figures that it compares with are those of the 14 test images (Graham 2019, table III), so these images "
+        "are scored here. The values that it prints as ADC of other methods on TNBC and CoNSeP are the DICE of that "
+        "paper. Published figures: Sahasrabudhe 2020, table 1."
     )
     published_table = "self_supervised"
     blocks = (
@@ -39,7 +39,7 @@ class SelfSupervised(Comparison):
     )
 
     def select(self, scores: pd.DataFrame, block: Block) -> pd.DataFrame:
-        """Return the lines of a block: the self-supervised method's, whatever it was trained on, and others'."""
+        """Return the lines of a block: the self-supervised method's with any training set, and others'."""
         ours = scores["method"] == METHOD
         wanted = [f"{dataset}.{split}" for dataset, split in block.evaluations]
         here = (scores["dataset"] + "." + scores["split"]).isin(wanted)

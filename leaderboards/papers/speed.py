@@ -1,4 +1,4 @@
-"""Section VI of the HoVer-Net paper: how long an image of 1000 x 1000 px takes."""
+"""Section VI of the HoVer-Net paper: seconds for an image of 1000 x 1000 px."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = "1000 px"
 """Side of the images of the paper."""
 
 NETWORK, DECODING = "network", "post-processing"
-"""Jobs of `nucbench speed METHOD`; those of `tools/speed_tiling.py` are networks in tiles of some kind."""
+"""Jobs of `nucbench speed METHOD`; those of `tools/speed_tiling.py` time networks with different tilings."""
 
 COLUMNS = (
     "method", "registry", "options", "tiles", "hardware", "precision", "threads", "published", "network",
@@ -39,12 +39,12 @@ class Speed(Table):
     name = "speed"
     title = "Seconds per image"
     caption = (
-        "Seconds for an image of 1000 x 1000 px: network and post-processing apart, ours is their sum, empty where one "
-        "of the two was not timed. `nucbench speed METHOD --sizes 1000` stores both for the hardware it runs on; "
-        "`tools/speed_tiling.py` the network alone, in tiles of several sizes. The image is synthetic, with "
-        "700 nuclei. Published figures: Graham 2019 (HoVer-Net), section VI, on a GPU with 12 GB, batch size 1; they "
-        "say something about other hardware only in relation to each other. The padded convolution of the paper is "
-        "not mode fast, whose decoders are not padded."
+        "Seconds for an image of 1000 x 1000 px. Network and post-processing are listed separately; ours is their sum, "
+        "and is empty if one of them was not timed. `nucbench speed METHOD --sizes 1000` stores both for the hardware "
+        "it runs on; `tools/speed_tiling.py` times the network alone, with several tile sizes. The image is synthetic, "
+        "with 700 nuclei. Published figures: Graham 2019 (HoVer-Net), section VI, on a GPU with 12 GB, batch size 1; "
+        "compare them with other hardware only in relation to each other. The padded convolution of the paper is not "
+        "the fast mode, whose decoders are not padded."
     )
     published_table = "speed"
 
@@ -53,18 +53,18 @@ class Speed(Table):
         self._names = names
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-        """Return one line per method, options, kind of tiles and machine, from the stored timings.
+        """Return one line per method, options, tiling and machine, from the stored timings.
 
         Args:
             scores: Not used.
-            published: Published figures as of `leaderboards.literature.load_published`.
+            published: Published figures as returned by `leaderboards.literature.load_published`.
 
         Returns:
             `COLUMNS`: ``published``, ``network``, ``post_processing`` and ``ours`` in seconds; ``reference`` is the
-            source of the published figure. Methods that nobody has timed have a line with the published figure alone.
+            source of the published figure. Methods without timings have a line with only the published figure.
 
         Raises:
-            DataError: If a file of timings is broken; the message names it.
+            DataError: If a timing file is broken; the message names it.
         """
         names = self._names or load_names()
         facts = published[published["table"] == self.published_table].drop_duplicates("method")
@@ -82,7 +82,7 @@ class Speed(Table):
         return frame.astype(dict.fromkeys(seconds, "float64") | {"threads": "Int64"})
 
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return one table: a line per method and machine."""
+        """Return one table: one line per method and machine."""
         header = [
             "Method",
             "published, s",
@@ -106,7 +106,7 @@ class Speed(Table):
 
 
 def _lines(path: Path, names: Names) -> list[dict[str, Any]]:
-    """Return what a file of timings says of methods; a file of components says nothing of them."""
+    """Return the timings of methods in a file; empty for a file of component timings."""
     frame = read_table(path, ("job", "size", "median_ms", "threads"))
     kind, hardware, precision, *_ = [*path.stem.split("_"), "", ""]
     titles = {row.method: row.title for row in reversed(list(names)) if row.method}

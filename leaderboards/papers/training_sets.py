@@ -10,13 +10,13 @@ from leaderboards.papers.kumar_test import AJI_AND_F1
 
 
 def breast(split: str) -> pd.DataFrame:
-    """Return the images of breast in a split of Kumar (``train``, ``test_same``), with their facts."""
+    """Return the breast images of a split of Kumar (``train``, ``test_same``), with their metadata."""
     facts = image_facts("kumar")
     return facts[(facts["split"] == split) & (facts["organ"] == "breast")]
 
 
 BREAST_ONLY = f"kumar.group:{','.join(sorted(breast('train')['group']))}"
-"""The training images of breast in Kumar."""
+"""The breast images in the training set of Kumar."""
 
 NAMES = {
     frozenset({"kumar.train"}): "DS2",
@@ -35,14 +35,14 @@ ROWS = {
 
 
 class TrainingSets(Comparison):
-    """Training on all organs, on two datasets, and on breast alone (Naylor 2018, table IV)."""
+    """Training on all organs, on two datasets, and on breast only (Naylor 2018, table IV)."""
 
     name = "training_sets"
     title = "Training sets"
     caption = (
-        "Trained on the training set of Kumar (DS2), on it together with TNBC (DS1), or on the breast images of both, "
-        "and scored on the breast images among the test images of Kumar; F1 counts px. Any run that is scored on the "
-        "test set of Kumar counts: `nucbench run dist kumar`, `nucbench run dist kumar --also tnbc.all`, "
+        "Trained on the training set of Kumar (DS2), on Kumar and TNBC (DS1) together, or on the breast images of "
+        "both, and scored on the breast images among the test images of Kumar. F1 counts pixels. Every run that is "
+        "scored on the test set of Kumar counts: `nucbench run dist kumar`, `nucbench run dist kumar --also tnbc.all`, "
         f"`nucbench run dist kumar --train-split {BREAST_ONLY.removeprefix('kumar.')} --also tnbc.all`. "
         "Published figures: Naylor 2018 (DIST), table IV."
     )
@@ -54,7 +54,7 @@ class TrainingSets(Comparison):
         trained = scores["trained_on"].map(lambda text: not text or _sets(text) in NAMES).astype(bool)
         here = (scores["dataset"] == "kumar") & scores["split"].isin(["test", "test_same"])
         chosen = scores[trained & here & scores["image"].isin(breast("test_same")["image_id"])]
-        # A run that is scored on both splits has each image twice: one of them counts.
+        # A run that is scored on both splits has each image twice: only one of them counts.
         return chosen.sort_values("split").drop_duplicates(["run_id", "variant", "image"]).sort_index()
 
     def expected(self, block: Block) -> int:
@@ -62,17 +62,17 @@ class TrainingSets(Comparison):
         return len(breast("test_same"))
 
     def label(self, scores: pd.DataFrame) -> pd.Series:
-        """Return the method with its training set, as the paper prints it."""
+        """Return the method with its training set, in the paper's spelling."""
         rows = [_row(*pair) for pair in zip(scores["title"], scores["trained_on"], strict=True)]
         return pd.Series(rows, index=scores.index, dtype=object)
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-        """Return the comparison; the rows are settings, so their printed names count."""
+        """Return the comparison; rows are settings, so they keep their printed names."""
         return super().build(scores, published.assign(method=published["spelling"]))
 
 
 def _sets(trained_on: str) -> frozenset[str]:
-    """Return training sets, groups of patients in a fixed order."""
+    """Return training sets, with groups of patients in a fixed order."""
     found = set()
     for name in trained_on.split("+"):
         kind, colon, groups = name.partition(":")

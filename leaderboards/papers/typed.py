@@ -1,4 +1,4 @@
-"""Runs that learn types of nuclei, and those that do not, of the same methods."""
+"""Distinguish runs that learn nucleus types from those of the same method that do not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from leaderboards.options import describe, split_options
 
 
 def learns_types(scores: pd.DataFrame) -> pd.Series:
-    """Tell for each line whether its run and variant predicts types that are scored.
+    """Return for each line whether its run and variant predicts types that are scored.
 
     Args:
         scores: Per-image scores as of `leaderboards.records.load_scores`.
@@ -19,10 +19,10 @@ def learns_types(scores: pd.DataFrame) -> pd.Series:
 
 
 def without_classify(scores: pd.DataFrame) -> pd.DataFrame:
-    """Leave the option ``classify`` out of the options.
+    """Remove the option ``classify`` from the options.
 
-    Whether a run learns types follows from it, or without it from the method's default and the data; tables tell such
-    runs apart by `learns_types`.
+    Whether a run learns types follows from this option, or by default from the method and the data; tables
+    distinguish such runs by `learns_types`.
 
     Args:
         scores: Per-image scores.

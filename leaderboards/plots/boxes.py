@@ -31,7 +31,7 @@ LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 def draw_boxes(stored: Stored) -> Iterator[Drawn]:
-    """Yield a picture per dataset and protocol: a panel per metric, a box per row, a point per image."""
+    """Yield a picture per dataset and protocol: one panel per metric, one box per row, one point per image."""
     for field in stored.fields:
         metrics = [metric for metric in METRICS if by_mean(field.entries, metric.column)]
         if metrics:
@@ -60,7 +60,7 @@ def _legend(*, published: bool, tested: bool) -> str:
 
 
 def _order(field: Field) -> list[Entry]:
-    """Return the entries by PQ, or by AJI where there is none; those without come last."""
+    """Return the entries ordered by PQ, or by AJI if there is none; entries without a score come last."""
     first = next(c for c in ("pq", "aji", "dice") if by_mean(field.entries, c))
     ranked = by_mean(field.entries, first)
     return [*ranked, *(entry for entry in field.entries if entry not in ranked)]
@@ -90,7 +90,7 @@ def _panel(
 
 
 def _limits(low: float, high: float) -> tuple[float, float]:
-    """Return the tenths around what is drawn."""
+    """Return the limits of the drawn values, rounded outwards to tenths."""
     return max(0.0, np.floor(low * 10 - 0.1) / 10), min(1.0, np.ceil(high * 10 + 0.1) / 10)
 
 
@@ -101,7 +101,7 @@ def _box(panel: Axes, place: int, values: Any, *, bold: bool) -> None:
         boxprops={"facecolor": "#d6e6f2", "edgecolor": "black", "linewidth": line["linewidth"]},
         medianprops=line, whiskerprops=line, capprops=line, manage_ticks=False,
     )  # fmt: skip
-    # The multiples of the golden ratio spread points evenly without chance.
+    # Multiples of the golden ratio spread points evenly and deterministically.
     spread = ((np.arange(len(values)) * 0.6180339887) % 1 - 0.5) * 0.44
     panel.scatter(values, place + spread, s=5, color=PALETTE[0], linewidths=0, alpha=0.75, zorder=3, clip_on=False)
     panel.plot(values.mean(), place, "^", color=PALETTE[5], markersize=4, markeredgewidth=0, zorder=4)

@@ -1,4 +1,4 @@
-"""Confusion of the types: what becomes of the annotated nuclei of each type, and what is found beside them."""
+"""Confusion matrices of types, with missed nuclei and false detections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Matrix = NDArray[np.float64]
 MOST_PANELS = 6
 COLUMNS = 2
 GAP = 0.12
-"""Space before the last row and column, which hold no types, in cells."""
+"""Space, in cells, before the last row and column, which are not types."""
 
 
 def draw_confusion(stored: Stored) -> Iterator[Drawn]:
-    """Yield a picture per dataset and protocol: a matrix for each row of the classification table."""
+    """Yield a picture per dataset and protocol: one matrix per row of the classification table."""
     for field in stored.typed:
         if not field.entries:
             continue
@@ -35,37 +35,37 @@ def draw_confusion(stored: Stored) -> Iterator[Drawn]:
         found = [(entry, matrix) for entry, matrix in matrices if matrix is not None]
         found.sort(key=lambda each: -_rightly(each[1]))
         notes = [
-            f"{entry.label} was scored before confusions were stored: delete its evaluations and run it again"
+            f"{entry.label} has no stored confusions: delete its evaluations and run it again"
             for entry, matrix in matrices
             if matrix is None
         ]
         shown = found[:MOST_PANELS]
         if len(found) > MOST_PANELS:
-            notes.append(f"only the best {MOST_PANELS} of {len(found)} rows by types rightly found are shown")
+            notes.append(f"only the best {MOST_PANELS} of {len(found)} rows, by share of correct types, are shown")
         yield Drawn(name, _figure(field, shown) if shown else None, "; ".join(notes))
 
 
 def confusion(entry: Entry) -> Matrix | None:
-    """Return the confusion of an entry summed over images, see `confusion_matrix`; None where it is not stored."""
+    """Return the confusion of an entry summed over images, see `confusion_matrix`; None if not stored."""
     counts = entry.values[[column for column in entry.values.columns if column.startswith("n_")]]
     sums = counts.sum(skipna=False).dropna()
     return confusion_matrix({str(name): float(value) for name, value in sums.items()}, len(entry.types))
 
 
 def row_shares(matrix: Matrix) -> Matrix:
-    """Divide each row by its sum; rows without a nucleus, and cells without a meaning, are NaN."""
+    """Divide each row by its sum; rows without nuclei and undefined cells are NaN."""
     total = np.nansum(matrix, axis=1, keepdims=True)
     return np.asarray(np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0))
 
 
 def _rightly(matrix: Matrix) -> float:
-    """Return the share of the annotated nuclei with a type that were found and given their type."""
+    """Return the share of annotated nuclei with a type that were detected with the correct type."""
     typed = matrix[:-2]
     return float(np.trace(typed) / max(typed.sum(), 1))
 
 
 def _figure(field: Field, shown: Sequence[tuple[Entry, Matrix]]) -> Any:
-    # a row or column of nuclei without a type is drawn where there are some
+    # the row and column of nuclei without a type are drawn only if there are any
     side = max(len(matrix) for _, matrix in shown)
     rows = [k for k in range(side) if k != side - 2 or any(np.nansum(matrix[k]) for _, matrix in shown)]
     columns = [k for k in range(side) if k != side - 2 or any(np.nansum(matrix[:, k]) for _, matrix in shown)]
@@ -99,14 +99,14 @@ def _title(field: Field, entry: Entry) -> str:
 
 
 def _places(count: int) -> NDArray[np.float64]:
-    """Return the middles of cells along an axis, the last of them set apart."""
+    """Return the centres of cells along an axis, with a gap before the last."""
     places = np.arange(count, dtype=float)
     places[-1] += GAP
     return places
 
 
 def _panel(panel: Axes, entry: Entry, matrix: Matrix) -> None:
-    """Draw each cell with its share of the row and its count; the diagonal of the types has a frame."""
+    """Draw each cell with its share of the row and its count; frame the diagonal of the types."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -118,7 +118,7 @@ def _panel(panel: Axes, entry: Entry, matrix: Matrix) -> None:
             if np.isnan(count):
                 continue
             right = row == column < len(entry.types)
-            # what concerns the detection alone is grey
+            # cells about detection only are grey
             colors = colormaps["Greys" if row == height - 1 or column == width - 1 else "Blues"]
             face = "white" if np.isnan(share) else colors(0.8 * share)
             edge = {"edgecolor": "black", "linewidth": 0.9, "zorder": 2} if right else {"edgecolor": "white"}

@@ -39,22 +39,22 @@ def draw_plots(
     out: Path,
     problems: list[str] | None = None,
 ) -> Iterator[tuple[list[Path], str]]:
-    """Write pictures as PNG and SVG; equal results give equal bytes.
+    """Write pictures as PNG and SVG; equal results give identical bytes.
 
     Args:
-        names: Plots to draw; none = all.
+        names: Plots to draw; empty = all.
         roots: Folders of stored results.
-        runs: Folder of all runs; pictures of nuclei need the predictions in it.
+        runs: Folder of all runs; pictures of nuclei need its predictions.
         data: Folder with one folder per dataset; pictures of nuclei need images and annotations.
-        out: Folder to write.
+        out: Output folder.
         problems: As for `leaderboards.records.load_scores`.
 
     Yields:
-        The files of each picture, and a line about what is left out of it (empty where nothing is); no files where
-        the whole picture is.
+        The files of each picture, and a line about what was left out (empty if nothing was); no files if the whole
+        picture was left out.
 
     Raises:
-        ConfigError: If there is no plot of a name.
+        ConfigError: If a plot name is unknown.
         DataError: If a stored or published file is missing or broken; the message names it.
     """
     chosen = list(dict.fromkeys(names)) or sorted(PLOTS)
@@ -74,10 +74,10 @@ def draw_plots(
 
 
 def print_plots(names: Iterable[str], roots: Iterable[Path], runs: Path, data: Path, out: Path) -> int:
-    """Draw pictures as `draw_plots` does and print each file, and what is left out, as it comes.
+    """Draw pictures as `draw_plots` does; print each file, and what is left out, as it is produced.
 
     Returns:
-        1 where a stored file is broken, and therefore left out; 0 otherwise.
+        1 if a broken stored file was left out; 0 otherwise.
     """
     problems: list[str] = []
     for paths, note in draw_plots(names, roots, runs, data, out, problems):

@@ -1,4 +1,4 @@
-"""Bars of each image and method (Naylor 2018, figure 6)."""
+"""Bar chart of each image and method (Naylor 2018, figure 6)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 32
 MOST_BARS = 120
-"""Bars in one panel; narrower ones cannot be told apart in print."""
+"""Most bars in a panel; narrower bars cannot be distinguished in print."""
 
 LEGEND = 115
-"""Letters in a line of the legend."""
+"""Characters per line of the legend."""
 
 
 def draw_images(stored: Stored) -> Iterator[Drawn]:
-    """Yield a picture per dataset and protocol: a panel per metric, a group of bars per image."""
+    """Yield a picture per dataset and protocol: one panel per metric, one group of bars per image."""
     for field in stored.fields:
         metrics = [metric for metric in METRICS if by_mean(field.entries, metric.column)]
         if not metrics:
@@ -33,7 +33,7 @@ def draw_images(stored: Stored) -> Iterator[Drawn]:
         name = picture_name("images", field)
         images = len({image for entry in field.entries for image in entry.values.index})
         if images > MOST_IMAGES:
-            yield Drawn(name, None, f"{images} images are too many for bars; see the box plot")
+            yield Drawn(name, None, f"{images} images are too many for a bar chart; see the box plot")
             continue
         first = next(c for c in ("aji", "pq", "dice") if by_mean(field.entries, c))
         ranked = by_mean(field.entries, first)
@@ -74,9 +74,9 @@ def _panel(panel: Axes, shown: Sequence[Entry], images: list[str], column: str) 
 
 
 def ordered(images: set[str]) -> dict[str, str]:
-    """Return images (``dataset/split/image``) in the order of the picture, each with its name there.
+    """Return images (``dataset/split/image``) in the order of the picture, each with its displayed name.
 
-    Test images of Kumar stand by organ under the names of the DIST paper, others in natural order.
+    Test images of Kumar are ordered by organ and named as in the DIST paper, others are in natural order.
     """
     organs = {f"kumar/test/{part.images[0]}": part.title for part in KumarImages.parts if len(part.images) == 1}
     if images <= set(organs):

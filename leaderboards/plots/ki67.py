@@ -25,7 +25,7 @@ MARKERS = {"KiNet": "o", "oKiNet": "s", "sKiNet": "^", "FRCN": "D"}
 
 
 def draw_study(study: Study, stored: Stored) -> Iterator[Drawn]:
-    """Yield the picture of a study for each protocol under which it has been run."""
+    """Yield the picture of a study for each protocol with runs."""
     for found in find(study, stored.scores) if stored.scores is not None else ():
         note = f"{found.left_out} runs with other settings" if found.left_out else ""
         name = f"{study.name}-{found.protocol}"
@@ -45,8 +45,8 @@ DRAW: dict[str, Callable[[Stored], Iterator[Drawn]]] = {study.name: partial(draw
 def _heading(study: Study, found: Found) -> str:
     titles = {
         "ki67-labels": "nuclei labelled in a share of the training images",
-        "ki67-stages": "joint training and stage by stage",
-        "ki67-gamma": "weight of the nuclei beside the regions",
+        "ki67-stages": "joint and stagewise training",
+        "ki67-gamma": "weight of the nuclei relative to the regions",
         "ki67-lambda": "weight of the mean proximity",
     }
     settings = f"\n{wrap(found.recipe, 95)}" if found.recipe else ""
@@ -54,7 +54,7 @@ def _heading(study: Study, found: Found) -> str:
 
 
 def _figure(study: Study, found: Found, height: float) -> Any:
-    """Return an empty picture with its heading, which makes it higher by a line each."""
+    """Return an empty picture with its heading; each line of the heading adds to the height."""
     text = _heading(study, found)
     figure = new_figure(height + 0.18 * text.count("\n"))
     figure.suptitle(text)
@@ -73,7 +73,7 @@ def _summaries(line: Line) -> dict[float, list[dict[str, float]]]:
 
 
 def _shares(study: Study, found: Found, published: dict[tuple[str, str], float]) -> Any:
-    """Return F1 of both tasks against the share of the labels, a line per method (figure 6)."""
+    """Return F1 of both tasks against the share of the labels, one line per method (figure 6)."""
     figure = _figure(study, found, 2.9)
     panels = figure.subplots(1, 2)
     for panel, metric, title in zip(
@@ -127,7 +127,7 @@ def _weights(study: Study, found: Found) -> Any:
 
 
 def _bars(study: Study, found: Found, published: dict[tuple[str, str], float]) -> Any:
-    """Return precision, recall and F1 of both tasks, a bar per method (figure 7)."""
+    """Return precision, recall and F1 of both tasks, one bar per method (figure 7)."""
     figure = _figure(study, found, 2.7)
     panels = figure.subplots(1, 2, sharey=True)
     width = 0.8 / len(found.lines)
@@ -153,7 +153,7 @@ def _bars(study: Study, found: Found, published: dict[tuple[str, str], float]) -
 
 
 def _line(panel: Axes, line: Line, values: Mapping[float, list[float]]) -> None:
-    """Draw the mean at each value, and each run as a dot where there are several."""
+    """Draw the mean at each value, and each run as a dot if there are several."""
     at = sorted(values)
     means = [float(np.mean(values[x])) for x in at]
     color = COLORS[line.row]
@@ -164,11 +164,11 @@ def _line(panel: Axes, line: Line, values: Mapping[float, list[float]]) -> None:
 
 
 def curve(sums: dict[str, float], *, classes: bool) -> tuple[list[float], list[float]]:
-    """Return recall and precision at each threshold that leaves a detection.
+    """Return recall and precision at each threshold with at least one detection.
 
     Args:
         sums: Counts summed over images, see `benchmark.metrics.detection`.
-        classes: Of the classification, weighted over types, in place of the detection.
+        classes: True for the classification, weighted over types; False for the detection.
     """
     recall, precision = [], []
     for threshold in THRESHOLDS:
@@ -194,7 +194,7 @@ def _decorate(panel: Axes, title: str, axis: str) -> None:
 
 
 def _frame(panel: Axes) -> None:
-    panel.set_ylim(0, 1.03)  # a curve at 1 is seen as a whole
+    panel.set_ylim(0, 1.03)  # keep a curve at 1 fully visible
     panel.set_yticks(np.linspace(0, 1, 6))
     panel.grid(axis="y", color="#dddddd", linewidth=0.5)
     panel.set_axisbelow(True)

@@ -1,7 +1,7 @@
-"""What a network says before decoding, beside image, annotation and result.
+"""Output maps of a network before decoding, with image, annotation and result.
 
-As figures 3 of Graham 2019, 4 and 8 of Naylor 2018 and 2 of Sahasrabudhe 2020 do. The maps come as arrays: running a
-network is left to `benchmark.commands.maps`, so that this needs no torch.
+The layout follows figure 3 of Graham 2019, figures 4 and 8 of Naylor 2018 and figure 2 of Sahasrabudhe 2020. Maps are
+passed as arrays: `benchmark.commands.maps` runs the network, so this module does not need torch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIDE = 250
-"""Side of the part shown, px."""
+"""Side of the crop shown, in pixels."""
 COLUMNS = 4
 SEQUENTIAL = "viridis"
 DIVERGING = "PuOr"
-"""Colours that people with any colour vision tell apart (Nunez et al. 2018; ColorBrewer)."""
+"""Colour maps suitable for all kinds of colour vision (Nunez et al. 2018; ColorBrewer)."""
 
 Kind = Literal["share", "amount", "signed"]
 
@@ -35,10 +35,10 @@ class MapPanel:
     """One map.
 
     Attributes:
-        title: What the network says.
-        values: float (H, W), of the image's size.
-        kind: ``share`` = from 0 to 1; ``amount`` = from 0 up; ``signed`` = coloured on both sides of 0.
-        unit: Of the values, for the colour bar; empty for none.
+        title: Description of the output.
+        values: float (H, W), with the size of the image.
+        kind: ``share`` = in [0, 1]; ``amount`` = non-negative; ``signed`` = diverging colours around 0.
+        unit: Unit of the values, for the colour bar; empty = none.
     """
 
     title: str
@@ -49,15 +49,15 @@ class MapPanel:
 
 @dataclass(frozen=True)
 class MapPicture:
-    """Everything in one picture of maps.
+    """Contents of one picture of maps.
 
     Attributes:
         name: File name without extension.
         heading: Title of the picture.
         image: uint8 (H, W, 3).
-        truth: Annotated nuclei; None where there are none.
+        truth: Annotated nuclei; None if there is no annotation.
         found: Nuclei after decoding.
-        result: Title of the result, the row's name in tables.
+        result: Title of the result: the row's name in tables.
         panels: The maps.
     """
 
@@ -71,11 +71,11 @@ class MapPicture:
 
 
 def draw_maps(picture: MapPicture, side: int = SIDE) -> Drawn:
-    """Draw the part of an image with the most annotated (else found) nuclei: image, annotation, maps and result.
+    """Draw image, annotation, maps and result for the crop with the most annotated (else found) nuclei.
 
     Args:
-        picture: What is drawn.
-        side: Side of the part, px.
+        picture: Contents of the picture.
+        side: Side of the crop, in pixels.
     """
     window = densest_window(picture.truth if picture.truth is not None else picture.found, side)
     shown = picture.image[window]
@@ -98,7 +98,7 @@ def draw_maps(picture: MapPicture, side: int = SIDE) -> Drawn:
 
 
 def limits(panel: MapPanel, window: tuple[slice, slice]) -> tuple[float, float]:
-    """Return the values at both ends of the colours of a map: 0 in their middle where it is signed."""
+    """Return the colour limits of a map; those of a signed map are symmetric around 0."""
     if panel.kind == "share":
         return 0.0, 1.0
     values = panel.values[window]
@@ -115,7 +115,7 @@ def _image(
     if nuclei is not None:
         draw_outlines(axis, nuclei, window)
         if not _any_inside(nuclei, window):
-            _say(axis, "no nuclei in this part")
+            _say(axis, "no nuclei in this crop")
     axis.set_axis_off()
 
 
@@ -132,11 +132,11 @@ def _map(figure: Any, axis: Axes, panel: MapPanel, window: tuple[slice, slice]) 
     if panel.unit:
         bar.set_label(panel.unit, fontsize=6.5, labelpad=2)
     if not panel.values[window].any():
-        _say(axis, "0 in all of this part")
+        _say(axis, "0 everywhere in this crop")
 
 
 def _say(axis: Axes, text: str) -> None:
-    """Write across a panel that would be taken for a mistake otherwise."""
+    """Write a text across an empty panel, which would look like an error otherwise."""
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7, bbox=box)
 

@@ -1,4 +1,4 @@
-"""Outlines of the best four methods over a part of an image (Graham 2019, figure 7; Naylor 2018, figure 8)."""
+"""Outlines of the best four methods over a crop of an image (Graham 2019, figure 7; Naylor 2018, figure 8)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 BEST = 4
 SIDE = 250
-"""Side of the part shown, px."""
+"""Side of the crop shown, in pixels."""
 
 COLORS = ("#FFEE00", "#00E5FF", "#7CFF4F", "#FFFFFF", "#FF9F1C")
-"""Of the outlines in turn, so that neighbours can be told apart; all are lighter than any stained nucleus."""
+"""Colours of the outlines, so that neighbours differ; all are lighter than any stained nucleus."""
 
 
 def draw_overlays(stored: Stored) -> Iterator[Drawn]:
@@ -51,16 +51,16 @@ def draw_overlays(stored: Stored) -> Iterator[Drawn]:
 
 
 def typical_image(entry: Entry) -> str:
-    """Return the image on which a method does neither well nor badly: the one of median PQ (the lower of two)."""
+    """Return the image with the median PQ of a method (the lower of two)."""
     values = entry.values["pq"].dropna().sort_values(kind="stable")
     return str(values.index[(len(values) - 1) // 2])
 
 
 def distinct_colors(centers: NDArray[np.float32]) -> list[int]:
-    """Return a colour (index into `COLORS`) per nucleus, another one than those of its nearest predecessors.
+    """Return a colour (index into `COLORS`) per nucleus that differs from its nearest predecessors.
 
     Args:
-        centers: float (N, 2) as (x, y) px.
+        centers: float (N, 2) as (x, y) in pixels.
     """
     chosen: list[int] = []
     for k, center in enumerate(centers):
@@ -80,7 +80,7 @@ def _figure(field: Field, image: str, sample: Annotated, found: dict[Entry, Inst
     rows = -(-len(panels) // columns)
     side = min(WIDTH / columns, WIDTH / 3)
     figure = new_figure(rows * (side * shown.shape[0] / shown.shape[1] + 0.2) + 0.3, max(columns * side, 4.8))
-    figure.suptitle(f"{heading(field)}: {image.rsplit('/', 1)[-1]} (PQ: of the whole image)")
+    figure.suptitle(f"{heading(field)}: {image.rsplit('/', 1)[-1]} (PQ of the whole image)")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, (title, nuclei) in zip(axes, panels, strict=False):
         panel.imshow(shown, interpolation="nearest")
@@ -93,11 +93,11 @@ def _figure(field: Field, image: str, sample: Annotated, found: dict[Entry, Inst
 
 
 def centres_inside(instances: Instances, window: tuple[slice, slice]) -> NDArray[np.bool_]:
-    """Return which centres lie in a part of the image, bool (N,).
+    """Return which centres are within a window of the image, bool (N,).
 
     Args:
         instances: Nuclei of the whole image.
-        window: The part, as slices of rows and columns.
+        window: The window, as slices of rows and columns.
     """
     x, y = instances.centroids().T
     rows, columns = window
@@ -106,12 +106,12 @@ def centres_inside(instances: Instances, window: tuple[slice, slice]) -> NDArray
 
 
 def draw_outlines(panel: Axes, instances: Instances, window: tuple[slice, slice]) -> None:
-    """Draw the outlines (or centres, where there are only points) of the nuclei in a part of an image.
+    """Draw the outlines (or centres, for points) of the nuclei in a window of an image.
 
     Args:
-        panel: Where that part is drawn.
+        panel: Axes that show this window.
         instances: Nuclei of the whole image.
-        window: The part, as slices of rows and columns.
+        window: The window, as slices of rows and columns.
     """
     if instances.labels is None:
         x, y = instances.centroids().T

@@ -31,18 +31,18 @@ class Annotated:
 
 
 def prediction_file(runs: Path, entry: Entry, image: str) -> Path:
-    """Return where the first run of an entry keeps its nuclei of an image (``dataset/split/image``)."""
+    """Return the file of the nuclei that an entry's first run found in an image (``dataset/split/image``)."""
     dataset, _, image_id = image.split("/", 2)
     return runs / entry.runs[0] / "predictions" / dataset / entry.variant / f"{image_id}.npz"
 
 
 def missing_predictions(runs: Path, entry: Entry) -> str:
-    """Return why the nuclei of an entry cannot be shown; empty where they can."""
+    """Return why the nuclei of an entry cannot be shown; empty if they can."""
     for image in entry.values.index:
         file = prediction_file(runs, entry, image)
         if not file.is_file():
             folder = runs / entry.runs[0]
-            missing = f"has no {file.relative_to(folder)}" if folder.is_dir() else "is not there"
+            missing = f"has no {file.relative_to(folder)}" if folder.is_dir() else "does not exist"
             return f"{entry.label}: {folder} {missing}"
     return ""
 

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from postproc.instances import Instances
 
 CUT = 2000.0
-"""The curves end there, px, as in the paper."""
+"""End of the curves, in pixels, as in the paper."""
 
 TALLEST = 2.5
-"""Height of the picture over that of the annotation's curve; fragments of a few px would flatten all others."""
+"""Height of the plot relative to the annotation's curve; peaks of tiny fragments would flatten the other curves."""
 
 MOST_LINES = 7
 DASHES = ("-", "--", "-.", ":")
 
 
 def draw_sizes(stored: Stored) -> Iterator[Drawn]:
-    """Yield a picture per dataset and protocol: a curve for the annotation and for each row."""
+    """Yield a picture per dataset and protocol: one curve for the annotation and for each row."""
     for field in stored.fields:
         ranked = [entry for entry in by_mean(field.entries, "pq") if entry.runs]
         if not ranked:
@@ -56,23 +56,23 @@ def draw_sizes(stored: Stored) -> Iterator[Drawn]:
 
 
 def areas(found: list[Instances]) -> NDArray[np.float64]:
-    """Return the areas of the nuclei of some images, px; nuclei without an outline have none."""
+    """Return the areas, in pixels, of the nuclei of some images; nuclei without an outline are left out."""
     counts = [np.bincount(each.labels.ravel())[1:] for each in found if each.labels is not None]
     every = np.concatenate(counts) if counts else np.zeros(0)
     return every[every > 0].astype(float)
 
 
 def density(sizes: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Gaussian kernel density of sizes, mirrored at 0: there are no negative ones.
+    """Return the Gaussian kernel density of sizes, mirrored at 0 because sizes are not negative.
 
-    The bandwidth is Silverman's, which a few huge components (nuclei run together) do not widen.
+    The bandwidth follows Silverman's rule, which a few huge components (merged nuclei) do not widen.
 
     Args:
-        sizes: (N,) areas, px; at least two.
-        at: (M,) where the density is wanted, px.
+        sizes: (N,) areas in pixels; at least two.
+        at: (M,) points at which to evaluate the density, in pixels.
 
     Returns:
-        (M,) density per px.
+        (M,) density per pixel.
     """
     quartiles = np.quantile(sizes, [0.25, 0.75])
     spread = min(float(sizes.std(ddof=1)), float(np.diff(quartiles)[0]) / 1.34)

@@ -1,4 +1,4 @@
-"""What all pictures share: style, colours, and files whose bytes depend on nothing but the results."""
+"""Shared style and colours of all pictures, and reproducible files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDTH = 7.2
 """Width of a picture over two columns of a paper, inches."""
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
-"""Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
+"""Colours suitable for all kinds of colour vision (Okabe and Ito 2008)."""
 
 STYLE: Any = {
     "font.size": 8,
@@ -37,21 +37,21 @@ STYLE: Any = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "savefig.dpi": 300,
-    "svg.hashsalt": "nucbench",  # ids of an SVG are random otherwise
+    "svg.hashsalt": "nucbench",  # otherwise the ids in an SVG are random
 }
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What pictures are drawn from.
+    """Data from which pictures are drawn.
 
     Attributes:
-        fields: Methods beside each other, per dataset and protocol.
-        published: Published figures as of `leaderboards.literature.load_facts`.
-        runs: Folder of all runs, for their predictions.
+        fields: Methods to compare, per dataset and protocol.
+        published: Published figures as returned by `leaderboards.literature.load_facts`.
+        runs: Folder of all runs, for predictions.
         data: Folder with one folder per dataset, for images and annotations.
-        typed: Methods that predict types beside each other, per dataset and protocol.
-        scores: Per-image scores as of `leaderboards.records.load_scores`; None = none are stored.
+        typed: Methods that predict types, to compare per dataset and protocol.
+        scores: Per-image scores as returned by `leaderboards.records.load_scores`; None = no stored scores.
     """
 
     fields: tuple[Field, ...]
@@ -64,12 +64,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture, or the reason why there is none.
+    """One picture, or the reason why it cannot be drawn.
 
     Attributes:
         name: File name without extension.
-        figure: The picture; None where it cannot be drawn.
-        note: What is left out, and why; empty where nothing is.
+        figure: The picture; None if it cannot be drawn.
+        note: What is left out and why; empty if nothing is.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Drawn:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save in the style of all pictures, whatever the user's own settings are."""
+    """Draw and save in the shared style, independent of the user's settings."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -89,7 +89,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty picture of a size in inches; it belongs to no window."""
+    """Return an empty picture of a size in inches, without a window."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -123,13 +123,13 @@ def heading(field: Field) -> str:
 
 
 def full_label(field: Field, entry: Entry) -> str:
-    """Return the name of an entry, with its images where they are not the whole set."""
+    """Return the name of an entry, with its number of images if the set is incomplete."""
     images = len(entry.values)
     return entry.label if images == field.expected else f"{entry.label} [{images} of {field.expected} images]"
 
 
 def by_mean(entries: tuple[Entry, ...], column: str) -> list[Entry]:
-    """Return the entries that have a score, best mean first; equal ones by name."""
+    """Return the entries that have a score, best mean first; ties by name."""
     found = [entry for entry in entries if column in entry.values and entry.values[column].notna().any()]
     return sorted(found, key=lambda entry: (-round(float(entry.values[column].mean()), 9), entry.label))
 

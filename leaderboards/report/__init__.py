@@ -1,1 +1,1 @@
-"""A folder of HTML pages made from stored results, to be sent to colleagues."""
+"""A folder of HTML pages made from stored results, for sharing."""

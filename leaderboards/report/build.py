@@ -1,4 +1,4 @@
-"""Build a report from stored results; nothing is trained, and torch is imported only where images are read."""
+"""Build a report from stored results, without training; torch is imported only to read images."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from leaderboards.statistics.entries import fields, published_field
 
 @dataclass(frozen=True)
 class Report:
-    """What was built.
+    """A finished report.
 
     Attributes:
         index: The first page.
-        left_out: A line for everything that is missing, with the reason.
-        problems: A line for every stored file that is broken and therefore left out.
+        left_out: One line per missing item, with the reason.
+        problems: One line per broken stored file that was left out.
     """
 
     index: Path
@@ -41,16 +41,16 @@ class Report:
 
 
 def build_report(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> Report:
-    """Write a report; equal results give equal bytes.
+    """Write a report; equal results give identical bytes.
 
     Args:
         roots: Folders of stored results.
         runs: Folder of all runs, for the plots that need their predictions.
         data: Folder with one folder per dataset; pictures of nuclei need images and annotations.
-        out: Folder to write; an older report in it is replaced once the new one is whole.
+        out: Output folder; an older report in it is replaced once the new one is complete.
 
     Raises:
-        ConfigError: If `out` holds anything but a report.
+        ConfigError: If `out` holds anything other than a report.
         DataError: If a published file is missing or broken; the message names it.
     """
     problems: list[str] = []
@@ -74,7 +74,7 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path, problems: l
     stored = Stored((*fields(scores), *published_field(published)), published, Path(runs), Path(data), typed, scores)
     plots, no_plots = draw_plots(stored, out)
     left_out = {
-        "runs": (*(f"{run}: it is not finished" for run in unfinished), *dict.fromkeys(problems)),
+        "runs": (*(f"{run}: not finished" for run in unfinished), *dict.fromkeys(problems)),
         "overlays": tuple(no_overlays),
         "plots": (*no_plots, *(f"{plot.name}: {plot.note}" for plot in plots if plot.note)),
     }
@@ -92,7 +92,7 @@ def _table(
 
 
 def print_report(roots: Iterable[Path], runs: Path, data: Path, out: Path) -> int:
-    """Build a report and print its first page and what is left out of it; return 1 where a stored file is broken."""
+    """Build a report; print its first page and what is left out; return 1 if a stored file is broken."""
     report = build_report(list(roots), runs, data, out)
     for line in report.left_out:
         print(f"left out of {line}")

@@ -1,4 +1,4 @@
-"""Training curves of a run as drawings for a page: points of an SVG, nothing is rasterised."""
+"""Training curves of a run as points of an SVG for a page."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from leaderboards.plots.style import PALETTE
 
 WIDTH, HEIGHT = 560.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 10.0, 10.0, 30.0
-"""Size of the drawing and of its margins, in its own units."""
+"""Size and margins of the drawing, in SVG units."""
 
 MOST_POINTS = 400
-"""Points of a line; longer ones are averaged over equal pieces."""
+"""Most points of a line; longer lines are averaged over equal pieces."""
 
 LOG_FROM = 50.0
-"""A logarithmic axis is drawn where positive values span more than this factor."""
+"""The axis is logarithmic if positive values span more than this factor."""
 
 _ORDER = {"train, each step": 0, "train": 1, "validation": 2}
 _COLORS = {"train, each step": "#9db8d2", "train": PALETTE[0], "validation": PALETTE[5]}
@@ -36,10 +36,10 @@ class Line:
     Attributes:
         label: Name in the legend.
         color: CSS colour.
-        points: ``x,y x,y ...`` as SVG writes them.
-        dots: The points one by one where they are few enough to be marked.
+        points: ``x,y x,y ...`` in SVG syntax.
+        dots: The single points, if there are few enough to mark.
         last: The last value as text.
-        dashed: Drawn with dashes, so that colour is not what tells lines apart.
+        dashed: Drawn with dashes, so that lines differ in more than colour.
     """
 
     label: str
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Tick:
-    """A number at an axis and where it stands."""
+    """A number at an axis and its position."""
 
     at: float
     label: str
@@ -63,13 +63,13 @@ class Chart:
     """One drawing.
 
     Attributes:
-        name: What is drawn.
+        name: The quantity drawn.
         lines: The lines.
         x: Ticks of the steps.
         y: Ticks of the values.
-        breaks: Where a further phase of the training begins.
+        breaks: Starts of further training phases.
         log: Whether the values have a logarithmic axis.
-        left_out: Values that are no finite number (or not positive, on a logarithmic axis) and are not drawn.
+        left_out: Number of values that are not drawn: non-finite, or not positive on a logarithmic axis.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Chart:
 
 
 def read_curves(logs: Sequence[Path]) -> tuple[list[Chart], str]:
-    """Return the charts of a training, the loss first, and what is wrong with its logs (empty where nothing is).
+    """Return the charts of a training, the loss first, and the problems of its logs (empty if none).
 
     Args:
         logs: ``metrics.csv`` of each phase in order.
@@ -92,7 +92,7 @@ def read_curves(logs: Sequence[Path]) -> tuple[list[Chart], str]:
     for path in logs:
         try:
             frame = pd.read_csv(path)
-        except (OSError, ValueError) as error:  # pandas' own errors of parsing are ValueErrors
+        except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
             problems.append(f"{path.parent.name}: {error}")
             continue
         steps = pd.to_numeric(frame["step"], errors="coerce") if "step" in frame else pd.Series(dtype=float)
@@ -115,7 +115,7 @@ def read_curves(logs: Sequence[Path]) -> tuple[list[Chart], str]:
 
 
 def _meaning(column: str) -> tuple[str, str]:
-    """Return chart and line of a column (``train/loss_step``); empty for what is no measurement."""
+    """Return chart and line of a column (``train/loss_step``); empty if it is not a measurement."""
     stage, slash, name = column.partition("/")
     if not slash or stage not in _STAGES:
         return "", ""
@@ -161,11 +161,11 @@ def _chart(name: str, series: dict[str, list[tuple[float, float]]], end: float, 
 
 
 def thinned(points: NDArray[np.float64], most: int = MOST_POINTS) -> NDArray[np.float64]:
-    """Average a line over equal pieces where it has more points than can be seen.
+    """Average a line over equal pieces if it has more points than are visible.
 
     Args:
         points: (N, 2).
-        most: Points that may be left.
+        most: Maximum number of points.
     """
     if len(points) <= most:
         return points
@@ -173,7 +173,7 @@ def thinned(points: NDArray[np.float64], most: int = MOST_POINTS) -> NDArray[np.
 
 
 def _axis(low: float, high: float, log: bool) -> tuple[float, float, list[float]]:
-    """Return where an axis begins and ends, and its ticks."""
+    """Return start, end and ticks of an axis."""
     if log:
         bottom, top = math.floor(math.log10(low)), math.ceil(math.log10(high))
         top = max(top, bottom + 1)
@@ -187,7 +187,7 @@ def _axis(low: float, high: float, log: bool) -> tuple[float, float, list[float]
 
 
 def _nice(low: float, high: float, count: int) -> Iterator[float]:
-    """Yield round numbers from `low` or just below to `high` or just above."""
+    """Yield round numbers that cover `low` to `high`."""
     raw = max(high - low, 1e-12) / count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(k * size for k in (1, 2, 2.5, 5, 10) if k * size >= raw * 0.999)

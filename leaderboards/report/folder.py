@@ -1,4 +1,4 @@
-"""Replace a report by a new one in one step, and nothing that is no report."""
+"""Replace a report with a new one atomically, and never overwrite anything else."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MARKER = "nucbench-report.json"
 FORMAT = 1
 
 _CLUTTER = {MARKER, ".DS_Store", "Thumbs.db", "desktop.ini"}
-"""Left behind by file managers; nobody misses it."""
+"""Files of file managers that may be deleted."""
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Give an empty folder beside `out` that takes its place when the block ends without an error.
+    """Yield an empty folder next to `out` that replaces it when the block ends without an error.
 
-    Where the block fails, the old report is as it was.
+    If the block fails, the old report is unchanged.
 
     Args:
-        out: Folder of the report; made, with its parents, where missing.
+        out: Folder of the report; created with its parents if missing.
 
     Raises:
-        ConfigError: If `out` is there and is no report, or holds files of somebody else beside the report.
+        ConfigError: If `out` exists and is not a report, or holds files that do not belong to the report.
     """
     out = out.resolve()
     check_replaceable(out)
@@ -43,17 +43,17 @@ def replacing(out: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         fresh.chmod(0o777 & ~umask)
-        check_replaceable(out)  # somebody may have written there meanwhile
+        check_replaceable(out)  # files may have been added in the meantime
         _swap(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
 def check_replaceable(out: Path) -> None:
-    """Check that a folder may be replaced: it is missing, empty, or a report and nothing else.
+    """Check that a folder may be replaced: it is missing, empty, or holds only a report.
 
     Raises:
-        ConfigError: If it may not.
+        ConfigError: If it may not be replaced.
     """
     if not out.exists():
         return
@@ -63,7 +63,7 @@ def check_replaceable(out: Path) -> None:
     if not (out / MARKER).is_file():
         if found:
             raise ConfigError(
-                f"{out} is not empty and no report ({MARKER} is missing), so it is not overwritten; give another --out"
+                f"{out} is not an empty folder or a report ({MARKER} is missing), so it is kept; give another --out"
             )
         return
     try:
@@ -76,13 +76,13 @@ def check_replaceable(out: Path) -> None:
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise ConfigError(
-            f"{out} holds files that are no part of the report, which would be lost: {', '.join(foreign[:3])}{more}; "
+            f"{out} holds files that do not belong to the report and would be lost: {', '.join(foreign[:3])}{more}; "
             "move them or give another --out"
         )
 
 
 def report_files(folder: Path) -> list[str]:
-    """Return the files below a folder, as sorted relative paths, without what file managers leave."""
+    """Return the files in a folder as sorted relative paths, without those of file managers."""
     found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return sorted(path.relative_to(folder).as_posix() for path in found if path.name not in _CLUTTER)
 

@@ -1,4 +1,4 @@
-"""Tables as pages show them: columns in groups, rows that can be filtered, cells that can be sorted."""
+"""Tables of a page: grouped columns, filterable rows and sortable cells."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: What is shown.
-        value: What a column of numbers is sorted by; None = nothing there, sorted last.
+        text: Displayed text.
+        value: Sort key of a numeric column; None = empty, sorted last.
         kind: CSS class.
-        href: Page it leads to, from the root of the report; empty = none.
-        links: (text, page) of several links in place of `text`.
+        href: Linked page, from the root of the report; empty = none.
+        links: (text, page) of several links, shown instead of `text`.
         sub: Small line below.
-        hint: Shown when one points at it.
+        hint: Tooltip.
         trend: ``better``, ``worse`` or empty: shown as a sign and a colour.
         share: Length of a bar behind the figure, in [0, 1]; None = no bar.
     """
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def sort(self) -> str:
-        """The value as the pages keep it, empty where there is none."""
+        """The value as written to the page, empty if there is none."""
         return "" if self.value is None else f"{self.value:.9g}"
 
 
@@ -48,8 +48,8 @@ class Column:
 
     Attributes:
         label: Header.
-        numeric: Sorted by value and set right; else by text.
-        descending: First click sorts the largest to the top.
+        numeric: Sorted by value and right-aligned; otherwise sorted by text.
+        descending: True if the first click sorts the largest values to the top.
         hint: Explanation of the header.
     """
 
@@ -64,9 +64,9 @@ class Group:
     """Columns under one header.
 
     Attributes:
-        label: Header; empty where the columns stand alone.
+        label: Header; empty for columns without a group.
         columns: The columns.
-        higher: Whether more is better, shown beside the header; None = neither.
+        higher: Whether larger values are better, shown next to the header; None = neither.
     """
 
     label: str
@@ -80,8 +80,8 @@ class Row:
 
     Attributes:
         cells: As many as the grid has columns.
-        protocol: What the filter of protocols looks at; empty = shown under all of them.
-        only: Protocol under which alone the row is shown; empty = no such limit.
+        protocol: Protocol for the filter; empty = shown under all protocols.
+        only: The only protocol under which the row is shown; empty = no restriction.
     """
 
     cells: tuple[Cell, ...]
@@ -97,9 +97,9 @@ class Grid:
         name: Identifier, unique on its page: lower-case words and ``-``.
         title: Caption.
         groups: Columns.
-        rows: Rows in the order of a page that nobody has sorted.
-        footer: Rows below that are never sorted.
-        note: Paragraph below.
+        rows: Rows in their initial order.
+        footer: Rows at the bottom that are never sorted.
+        note: Paragraph below the table.
     """
 
     name: str
@@ -116,42 +116,42 @@ class Grid:
 
     @property
     def two_headers(self) -> bool:
-        """Whether groups have headers of their own."""
+        """Whether groups have their own headers."""
         return any(group.label for group in self.groups)
 
     @property
     def protocols(self) -> list[str]:
-        """Protocols that rows can be filtered by; none where there is but one."""
+        """Protocols by which rows can be filtered; empty if there is only one."""
         found = sorted({row.protocol for row in self.rows} - {""})
         return found if len(found) > 1 else []
 
     @property
     def some_not_run(self) -> bool:
-        """Whether some rows have been run under a protocol and others not."""
+        """Whether some rows have been run under a protocol and others have not."""
         return len({row.protocol == "" for row in self.rows}) > 1
 
 
 def missing(value: Any) -> bool:
-    """Tell whether a figure is not there."""
+    """Return whether a figure is missing."""
     return value is None or bool(pd.isna(value))
 
 
 def number(value: Any, decimals: int = 3, **more: Any) -> Cell:
-    """Return the cell of a figure, empty where there is none; infinite ones are shown and sorted as such."""
+    """Return the cell of a figure, empty if it is missing; infinite values are shown and sorted as such."""
     if missing(value):
         return Cell(**more)
     return Cell(signless(float(value), decimals), float(value), **more)
 
 
 def signless(value: float, decimals: int = 3) -> str:
-    """Return a number with groups of thousands and a true minus sign."""
+    """Return a number with thousands separators and a true minus sign."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def difference(ours: Any, published: Any, higher: bool) -> Cell:
-    """Return the cell of ours - published: with its sign, and whether that is better or worse."""
+    """Return the cell of ours - published: with its sign and whether it is better or worse."""
     if missing(ours) or missing(published):
         return Cell(kind="diff")
     value = float(ours) - float(published)
@@ -175,7 +175,7 @@ def from_frame(name: str, title: str, frame: pd.DataFrame) -> Grid:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Return identifiers made of texts, numbered where two texts give the same one."""
+    """Return identifiers derived from texts, numbered if two texts give the same one."""
     found: list[str] = []
     for name in names:
         base = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-") or "table"

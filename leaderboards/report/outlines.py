@@ -1,4 +1,4 @@
-"""Outlines of nuclei as SVG, to be laid over a picture."""
+"""Outlines of nuclei as SVG overlays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from postproc.instances import Instances
 
 TOLERANCE = 0.6
-"""How far an outline may be from the border px that it follows, px; a third of the points is left."""
+"""Tolerance of simplified outlines, in pixels; a third of the points remain."""
 
 ANNOTATED, PREDICTED = "#4ff0ff", "#ffe119"
 """Colours of nuclei without types; both are lighter than any stained nucleus."""
@@ -18,11 +18,11 @@ ANNOTATED, PREDICTED = "#4ff0ff", "#ffe119"
 COLORS = (
     PREDICTED, "#ff6f6f", "#62ff7e", "#5ccbff", "#ffab40", "#e291ff", "#5ffbf1", "#ff7ad9", "#e6e65c", "#7dffd0",
 )  # fmt: skip
-"""Of type 0 (no type), 1, 2, ...: the hues of `benchmark.results.pictures.PALETTE`, lighter than any stained
+"""Colours of type 0 (no type), 1, 2, ...: the hues of `benchmark.results.pictures.PALETTE`, lighter than any stained
 nucleus."""
 
 DASHES = ("", "9 2", "4 1.5", "9 1.5 2 1.5")
-"""Of the types in turn, so that colour is not all that tells them apart."""
+"""Dashes of the types, so that types differ in more than colour."""
 
 MARKS = (
     "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -30,7 +30,7 @@ MARKS = (
     "m0 -4.6l4.4 8h-8.8z",
     "m0 -5l4.4 5l-4.4 5l-4.4 -5z",
 )
-"""Circle, square, triangle and diamond, from their middle: nuclei of which only the centre is known, by type."""
+"""Marks of nuclei with only a centre, by type: circle, square, triangle, diamond, relative to their centre."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Kind:
     Attributes:
         name: Type; empty = the nuclei have no types.
         color: CSS colour.
-        dash: Dashes of its outlines, as SVG writes them.
-        mark: Form of its centres as a path (`MARKS`); empty = it has outlines.
-        count: Nuclei of it in the part shown.
+        dash: Dashes of its outlines, in SVG syntax.
+        mark: Shape of its centres as a path (`MARKS`); empty = the nuclei have outlines.
+        count: Number of its nuclei in the crop.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Layer:
     Attributes:
         file: The SVG, from the root of the report.
         svg: Its content.
-        count: Nuclei in the part shown.
-        kinds: Types in it.
+        count: Number of nuclei in the crop.
+        kinds: Types in the crop.
     """
 
     file: str
@@ -70,13 +70,13 @@ class Layer:
 
 
 def layer_of(nuclei: Instances, types: Sequence[str], file: str, *, predicted: bool) -> Layer:
-    """Draw the nuclei of a part of an image.
+    """Draw the nuclei of a crop of an image.
 
     Args:
-        nuclei: The nuclei, at the size of the part.
-        types: Names of the types 1..T; none = nuclei are drawn in one colour.
-        file: Where the drawing will lie.
-        predicted: Whether they are predicted; without types, this gives their colour.
+        nuclei: The nuclei, with the size of the crop.
+        types: Names of the types 1..T; empty = all nuclei are drawn in one colour.
+        file: File of the drawing.
+        predicted: Whether they are predicted; this sets their colour if there are no types.
     """
     shapes = _shapes(nuclei)
     given = nuclei.types if types and nuclei.types is not None else None
@@ -110,7 +110,7 @@ def _mark(kind: int) -> str:
 
 
 def _shapes(nuclei: Instances) -> list[str]:
-    """Return each nucleus as a closed path: its outline in whole px, or a mark where only its centre is known."""
+    """Return each nucleus as a closed path: its outline in whole pixels, or a mark if only its centre is known."""
     if nuclei.labels is None:
         kinds = nuclei.types if nuclei.types is not None else np.zeros(nuclei.count, np.int64)
         places = zip(nuclei.centroids().tolist(), kinds.tolist(), strict=True)

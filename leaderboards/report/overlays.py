@@ -1,4 +1,4 @@
-"""Crops of evaluated images with the outlines of annotated and predicted nuclei, as small files of a report."""
+"""Crops of evaluated images with the outlines of annotated and predicted nuclei, as small files."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 
 SIDE = 400
-"""Side of the part of an image that is shown, px."""
+"""Side of the crop of an image, in pixels."""
 
 IMAGES = 3
-"""Images of a set that are shown: the hardest, the typical and the easiest one."""
+"""Images of a set to show: the hardest, the typical and the easiest one."""
 
 QUALITY = 82
-"""Of the WebP files."""
+"""Quality of the WebP files."""
 
 KINDS = ("hardest", "typical", "easiest")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A part of an image with its annotation.
+    """A crop of an image with its annotation.
 
     Attributes:
         image: Image id.
-        kind: Why it was chosen, of `KINDS`; several are joined by ``and``.
-        width: Of the part shown, px.
-        height: As above.
-        left: Its place in the image, px.
-        top: As above.
+        kind: Why it was chosen, one of `KINDS`; several are joined by ``and``.
+        width: Width of the crop, in pixels.
+        height: Height of the crop, in pixels.
+        left: Left edge in the image, in pixels.
+        top: Top edge in the image, in pixels.
         file: The picture, from the root of the report.
         truth: The annotated nuclei.
     """
@@ -66,7 +66,7 @@ class Overlay:
         evaluation: The evaluation.
         picture: The picture.
         predicted: The nuclei.
-        score: Score of the whole image, ``PQ 0.512``.
+        score: Score of the whole image as text, ``PQ 0.512``.
         value: The score.
     """
 
@@ -80,7 +80,7 @@ class Overlay:
 def draw_overlays(
     evaluations: Sequence[Evaluation], data: Path, out: Path
 ) -> tuple[dict[str, list[Overlay]], list[str]]:
-    """Write the pictures of every evaluation whose predictions and images are there.
+    """Write the pictures of every evaluation whose predictions and images are available.
 
     Args:
         evaluations: The evaluations.
@@ -88,7 +88,7 @@ def draw_overlays(
         out: Root of the report.
 
     Returns:
-        The overlays by page of their evaluation, and a line for each set or evaluation that has none, with the reason.
+        The overlays by page of their evaluation, and one line per set or evaluation without any, with the reason.
     """
     found: dict[str, list[Overlay]] = {}
     left_out: list[str] = []
@@ -115,7 +115,7 @@ def draw_overlays(
         by_id = {name.split("/", 2)[2]: sample for name, sample in samples.items()}
         for image, kind in chosen.items():
             if image not in by_id:
-                left_out.append(f"{image} of {target}: it is not among the images of the dataset")
+                left_out.append(f"{image} of {target}: not an image of the dataset")
                 continue
             picture, window = _picture(image, kind, by_id[image], members[0].dataset, types[members[0].dataset], out)
             for overlay in _of_image(picture, window, by_id[image], usable, out, left_out):
@@ -124,9 +124,9 @@ def draw_overlays(
 
 
 def choose_images(evaluations: Iterable[Evaluation]) -> dict[str, str]:
-    """Return the images of a set that are shown, each with what it is: hardest, typical, easiest.
+    """Return the images of a set to show, each with its role: hardest, typical, easiest.
 
-    By the mean over all evaluations of the score that ranks them, so that all methods are shown on the same images.
+    Images are ranked by the mean score over all evaluations, so that all methods are shown on the same images.
     """
     scored = [each for each in evaluations if each.ranked_by]
     if not scored:
@@ -144,22 +144,22 @@ def choose_images(evaluations: Iterable[Evaluation]) -> dict[str, str]:
 
 
 def _entry(evaluation: Evaluation, images: Iterable[str]) -> Entry:
-    """Return what reads the predictions of one run."""
+    """Return a reader of the predictions of one run."""
     names = [f"{evaluation.dataset}/{evaluation.split}/{image}" for image in images]
     return Entry(evaluation.title, "", pd.DataFrame(index=names), 1, (evaluation.run.run_id,), evaluation.variant)
 
 
 def _unreadable(evaluation: Evaluation, chosen: Mapping[str, str]) -> str:
-    """Return why no nuclei of an evaluation can be shown; empty where those of any of its images can."""
+    """Return why no nuclei of an evaluation can be shown; empty if those of any image can."""
     if not chosen or not evaluation.ranked_by:
-        return "it has no score that orders its images"
+        return "no score to rank its images"
     if _root(evaluation, chosen) is not None:
         return ""
-    return "its predictions are not here (only runs in the folder of runs have some, published scores have none)"
+    return "no predictions (only the folder of runs has them, published scores do not)"
 
 
 def _root(evaluation: Evaluation, images: Iterable[str]) -> Path | None:
-    """Return the root of the first folder of a run that has predictions of some images."""
+    """Return the root of the first folder of a run with predictions of any of the images."""
     own = set(evaluation.frame["image"]) & set(images)
     if not own:
         return None
@@ -175,7 +175,7 @@ def _root(evaluation: Evaluation, images: Iterable[str]) -> Path | None:
 def _picture(
     image: str, kind: str, sample: Annotated, dataset: str, types: Sequence[str], out: Path
 ) -> tuple[Picture, tuple[slice, slice]]:
-    """Write the most crowded part of an image and its annotation; the same for every split that has the image."""
+    """Write the most crowded crop of an image and its annotation, once for all splits with this image."""
     window = densest_window(sample.truth, SIDE)
     shown = np.ascontiguousarray(sample.image[window])
     folder = f"overlays/{slug(f'{dataset}/{image}')}"
@@ -195,7 +195,7 @@ def _of_image(
     out: Path,
     left_out: list[str],
 ) -> Iterator[Overlay]:
-    """Write the nuclei of each evaluation that has an image."""
+    """Write the nuclei of each evaluation of an image."""
     for each in evaluations:
         scores = each.frame.set_index("image")[each.ranked_by]
         if picture.image not in scores.index:
@@ -204,7 +204,7 @@ def _of_image(
         name = f"{each.dataset}/{each.split}/{picture.image}"
         root = _root(each, [picture.image])
         if root is None:
-            left_out.append(f"{where}: its prediction is not here")
+            left_out.append(f"{where}: prediction missing")
             continue
         try:
             nuclei = read_prediction(root, _entry(each, []), name)
@@ -212,7 +212,7 @@ def _of_image(
             left_out.append(f"{where}: {error}".replace(f"{root}/", ""))
             continue
         if nuclei.shape != sample.truth.shape:
-            left_out.append(f"{where}: predicted at another size than the image's")
+            left_out.append(f"{where}: the prediction has a different size from the image")
             continue
         file = f"{Path(picture.file).parent.as_posix()}/{slug(f'{each.run.run_id}/{each.variant}')}.svg"
         layer = layer_of(part_of(nuclei, window), each.types, file, predicted=True)
@@ -223,7 +223,7 @@ def _of_image(
 
 
 def part_of(nuclei: Instances, window: tuple[slice, slice]) -> Instances:
-    """Return the nuclei within a window, in its px."""
+    """Return the nuclei within a window, in its pixel coordinates."""
     rows, columns = window
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     if nuclei.labels is not None:

@@ -1,4 +1,4 @@
-"""What stands on which page of a report."""
+"""The pages of a report and their contents."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from leaderboards.report.tables import table_grids
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Everything that a report shows.
+    """Contents of a report.
 
     Attributes:
         runs: Finished runs by id.
-        tables: Each table with what it built, by name.
+        tables: Each table with its frame, by name.
         evaluations: Evaluations in order.
-        overlays: Overlays by page of their evaluation.
+        overlays: Overlays by the page of their evaluation.
         plots: Pictures.
-        left_out: What is missing and why, by part of the report.
+        left_out: Missing items and reasons, by part of the report.
     """
 
     runs: Mapping[str, Run]
@@ -107,7 +107,7 @@ def _run_page(site: Site, content: Content, run: Run) -> None:
 
 
 def _configuration(run: Run) -> list[tuple[str, str]]:
-    """Return the settings of a run: those of its spec where it is stored, else those of its record."""
+    """Return the settings of a run: those of its stored spec if any, otherwise those of its record."""
     source = run.spec or {
         key: run.record.get(key) for key in ("method", "train", "protocol", "seed", "options", "overrides")
     }
@@ -116,7 +116,7 @@ def _configuration(run: Run) -> list[tuple[str, str]]:
 
 
 def _counts_for(run: Run, frame: pd.DataFrame) -> bool:
-    if not {"reference", "runs"} <= set(frame):  # only comparisons name the runs behind a row
+    if not {"reference", "runs"} <= set(frame):  # only comparisons name the runs of a row
         return False
     return any(run.run_id in str(text).split("; ") for text in frame["runs"].unique())
 
@@ -146,7 +146,7 @@ def _set_page(target: str) -> str:
 
 
 def _overlay_pages(site: Site, content: Content) -> list[tuple[str, str, int]]:
-    """Write a page per set with all methods on the same images; return (set, page or nothing, evaluations)."""
+    """Write a page per set with all methods on the same images; return (set, page or empty, evaluations)."""
     targets: dict[str, list[Evaluation]] = {}
     for each in content.evaluations:
         targets.setdefault(each.target, []).append(each)
@@ -202,8 +202,8 @@ def _tables_grid(content: Content) -> Grid:
     columns = (
         Column("Table", numeric=False, descending=False),
         Column("datasets", numeric=False, descending=False),
-        Column("rows run", hint="Rows with a figure of ours"),
-        Column("rows published", hint="Rows with a published figure"),
+        Column("rows run", hint="Rows with our figures"),
+        Column("rows published", hint="Rows with published figures"),
     )
     return Grid("tables", "Tables", (Group("", columns),), tuple(rows))
 

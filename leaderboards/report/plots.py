@@ -12,7 +12,7 @@ from leaderboards.plots.style import Drawn, Stored, style
 from leaderboards.report.slugs import slug
 
 LEFT_OUT = ("overlays",)
-"""Plots that pages of their own replace."""
+"""Plots that are replaced by their own pages."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Plot:
     """One picture.
 
     Attributes:
-        kind: Plot that it belongs to.
+        kind: Name of its plot.
         name: Its name.
         file: The SVG, from the root of the report.
-        width: In px at 96 dpi.
-        height: As above.
-        note: What is left out of it.
+        width: Width in pixels at 96 dpi.
+        height: Height in pixels at 96 dpi.
+        note: What is left out.
     """
 
     kind: str
@@ -42,12 +42,12 @@ def draw_plots(
     """Write the pictures of stored scores.
 
     Args:
-        stored: What they are drawn from.
+        stored: Data from which they are drawn.
         out: Root of the report.
         plots: Plot name -> function that yields its pictures.
 
     Returns:
-        The pictures, and a line for each that cannot be drawn, with the reason.
+        The pictures, and one line per picture that cannot be drawn, with the reason.
     """
     found, left_out = [], []
     with style():
@@ -69,7 +69,7 @@ def draw_plots(
 
 
 def _without_folders(text: str, stored: Stored) -> str:
-    """Leave out where runs and datasets lie on this machine."""
+    """Remove the local folders of runs and datasets from a text."""
     for folder in (stored.runs, stored.data):
         text = text.replace(f"{folder}/", "")
     return text

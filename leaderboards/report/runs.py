@@ -1,4 +1,4 @@
-"""What is known of each run: record, spec, parameters and logs, wherever they lie."""
+"""Record, spec, parameters and logs of each run, collected from several folders."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Run:
     Attributes:
         run_id: Its id.
         record: Content of ``record.json``.
-        facts: What tables know of it (`leaderboards.records.run_facts`).
-        spec: Content of ``spec.json``; None where it was published without.
+        facts: Its columns in the tables (`leaderboards.records.run_facts`).
+        spec: Content of ``spec.json``; None if it was published without one.
         params: Content of ``params.json``, post-processing parameters per variant; None as above.
         titles: Names of its variants in the tables.
-        folders: Its folders, the first root's first.
+        folders: Its folders, in the order of the roots.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def logs(self) -> list[Path]:
-        """``metrics.csv`` of each training phase in order; none where it was published without logs."""
+        """``metrics.csv`` of each training phase in order; empty if it was published without logs."""
         for folder in self.folders:
             found = list(folder.glob("logs/*/metrics.csv"))
             if found:
@@ -57,7 +57,7 @@ class Run:
         return []
 
     def about(self, target: str, variant: str) -> Mapping[str, Any]:
-        """Return what an evaluation says of itself (``evaluation.json``); empty where it is not there."""
+        """Return the description of an evaluation (``evaluation.json``); empty if it is missing."""
         for folder in self.folders:
             path = folder / "evaluations" / target / variant / "evaluation.json"
             if path.is_file():
@@ -68,7 +68,7 @@ class Run:
 def read_runs(
     roots: Iterable[Path], names: Names, problems: list[str] | None = None
 ) -> tuple[dict[str, Run], list[str]]:
-    """Read every finished run below some folders, as `leaderboards.records.load_scores` finds them.
+    """Read every finished run in some folders, as `leaderboards.records.load_scores` finds them.
 
     Args:
         roots: Run directories and folders of collected scores; the first one with a run gives its record.
@@ -76,7 +76,7 @@ def read_runs(
         problems: As for `leaderboards.records.load_scores`.
 
     Returns:
-        The runs by id, in the order of their ids; ids (folders) of runs that are not finished.
+        The runs by id, in the order of their ids; ids (folders) of unfinished runs.
 
     Raises:
         DataError: If a file is broken; the message names it.

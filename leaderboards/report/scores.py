@@ -1,4 +1,4 @@
-"""Per-image scores of each evaluation as tables of pages."""
+"""Per-image scores of each evaluation as tables of a page."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ LABELS = {
     "recall_c": "recall, types", "f1_c": "F1, types", "auc": "AUC", "auc_c": "AUC, types", "F_c": "F_c",
     "n_true": "annotated", "n_pred": "predicted", "n_tp": "matched", "n_found": "found",
 }  # fmt: skip
-"""Score -> header; others stand under their own name."""
+"""Score -> header; other scores keep their names."""
 
 LOWER = {"ahd", "distance_mean", "distance_std"}
-"""Scores of which less is better; they are distances in px, all others lie in [0, 1]."""
+"""Scores for which less is better: distances in pixels; all other scores are in [0, 1]."""
 
 COUNTS = ("n_true", "n_pred", "n_tp", "n_found")
-"""Counts that are shown; all of them are in the CSV."""
+"""Counts to show; the CSV has all of them."""
 
 HEADLINE = ("dice", "aji", "pq", "F_d", "F_c", "precision_d", "recall", "f1", "f1_c", "ahd")
-"""Scores of lists of evaluations."""
+"""Scores in lists of evaluations."""
 
 RANKED_BY = ("pq", "aji", "F_d", "f1", "dice")
-"""The first of these that a set has orders its images and methods."""
+"""The first of these in a set ranks its images and methods."""
 
 _GATED = "_gated"
 
@@ -50,7 +50,7 @@ class Evaluation:
         variant: Key of the variant.
         title: Name in the tables.
         types: Names of the types 1..T.
-        frame: Per-image scores: ``image`` and the scores that it has, in the order of the images' names.
+        frame: Per-image scores: ``image`` and its scores, ordered by image name.
     """
 
     run: Run
@@ -78,18 +78,18 @@ class Evaluation:
 
     @cached_property
     def summary(self) -> dict[str, float]:
-        """Scores of the whole set (`benchmark.metrics.pooling.summarise`), under the names that `load_scores` gives."""
+        """Scores of the whole set (`benchmark.metrics.pooling.summarise`), under the names of `load_scores`."""
         back = {new: old for old, new in RENAMED.items()}
         found = summarise(self.frame.rename(columns=back))
         return {RENAMED.get(name, name): value for name, value in found.items()}
 
     @property
     def ranked_by(self) -> str:
-        """The score that orders its images; empty where it has none of them."""
+        """The score that ranks its images; empty if it has none."""
         return next((name for name in RANKED_BY if name in self.frame and self.frame[name].notna().any()), "")
 
     def label(self, name: str) -> str:
-        """Return the header of a score; those of one type have its name."""
+        """Return the header of a score; scores of a type are named after it."""
         stem, _, kind = name.rpartition("_")
         if stem == "F_c" and kind.isdigit() and 0 < int(kind) <= len(self.types):
             return f"F_c {self.types[int(kind) - 1]}"
@@ -115,7 +115,7 @@ def read_evaluations(scores: pd.DataFrame, runs: Mapping[str, Run]) -> list[Eval
 
 
 def shown_scores(evaluation: Evaluation) -> list[str]:
-    """Return the columns of the table: scores in the order of the file, then some counts."""
+    """Return the columns of the table: scores in file order, then some counts."""
     columns = [str(column) for column in evaluation.frame.columns.drop("image")]
     scores = [c for c in columns if not c.startswith("n_") and not c.endswith(_GATED) and "@" not in c]
     return [*scores, *(c for c in COUNTS if c in columns)]
@@ -126,7 +126,7 @@ def image_grid(evaluation: Evaluation, pictured: Mapping[str, str]) -> Grid:
 
     Args:
         evaluation: The evaluation.
-        pictured: Image -> anchor of its pictures, of those that have some.
+        pictured: Image -> anchor of its pictures, for images with pictures.
     """
     names = shown_scores(evaluation)
     columns = [Column("Image", numeric=False, descending=False)]
@@ -169,7 +169,7 @@ def _decimals(name: str) -> int:
 
 
 def headline(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Return the scores that a list of evaluations shows: those of `HEADLINE` that any of them has."""
+    """Return the scores that a list of evaluations shows: those of `HEADLINE` that occur in any of them."""
     return [name for name in HEADLINE if any(name in each.summary for each in evaluations)]
 
 

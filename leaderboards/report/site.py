@@ -1,4 +1,4 @@
-"""Pages of a report from templates; everything that is put into one is escaped."""
+"""Pages of a report from templates; all inserted values are escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = Path(str(files("leaderboards.report")))
 
 
 class Site:
-    """Writes pages below a folder.
+    """Writer of pages in a folder.
 
     Args:
         out: Root of the report.
@@ -40,7 +40,7 @@ class Site:
         Args:
             page: File from the root of the report.
             template: Its template.
-            **context: What the template shows; ``root`` (the way to the root) and ``page`` are added.
+            **context: Values for the template; ``root`` (relative path to the root) and ``page`` are added.
         """
         text = self._templates.get_template(template).render(root="../" * page.count("/"), page=page, **context)
         self.add(page, text)
@@ -53,7 +53,7 @@ class Site:
 
 
 def facts(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return what an object holds as (key, text) in its order; keys of objects within are joined by dots."""
+    """Return the items of an object as (key, text) in order; keys of nested objects are joined by dots."""
     found: list[tuple[str, str]] = []
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
@@ -64,7 +64,7 @@ def facts(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 
 def plain(value: Any) -> str:
-    """Return a value of a JSON file as people read it."""
+    """Return a value of a JSON file as readable text."""
     if value is None or value in ({}, []):
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""File names of pages: safe on every system, and never the same for two names."""
+"""File names of pages: safe on every system and unique per name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 _SAFE = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*(?:/[a-z0-9]+(?:[._-][a-z0-9]+)*)*")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:[./].*)?")
-"""Names of devices, which Windows keeps for itself."""
+"""Device names reserved by Windows."""
 
 LONGEST = 100
 
@@ -15,10 +15,10 @@ LONGEST = 100
 def slug(name: str) -> str:
     """Return a file name (without extension) of ``[a-z0-9._-]``.
 
-    Names of lower-case words with single separators stay as they are, ``/`` becomes ``--``, which no such name can
-    hold; any other name is cleaned and ends in ``__`` and a hash of it, which no such name can hold either. So two
-    names never share a file, on file systems without upper case neither, and a name keeps its file whatever the others
-    are.
+    Names of lower-case words with single separators are kept. ``/`` becomes ``--``, which no such name can contain.
+    Any other name is cleaned and ends in ``__`` and its hash, which no such name can contain either. So two names
+    never share a file, even on case-insensitive file systems, and the file of a name does not depend on the other
+    names.
 
     Args:
         name: Any text.

@@ -19,7 +19,7 @@ _HIGHER = {metric.name: metric.higher for metric in METRICS}
 
 
 def statistics_grids(frame: pd.DataFrame) -> list[Grid]:
-    """Return what `Statistics.build` gave: a table per dataset, rows of all protocols in it."""
+    """Return the frame of `Statistics.build` as one table per dataset, with the rows of all protocols."""
     sets = [(key, part) for key, part in frame.groupby(["table", "dataset"], sort=False)]
     titles = [
         f"{dataset}: {protocol_heading(PUBLISHED).lower()}" if set(part["protocol"]) == {PUBLISHED} else str(dataset)
@@ -56,8 +56,8 @@ def _metric_group(metric: str) -> Group:
     columns = (
         Column("mean", descending=higher),
         Column("95 % interval", descending=higher, hint="Bootstrap over images; sorted by its lower end"),
-        Column("place", descending=False, hint="By the mean, among rows with every image"),
-        Column("mean place", descending=False, hint="Mean of the places in the single images"),
+        Column("rank", descending=False, hint="By the mean, among rows with every image"),
+        Column("mean rank", descending=False, hint="Mean of the ranks in the single images"),
     )
     return Group(metric, columns, higher)
 
@@ -72,7 +72,7 @@ def _mean_cells(line: dict[Any, Any] | None) -> list[Cell]:
 
 
 def significance_grids(frame: pd.DataFrame) -> list[Grid]:
-    """Return what `Significance.build` gave: a matrix of corrected p-values per dataset, protocol and metric."""
+    """Return the frame of `Significance.build` as one matrix of corrected p-values per dataset, protocol and metric."""
     parts = [(key, part) for key, part in frame.groupby(["protocol", "table", "dataset", "metric"], sort=False)]
     titles = [f"{dataset}, {metric}: {protocol_heading(str(protocol))}" for (protocol, _, dataset, metric), _ in parts]
     return [

@@ -35,10 +35,10 @@ Figures = dict[tuple[str, str], Figure]
 """Lines of one row by (dataset, metric)."""
 
 Links = Callable[[str], str]
-"""Run id -> its page, empty where it has none."""
+"""Run id -> its page, empty if it has none."""
 
 MANY = 5
-"""From so many datasets with the same metrics on, the datasets are the columns."""
+"""With at least this many datasets with the same metrics, datasets become the columns."""
 
 DIFFERENCE = "Difference: ours − published"
 
@@ -47,23 +47,23 @@ _ROW = ("method", "protocol", "source", "weights", "options")
 TRAINING = Group(
     "How ours was made",
     (
-        Column("images", hint="Images scored, of those of the whole set"),
-        Column("runs", hint="Runs with different seeds that are averaged"),
+        Column("images", hint="Images scored, out of the whole set"),
+        Column("runs", hint="Number of averaged runs with different seeds"),
         Column("trained on", numeric=False, descending=False),
         Column("steps"),
         Column("minutes"),
-        Column("weights", numeric=False, descending=False, hint="Pretrained weights that the network started from"),
+        Column("weights", numeric=False, descending=False, hint="Pretrained weights of the network"),
         Column("hardware", numeric=False, descending=False),
-        Column("settings", numeric=False, descending=False, hint="What differs from the settings of the paper"),
+        Column("settings", numeric=False, descending=False, hint="Differences from the settings of the paper"),
         Column("note", numeric=False, descending=False),
     ),
 )
-"""Columns about the runs behind a row."""
+"""Columns about the runs of a row."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One group of columns: what is compared.
+    """One compared quantity: a group of columns.
 
     Attributes:
         label: Header.
@@ -77,12 +77,12 @@ class Place:
 
 
 def table_grids(table: Table, frame: pd.DataFrame, links: Links) -> list[Grid]:
-    """Return what a leaderboard built as the tables of its page.
+    """Return the frame of a leaderboard as the tables of its page.
 
     Args:
         table: The leaderboard.
-        frame: What its `build` returned.
-        links: Page of a run.
+        frame: Frame returned by its `build`.
+        links: Pages of runs.
     """
     if isinstance(table, Statistics):
         return statistics_grids(frame)
@@ -96,13 +96,13 @@ def table_grids(table: Table, frame: pd.DataFrame, links: Links) -> list[Grid]:
 def comparison_grids(
     blocks: Sequence[Block], frame: pd.DataFrame, links: Links, listed: Collection[str] = ()
 ) -> list[Grid]:
-    """Return a comparison: a table per dataset, or per metric where many datasets have the same ones.
+    """Return a comparison: a table per dataset, or per metric if many datasets have the same ones.
 
     Args:
         blocks: Datasets of the comparison.
-        frame: What its `build` returned.
-        links: Page of a run.
-        listed: Methods that have a row even where they have no figures.
+        frame: Frame returned by its `build`.
+        links: Pages of runs.
+        listed: Methods that have a row even without figures.
     """
     panels = {b.title: [Place(m.title, b.title, m) for m in b.metrics] for b in blocks}
     if len(blocks) >= MANY and len({b.metrics for b in blocks}) == 1:
@@ -142,14 +142,14 @@ def _panel(
         if not own:
             made.append(_row(method, places, wide, _without_ours(figures), best, links))
             continue
-        # under a protocol that this method was not run under, its published figures still count
+        # the published figures of this method also count under protocols without its runs
         for protocol in sorted({key[1] for key in ran} - {key[1] for key in own}):
             made.append(_row(method, places, wide, _without_ours(figures), best, links, only=protocol))
     return _without_empty_notes(Grid(name, title, (*groups, TRAINING), tuple(made), note="" if made else NOTHING))
 
 
 def _without_empty_notes(grid: Grid) -> Grid:
-    """Leave the last column, the notes, out where there are none."""
+    """Remove the last column (notes) if it is empty."""
     if any(row.cells[-1].text for row in grid.rows):
         return grid
     shorter = replace(TRAINING, columns=TRAINING.columns[:-1])
@@ -188,7 +188,7 @@ def _without_ours(figures: Figures) -> Figures:
 
 
 def _labels(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Return the name of each row, told apart from the others of its method under the same protocol."""
+    """Return the name of each row, distinct from other rows of its method under the same protocol."""
     labels: dict[tuple[str, ...], str] = {}
     for protocol in {key[1] for key in keys}:
         own = [key for key in keys if key[1] == protocol]
@@ -198,7 +198,7 @@ def _labels(keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 
 def _best(places: Sequence[Place], ran: Mapping[tuple[str, ...], Figures]) -> dict[tuple[str, str, str], str]:
-    """Return our best figure (as printed) per dataset, metric and protocol where at least two whole sets compete."""
+    """Return our best figure (as printed) per dataset, metric and protocol if at least two complete sets compete."""
     best = {}
     for place in places:
         at = (place.dataset, place.metric.name)
@@ -247,7 +247,7 @@ def _ours(figure: Figure, best: str) -> Cell:
 
 
 def summary(figure: Figure) -> str:
-    """Return how a row was trained in a few words."""
+    """Return how a row was trained as a short text."""
     if not figure["trained_on"]:
         return "nothing trained here"
     if figure["steps"] == 0:
@@ -259,7 +259,7 @@ def summary(figure: Figure) -> str:
 
 
 def _training(about: Figure, ours: Sequence[Figure], links: Links) -> tuple[Cell, ...]:
-    """Return the cells of `TRAINING`: facts of one figure of a row, holes of all of them."""
+    """Return the cells of `TRAINING`: facts of one figure of a row, undefined images of all."""
     whole = about["images"] == about["expected"]
     images = f"{about['images']}" if whole else f"{about['images']} of {about['expected']}"
     undefined = max(int(figure["undefined"]) for figure in ours)

@@ -1,1 +1,1 @@
-"""Intervals and tests over the scores of images."""
+"""Intervals and tests of per-image scores."""

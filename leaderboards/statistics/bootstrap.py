@@ -13,7 +13,7 @@ SEED = 0
 def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Return the bias-corrected and accelerated (BCa) bootstrap interval of the mean (Efron 1987).
 
-    The images are drawn with replacement `RESAMPLES` times from a fixed seed, so that equal scores give equal
+    The images are drawn with replacement `RESAMPLES` times with a fixed seed, so that equal scores give equal
     intervals.
 
     Args:
@@ -21,10 +21,10 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
         level: Coverage.
 
     Returns:
-        The ends; NaN where fewer than two values are left.
+        Both ends; NaN if fewer than two values remain.
     """
     found = np.asarray(values, dtype=float)
-    found = np.sort(found[np.isfinite(found)])  # in whatever order the images were stored
+    found = np.sort(found[np.isfinite(found)])  # independent of the order of the images
     if len(found) < 2:
         return float("nan"), float("nan")
     mean = found.mean()
@@ -33,7 +33,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
     drawn = np.random.default_rng(SEED).integers(0, len(found), (RESAMPLES, len(found)))
     means = found[drawn].mean(axis=1)
     bias = ndtri(((means < mean).sum() + (means == mean).sum() / 2) / RESAMPLES)
-    # The jackknife means deviate from theirs by (x - mean) / (n - 1): the skewness needs x alone.
+    # A jackknife mean deviates from the mean of all by (x - mean) / (n - 1), so the skewness needs only x.
     centred = mean - (found.sum() - found) / (len(found) - 1)
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     tails = np.array([1 - level, 1 + level]) / 2

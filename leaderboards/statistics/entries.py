@@ -1,4 +1,4 @@
-"""Methods beside each other on the same images: what statistics and pictures start from."""
+"""Methods on the same images, as the basis of statistics and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES: tuple[type[Comparison], ...] = (Segmentation, Generalisation)
 """Tables whose datasets are compared image by image."""
 
 PUBLISHED = "published"
-"""Stands in place of the protocol where the scores of single images come from a paper."""
+"""Used instead of a protocol if the per-image scores come from a paper."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class Entry:
 
     Attributes:
         title: Method.
-        label: Name that no other entry of the field has: the method, with what sets its rows apart.
-        values: Scores, one line per image (index ``dataset/split/image``), the mean over repetitions.
-        repetitions: Number of runs behind it.
+        label: Name that is unique in the field: the method, with what distinguishes its rows.
+        values: Scores with one line per image (index ``dataset/split/image``), the mean over repetitions.
+        repetitions: Number of averaged runs.
         runs: Their ids.
         variant: Key of the method's variant.
         types: Names of the types 1..T that are scored.
@@ -68,16 +68,16 @@ class Field:
 
     @property
     def complete(self) -> tuple[Entry, ...]:
-        """Entries that have every image; only these are ranked."""
+        """Entries with scores of every image; only these are ranked."""
         return tuple(entry for entry in self.entries if len(entry.values) == self.expected)
 
 
 def fields(scores: pd.DataFrame, tables: Sequence[type[Comparison]] = TABLES) -> Iterator[Field]:
-    """Yield each protocol of each dataset on which something has been run.
+    """Yield a field for each protocol and dataset with runs.
 
     Args:
         scores: Per-image scores as of `leaderboards.records.load_scores`.
-        tables: Tables whose datasets are meant.
+        tables: Tables whose datasets are included.
     """
     for kind in tables:
         table = kind()
@@ -90,13 +90,13 @@ def fields(scores: pd.DataFrame, tables: Sequence[type[Comparison]] = TABLES) ->
 
 
 def published_field(published: pd.DataFrame) -> list[Field]:
-    """Return the methods of the DIST paper on the test images of Kumar, whose scores it prints one by one.
+    """Return the methods of the DIST paper on the test images of Kumar, whose per-image scores it prints.
 
     Args:
         published: Published figures as of `leaderboards.literature.load_facts`.
 
     Returns:
-        The one field; none where the figures lack it.
+        The field; empty if the figures lack it.
     """
     facts = published[(published["table"] == PER_IMAGE) & (published["dataset"] != "Kumar")]
     if not len(facts):
@@ -125,7 +125,7 @@ def _entry(label: str, scores: pd.DataFrame) -> Entry:
     kept = scores[scores["run_id"].isin(runs)]
     index = (kept["dataset"] + "/" + kept["split"] + "/" + kept["image"]).rename("image")
     metrics = [column for column in kept.columns if column not in COLUMNS]
-    # A value that one repetition lacks is missing: means over different seeds would be compared otherwise.
+    # A value missing from one repetition is missing: otherwise means over different seeds would be compared.
     values = kept[metrics].groupby(index, sort=True).mean()
     holes = kept[metrics].isna().groupby(index, sort=True).any()
     first = kept.iloc[0]
@@ -134,12 +134,12 @@ def _entry(label: str, scores: pd.DataFrame) -> Entry:
 
 
 def protocol_heading(protocol: str) -> str:
-    """Return what heads the fields of a protocol."""
-    return "Published scores of single images" if protocol == PUBLISHED else f"Protocol {protocol}"
+    """Return the heading of a protocol."""
+    return "Published per-image scores" if protocol == PUBLISHED else f"Protocol {protocol}"
 
 
 def distinct_labels(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Return a name for each row: its title, with whatever tells it from the other rows of that title.
+    """Return a name for each row: its title, with what distinguishes it from other rows of that title.
 
     Args:
         rows: ``title``, ``source``, ``weights`` and ``options`` (`leaderboards.records.describe`) of each.

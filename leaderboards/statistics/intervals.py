@@ -13,7 +13,7 @@ from leaderboards.statistics.bootstrap import RESAMPLES, mean_interval
 from leaderboards.statistics.entries import Field, fields, protocol_heading, published_field
 
 METRICS = (Metric("DICE", "dice"), Metric("AJI", "aji"), Metric("PQ", "pq"))
-"""Scores that each image has."""
+"""Scores defined for each image."""
 
 COLUMNS = (
     "table", "dataset", "protocol", "metric", "method", "n", "undefined", "expected", "runs",
@@ -22,16 +22,16 @@ COLUMNS = (
 
 
 class Statistics(Table):
-    """How sure a mean over images is, and where it places a method."""
+    """Mean over images with its interval, and the rank of each method."""
 
     name = "statistics"
     title = "Means, intervals and ranks"
     caption = (
-        "The datasets of the tables of segmentation and generalisation, image by image; the scores of several seeds "
-        "are averaged in each image first. Each cell: mean over images, its 95 % interval (bootstrap over images, "
-        f"bias-corrected and accelerated, {RESAMPLES:,} resamples, fixed seed), the place by that mean, and the mean "
-        "of the places in the single images. Only rows with every image of a set are placed, on the images in which "
-        "all of them have a value for the mean place. n: images with a value. Last, the scores of single images that "
+        "The datasets of the segmentation and generalisation tables, image by image. Scores of several seeds are first "
+        "averaged per image. Each cell: mean over images, its 95 % interval (bootstrap over images, bias-corrected "
+        f"and accelerated, {RESAMPLES:,} resamples, fixed seed), the rank of that mean, and the mean of the ranks "
+        "in the single images. Only rows with every image of a set are ranked; the mean rank uses the images in which "
+        "all of them have a value. n: images with a value. The last section uses the per-image scores that "
         "Naylor 2018 (DIST) prints in table II; its F1 is DICE."
     )
 
@@ -41,14 +41,14 @@ class Statistics(Table):
         Returns:
             `COLUMNS`: ``n`` images with a value, ``undefined`` images without, ``expected`` images of the set, ``runs``
             averaged; ``mean`` with its interval ``low`` to ``high``; ``rank`` by the mean among ``ranked`` rows, 1 =
-            best, and ``mean_rank`` over ``ranked_images`` (both shared by equal scores; NaN for partial sets).
+            best, and ``mean_rank`` over ``ranked_images`` (ties share a rank; NaN for partial sets).
         """
         found = (*fields(scores), *published_field(published))
         lines = [line for field in found for metric in METRICS for line in _lines(field, metric)]
         return pd.DataFrame(lines, columns=list(COLUMNS))
 
     def markdown(self, frame: pd.DataFrame) -> str:
-        """Return a section per protocol and a table per dataset."""
+        """Return one section per protocol and one table per dataset."""
         parts = [f"# {escape(self.title)}", self.caption]
         for protocol, under in frame.groupby("protocol", sort=True):
             parts.append(f"## {escape(protocol_heading(str(protocol)))}")
@@ -62,7 +62,7 @@ def _lines(field: Field, metric: Metric) -> list[dict[str, Any]]:
     rows = {label: values for label, values in rows.items() if values.notna().any()}
     whole = {entry.label for entry in field.complete} & set(rows)
     means = pd.Series({label: values.mean() for label, values in rows.items() if label in whole}, dtype=float)
-    # Means that differ by rounding errors are equal.
+    # Means that differ only by rounding errors count as equal.
     rank = means.round(12).rank(ascending=not metric.higher, method="min")
     each = pd.DataFrame({label: rows[label] for label in means.index}).dropna()
     mean_rank = each.rank(axis="columns", ascending=not metric.higher).mean()
@@ -95,7 +95,7 @@ def _dataset(frame: pd.DataFrame) -> str:
         n = sorted({line["n"] for line in own})
         partial = f" of {own[0]['expected']}" if own[0]["n"] + own[0]["undefined"] < own[0]["expected"] else ""
         rows.append([*row, " to ".join(map(str, n[:: len(n) - 1] if len(n) > 1 else n)) + partial, f"{own[0]['runs']}"])
-    header = [text for metric in metrics for text in (f"{metric} [95 %]", "place (mean place)")]
+    header = [text for metric in metrics for text in (f"{metric} [95 %]", "rank (mean rank)")]
     return table(["Method", *header, "n", "runs"], rows)
 
 

@@ -1,4 +1,4 @@
-"""Each method against each other one: Wilcoxon's signed-rank test with Holm's correction."""
+"""Pairwise comparison of methods: Wilcoxon's signed-rank test with Holm's correction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leaderboards.statistics.intervals import METRICS
 from leaderboards.statistics.wilcoxon import holm, signed_rank
 
 LEVEL = 0.05
-"""Corrected p-values below it are bold."""
+"""Corrected p-values below this level are bold."""
 
 COLUMNS = (
     "table", "dataset", "protocol", "metric", "method", "against", "n", "zeros", "median_difference", "statistic",
@@ -23,17 +23,17 @@ COLUMNS = (
 
 
 class Significance(Table):
-    """Whether one method is better than another on the same images."""
+    """Tests of whether one method is better than another on the same images."""
 
     name = "significance"
-    title = "Each method against each other one"
+    title = "Pairwise comparison of methods"
     caption = (
         "One-sided Wilcoxon signed-rank tests on the images that two rows share (Naylor 2018, section VI-E): is the "
-        "method of the line better than that of the column? Exact p-values; images in which either lacks a value, and "
-        "those without a difference, are left out. Corrected by Holm's method for the tests of one line, a method "
-        f"against each other one; bold: below {LEVEL:g}. Rows of different protocols are not compared; the scores of "
-        "several seeds are averaged in each image first. Last, the scores of single images that Naylor 2018 (DIST) "
-        "prints in table II; its F1 is DICE."
+        "method of the line better than that of the column? P-values are exact; images in which either lacks a value, "
+        "and those without a difference, are left out. Holm's method corrects for the tests of one line, i.e. one "
+        f"method against each other method; bold: below {LEVEL:g}. Rows of different protocols are not compared. "
+        "Scores of several seeds are first averaged per image. The last section uses the per-image scores that Naylor "
+        "2018 (DIST) prints in table II; its F1 is DICE."
     )
 
     def build(self, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -64,12 +64,12 @@ class Significance(Table):
 
 
 def compare(field: Field, metric: Metric, only: str = "") -> list[dict[str, Any]]:
-    """Return the tests of each row against each other one on the images that both have.
+    """Return the tests of each row against each other row on their common images.
 
     Args:
         field: The rows.
         metric: The score.
-        only: Label of the one row whose tests are wanted; empty = all.
+        only: Label of the row whose tests are returned; empty = all rows.
     """
     rows = {entry.label: entry.values[metric.column] for entry in field.entries if metric.column in entry.values}
     aligned = pd.DataFrame({label: values for label, values in rows.items() if values.notna().any()})
@@ -103,7 +103,7 @@ def _matrix(metric: str, frame: pd.DataFrame) -> list[str]:
         for i, label in enumerate(labels, start=1)
     ]
     header = ["Better than", *(f"{i}." for i in range(1, len(labels) + 1))]
-    return [f"**{escape(metric)}**, {n}, {len(labels) - 1} tests a line", table(header, rows)]
+    return [f"**{escape(metric)}**, {n}, {len(labels) - 1} tests per line", table(header, rows)]
 
 
 def _figure(p: float | None) -> str:

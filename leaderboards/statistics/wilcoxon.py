@@ -15,10 +15,10 @@ class SignedRank:
     """Result of the test that one method scores higher than another.
 
     Attributes:
-        n: Images in which both have a value.
-        zeros: Of these, images in which both have the same value; the test leaves them out.
-        statistic: Sum of the ranks of the images in which the first is higher; NaN without a difference.
-        p: Probability of a sum at least as large if neither is better; 1 without a difference.
+        n: Number of images in which both have a value.
+        zeros: Number of these in which both have the same value; the test excludes them.
+        statistic: Sum of the ranks of the images in which the first is higher; NaN if there is no difference.
+        p: Probability of a sum at least as large if neither is better; 1 if there is no difference.
     """
 
     n: int
@@ -32,7 +32,7 @@ def signed_rank(first: ArrayLike, second: ArrayLike) -> SignedRank:
 
     Images in which either lacks a value are left out, then those without a difference (Wilcoxon's own treatment).
     Equal absolute differences share the mean of their ranks. The p-value is exact for any number of images, also
-    with shared ranks: all assignments of signs to the ranks that occur are counted.
+    with ties: all assignments of signs to the observed ranks are counted.
 
     Args:
         first: (N,) scores, NaN where undefined.
@@ -41,17 +41,17 @@ def signed_rank(first: ArrayLike, second: ArrayLike) -> SignedRank:
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     difference = (a - b)[np.isfinite(a) & np.isfinite(b)]
     n, zeros = len(difference), int((difference == 0).sum())
-    # Scores have 17 digits, and differences that are equal on paper (0.3 - 0.2, 0.4 - 0.3) must share a rank.
+    # Mathematically equal differences (0.3 - 0.2, 0.4 - 0.3) must share a rank despite rounding errors.
     difference = np.round(difference[difference != 0], 12)
     if not len(difference):
         return SignedRank(n, zeros, float("nan"), 1.0)
-    doubled = np.rint(2 * pd.Series(np.abs(difference)).rank().to_numpy()).astype(int)  # halves become whole numbers
+    doubled = np.rint(2 * pd.Series(np.abs(difference)).rank().to_numpy()).astype(int)  # half ranks become integers
     observed = int(doubled[difference > 0].sum())
     return SignedRank(n, zeros, observed / 2, float(min(1.0, _distribution(doubled)[observed:].sum())))
 
 
 def _distribution(ranks: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Return the probability of each sum of ranks, when each counts or does not with equal probability."""
+    """Return the probability of each sum of ranks, if each rank is included with probability 1/2."""
     probability = np.zeros(int(ranks.sum()) + 1)
     probability[0] = 1.0
     for rank in ranks:
@@ -62,7 +62,7 @@ def _distribution(ranks: NDArray[np.int_]) -> NDArray[np.float64]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for the number of tests (Holm 1979), in the order given."""
+    """Return p-values corrected for the number of tests (Holm 1979), in the given order."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     corrected = [0.0] * len(p)
     largest = 0.0

@@ -73,7 +73,7 @@ class TestDataset:
         with pytest.raises(DataError, match="group 'c'"):
             _ = PointsCSV(root).records
         (root / "dataset.yaml").write_text(ABOUT + "cases: {a_9: c}\n")
-        with pytest.raises(DataError, match="cases names 'a_9', and there is no such image"):
+        with pytest.raises(DataError, match="cases lists 'a_9', but there is no such image"):
             _ = PointsCSV(root).records
 
     def test_labels_or_regions_may_be_missing(self, root: Path) -> None:
@@ -97,7 +97,7 @@ class TestDataset:
 
     def test_an_annotation_without_its_image_is_refused(self, root: Path) -> None:
         (root / "test" / "d.csv").write_text("x,y,class\n")
-        with pytest.raises(DataError, match=r"d\.csv: no image 'd' beside it"):
+        with pytest.raises(DataError, match=r"d\.csv: no image 'd' next to it"):
             _ = PointsCSV(root).records
 
     def test_one_name_in_two_splits_is_refused(self, root: Path) -> None:
@@ -135,7 +135,7 @@ class TestDescription:
             ("types: []\nradius: 6\nmagnifcation: 20\n", "'magnifcation'.*Did you mean 'magnification'"),
             ("types: []\nradius: 6\ncases: [a]\n", "cases is"),
             ("- 1\n", "must hold a mapping"),
-            ("types: [\n", "no readable YAML"),
+            ("types: [\n", "not readable as YAML"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path: Path, text: str, message: str) -> None:
@@ -185,14 +185,14 @@ class TestTable:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "the file is empty; an image without nuclei has the header alone"),
+            ("", "the file is empty; an image without nuclei has only the header"),
             ("a,y,class\n", "line 1: no column x"),
             ("x,y\n", "line 1: no column class"),
-            ("x,X,y,class\n", "line 1: 'x' and 'X' both stand for x"),
+            ("x,X,y,class\n", "line 1: 'x' and 'X' both mean x"),
             ("x,y,class\n1,2,other\n1,two,other\n", "line 3: y is 'two', expected a number"),
             ("x,y,class\n1,nan,other\n", "line 2: y is 'nan'"),
-            ("x,y,class\n30,2,other\n", "line 2: x = 30 lies outside the image of 30 x 20 px"),
-            ("x,y,class\n1,-0.5,other\n", "line 2: y = -0.5 lies outside"),
+            ("x,y,class\n30,2,other\n", "line 2: x = 30 is outside the image of 30 x 20 px"),
+            ("x,y,class\n1,-0.5,other\n", "line 2: y = -0.5 is outside"),
             ("x,y,class\n\n1,2,tumuor\n", "line 3: unknown class 'tumuor'.*Did you mean 'tumour'"),
             ("x,y,class\n1,2\n", "line 2: 2 columns, fewer than the header's"),
         ],
@@ -225,7 +225,7 @@ def test_headers_of_qupath_and_points_given_twice(tmp_path: Path) -> None:
     np.testing.assert_array_equal(points, [[1, 2], [3, 4]])
     np.testing.assert_array_equal(types, [1, 1])
     path.write_text("x,y,class\n1,2,a\n1,2,b\n")
-    with pytest.raises(DataError, match=r"line 3: the point of line 2 again, with another class"):
+    with pytest.raises(DataError, match=r"line 3: repeats the point of line 2 with another class"):
         read_points(path, (9, 9), ["a", "b"])
     path.write_text("Centroid X µm,Centroid Y µm\n1,2\n")
     with pytest.raises(DataError, match=r"no column x .*microns"):

@@ -104,7 +104,7 @@ def test_tiles_are_trained_on_alone(data: Tiles, tmp_path: Path) -> None:
     sources = Sources(
         (ImageSet(data, "train"), ImageSet(Synthetic(tmp_path), "train")), ImageSet(data, "train"), strict=False
     )
-    with pytest.raises(ConfigError, match="tiles are trained on alone"):
+    with pytest.raises(ConfigError, match="tiles cannot be combined"):
         TrainingData(sources, loading(), Bookmark()).train_dataloader()
 
 
@@ -126,9 +126,9 @@ def test_patients() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a,0,0,0,10,1,../../secret.png", "not where that tile lies"),
-        ("../a,0,0,0,10,1,10x/../a/0_0.png", "names no slide"),
-        ("..,0,0,0,10,1,10x/../0_0.png", "names no slide"),
+        ("a,0,0,0,10,1,../../secret.png", "not the path of this tile"),
+        ("../a,0,0,0,10,1,10x/../a/0_0.png", "is not the name of a slide"),
+        ("..,0,0,0,10,1,10x/../0_0.png", "is not the name of a slide"),
         ("a,0,0,0,nan,1,nanx/a/0_0.png", "magnification nan"),
         ("a,0,0,zero,10,1,10x/a/0_0.png", "zero"),
         ("a,0", "line 2"),

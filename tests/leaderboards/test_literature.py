@@ -137,10 +137,10 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"published\.csv has no column 'dataset'"):
         load_published(path)
     path.write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match=r"published\.csv is no readable CSV"):
+    with pytest.raises(DataError, match=r"published\.csv is not a readable CSV file"):
         load_published(path)
     path.write_bytes(b"\xff\xfe\x00,\x81\n")
-    with pytest.raises(DataError, match=r"published\.csv is no readable CSV"):
+    with pytest.raises(DataError, match=r"published\.csv is not a readable CSV file"):
         read_table(path, ("table",))
 
 
@@ -152,7 +152,7 @@ def test_figures_that_are_none_or_stand_twice_are_errors(tmp_path: Path) -> None
         load_published(path)
     lines = "segmentation,Mask-RCNN,Kumar,PQ,0.5,X\nsegmentation,Mask R-CNN,Kumar,PQ,0.6,X\n"
     path.write_text(header + lines, encoding="utf-8")
-    with pytest.raises(DataError, match="Kumar, PQ stands there twice"):
+    with pytest.raises(DataError, match="Kumar, PQ is listed twice"):
         load_published(path)
 
 

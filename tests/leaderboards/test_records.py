@@ -85,7 +85,7 @@ def test_nothing_trained_has_no_training_set(store: Path, made: Any) -> None:
 
 
 def test_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere is no folder of stored results"):
+    with pytest.raises(DataError, match="nowhere is not a folder of stored results"):
         load_scores([tmp_path / "nowhere"])
 
 
@@ -131,12 +131,12 @@ def test_broken_json_is_named(store: Path, made: Any, file: str, content: str) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no readable CSV"),
+        ("", "not a readable CSV file"),
         ("picture,dice\na,0.5\n", "no column 'image'"),
         ("image,dice\na,0.5\na,0.5\n", "different images"),
         ("image,dice\na,0.5\n,0.5\n", "different images"),
         ("image,dice\na,0.5\n", "not 1 lines"),
-        ("image,dice\na,0.5\nb,good\n", "'dice' holds something that is no number"),
+        ("image,dice\na,0.5\nb,good\n", "'dice' holds a value that is not a number"),
         ("image,seed\na,1\nb,2\n", "'seed' is a reserved name"),
     ],
 )

@@ -295,7 +295,7 @@ def test_unknown_types_are_an_error(store: Path, made: Any) -> None:
     run = made.run(store, "paper-s0-aaaaaaaa", train="consep.train")
     scores = typed_scores(made, ["a"], {t: [1] for t in range(1, 5)})
     made.evaluation(run, "consep.test", scores, types=["lymphocyte", *TYPES[1:]])
-    with pytest.raises(DataError, match=r"paper-s0-aaaaaaaa on consep: types are .*lymphocyte"):
+    with pytest.raises(DataError, match=r"paper-s0-aaaaaaaa on consep: its types are .*lymphocyte"):
         Classification(made.expected).build(load_scores([store]), load_published())
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filters and sliders. Everything stands on the page without this script; texts are only ever set as text.
+// Sorting, filters and sliders. The page is complete without this script; texts are only ever set as text content.
 (() => {
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
@@ -18,7 +18,7 @@
     try {
       history.replaceState(null, "", state.size ? `#${state}` : location.pathname + location.search);
     } catch {
-      // some browsers forbid it for local files; the page works without
+      // some browsers forbid this for local files; the page works without it
     }
   };
 
@@ -41,7 +41,7 @@
       })
       .map((each) => each.row);
 
-  // The leaf headers in the order of the columns, which two header rows interleave.
+  // Leaf headers in column order, collected from up to two header rows.
   const leaves = (table) => {
     const [first, second] = [...table.tHead.rows].map((row) => [...row.cells]);
     return first.flatMap((cell) => (cell.scope === "colgroup" ? second.splice(0, cell.colSpan) : [cell]));
@@ -117,7 +117,7 @@
     if (headers[column] && ["ascending", "descending"].includes(direction)) sort(Number(column), direction);
   };
 
-  // ---- slider: image, annotation, prediction; each position wipes one picture over the one before ----
+  // ---- slider: image, annotation, prediction; each position wipes one picture over the previous one ----
 
   const setUpViewer = (viewer) => {
     const layers = [...viewer.querySelectorAll(".layer")];

@@ -90,7 +90,7 @@ def test_a_search_checks_the_values_of_its_space() -> None:
         ("methods: [dist]\ndatasets: [kumar]\ncases: [{seed: 1}]\n", "Did you mean 'seeds'"),
         ("methods: [dist]\ndatasets: [kumar]\ncases: [3]\n", "cases.0 is 3, expected a mapping"),
         ("- dist\n", "must contain a mapping"),
-        ("a: b: c\n", "no readable YAML"),
+        ("a: b: c\n", "not readable as YAML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -73,7 +73,7 @@ class TestXML:
 
     @pytest.mark.parametrize("text", ["", "no xml", annotation(SQUARE)[:-20], "<a></b>", "\0"])
     def test_no_xml(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(DataError, match=r"x\.xml: no valid XML"):
+        with pytest.raises(DataError, match=r"x\.xml: not valid XML"):
             read_polygons(self.write(tmp_path, text))
 
     @pytest.mark.parametrize("text", ["<Annotations/>", annotation(), annotation(region((1, 2), negative=1))])

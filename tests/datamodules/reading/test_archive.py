@@ -114,10 +114,10 @@ def test_name_with_nul(tmp_path: Path) -> None:
     [
         (["a/x", "a/x"], "twice"),
         (["a/x", "a/./x"], "twice"),
-        (["a/x", "a/X"], "but for capitals"),
-        (["Train/x", "train/y"], "but for capitals"),
+        (["a/x", "a/X"], "except for capitals"),
+        (["Train/x", "train/y"], "except for capitals"),
         (["a", "a/x"], "twice"),
-        (["\u00e9", "e\u0301"], "but for capitals or accents"),
+        (["\u00e9", "e\u0301"], "except for capitals or accents"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -133,7 +133,7 @@ def test_members_that_collide(tmp_path: Path, suffix: str, names: list[str], rea
         (tarfile.CHRTYPE, "device"),
         (tarfile.BLKTYPE, "device"),
         (tarfile.FIFOTYPE, "device"),
-        (tarfile.GNUTYPE_SPARSE, "device or of another kind"),
+        (tarfile.GNUTYPE_SPARSE, "device or of an unsupported kind"),
     ],
 )
 def test_tar_members_that_are_no_files(tmp_path: Path, kind: bytes, reason: str) -> None:
@@ -171,7 +171,7 @@ class TestBombs:
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_size(self, tmp_path: Path, suffix: str) -> None:
         noise = bytes(range(256)) * 3000
-        refused(make(tmp_path / f"x{suffix}", {"a": noise, "b": noise}), "'b' makes more than 0.001 GB|'a' makes more "
+        refused(make(tmp_path / f"x{suffix}", {"a": noise, "b": noise}), "'b' expands it beyond|'a' expands it to more "
                 "than 20 times", self.LIMITS)  # fmt: skip
 
     @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz", ".tar.bz2"])

@@ -152,7 +152,7 @@ def test_headers_that_claim_a_huge_image(tmp_path: Path, kind: str) -> None:
 def test_slide_that_claims_a_huge_size(tmp_path: Path) -> None:
     path = tmp_path / "huge.svs"
     about = "Aperio Image Library v12\r\n200x160 (16x16)|AppMag = 40|MPP = 0.25"
-    for side, reason in ((100_000, "truncated"), (2_000_000, "it is no slide")):
+    for side, reason in ((100_000, "truncated"), (2_000_000, "it is not a slide")):
         path.write_bytes(tiff_that_claims(path, side, tile=(16, 16), description=about))
         with pytest.raises(DataError, match=rf"huge\.svs: .*{reason}"):
             Slide(path)
@@ -280,7 +280,7 @@ def test_archive_in_place_of_an_array(tmp_path: Path) -> None:
 
 def test_colours_are_no_ids(tmp_path: Path) -> None:
     write_rgb(tmp_path / "x.png", NOISE)
-    with pytest.raises(DataError, match=r"x\.png: .*colours are no ids"):
+    with pytest.raises(DataError, match=r"x\.png: .*colours are not ids"):
         read_instances(tmp_path / "x.png")
     tifffile.imwrite(tmp_path / "x.tif", NOISE, photometric="rgb")
     with pytest.raises(DataError, match=r"x\.tif: .*one channel"):

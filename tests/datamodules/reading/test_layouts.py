@@ -99,7 +99,7 @@ class TestLayouts:
         write_rgb(tmp_path / "Test" / "Images" / "test_1.png", drawn[0])
         write_mat(tmp_path / "Test" / "Labels" / "test_1.mat", Instances((SIZE, SIZE), drawn[1].labels))
         dataset = dataset_class("consep")(tmp_path)
-        with pytest.raises(DataError, match=r"test_1\.mat: no inst_type"):
+        with pytest.raises(DataError, match=r"test_1\.mat: neither inst_type"):
             dataset.read(dataset.records[0])
 
     def test_cpm17_as_the_challenge_had_it(self, tmp_path: Path, drawn: tuple[np.ndarray, Instances]) -> None:

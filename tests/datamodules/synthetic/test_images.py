@@ -171,7 +171,7 @@ def test_few_images_still_fill_every_split(tmp_path):
     Synthetic.write_synthetic(tmp_path, images=3, size=48)
     module = Synthetic(tmp_path)
     assert [len(module.select(split)) for split in ("fit", "validation", "test")] == [1, 1, 1]
-    with pytest.raises(ConfigError, match="images is 13, choose 1 to 12"):
+    with pytest.raises(ConfigError, match="images is 13; choose 1 to 12"):
         Synthetic.write_synthetic(tmp_path, images=13)
 
 

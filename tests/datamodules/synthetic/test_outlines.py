@@ -46,7 +46,7 @@ def test_images_follow_the_annotation_that_the_splits_name(tmp_path: Path) -> No
     SyntheticDIST.write_synthetic(tmp_path / "c", images=3, size=32)
     assert SyntheticDIST(tmp_path / "c").fingerprint("test")["outlines"] == "generated"
     (tmp_path / "c" / OUTLINES).write_text("kumar")
-    with pytest.raises(DataError, match=r"OUTLINES\.txt says 'kumar', expected tnbc or generated"):
+    with pytest.raises(DataError, match=r"OUTLINES\.txt has 'kumar', not tnbc or generated"):
         SyntheticDIST(tmp_path / "c").fingerprint("test")
 
 

@@ -117,11 +117,11 @@ def test_older_scores_are_said_to_lack_it(store: Path, made: Any, tmp_path: Path
     paths, notes = draw(store, tmp_path / "a")
     assert paths == []
     assert len(notes) == 1
-    assert "DIST was scored before confusions were stored" in notes[0]
+    assert "DIST has no stored confusions" in notes[0]
     write(store, made, "paper-s0-bbbbbbbb", confusion_scores(made), options={"features": 8})
     paths, notes = draw(store, tmp_path / "b")
     assert len(paths) == 2
-    assert "paper's settings) was scored before" in notes[0]
+    assert "paper's settings) has no stored confusions" in notes[0]
 
 
 def test_only_the_best_rows_are_drawn_and_nothing_is_cut_off(store: Path, made: Any, whole: Any) -> None:
@@ -130,7 +130,7 @@ def test_only_the_best_rows_are_drawn_and_nothing_is_cut_off(store: Path, made: 
         scores["n_pair_3_3"] = [100 * (k + 1), 0]
         write(store, made, f"paper-s{k}-aaaaaaaa", scores, options={"features": 8 * k + 8})
     (drawn,) = figures(store)
-    assert drawn.note == "only the best 6 of 7 rows by types rightly found are shown"
+    assert drawn.note == "only the best 6 of 7 rows, by share of correct types, are shown"
     assert drawn.figure is not None
     titles = [panel.get_title() for panel in drawn.figure.axes]
     assert [title.split("features=")[1].split(")")[0] for title in titles] == ["56", "48", "40", "32", "24", "16"]

@@ -108,7 +108,7 @@ def test_what_is_missing_is_said(store: Path, made: Any, tmp_path: Path) -> None
     assert len(notes) == 2
     (field,) = fields(load_scores([store]))
     assert missing_predictions(store, field.entries[0]) == ""
-    assert missing_predictions(store / "elsewhere", field.entries[0]).endswith("is not there")
+    assert missing_predictions(store / "elsewhere", field.entries[0]).endswith("does not exist")
 
 
 def test_too_many_images_and_rows_are_said(store: Path, made: Any) -> None:
@@ -120,7 +120,7 @@ def test_too_many_images_and_rows_are_said(store: Path, made: Any) -> None:
     assert notes == {
         "images-kumar-paper": "only the best 8 of 9 rows by AJI are shown",
         "images-kumar-published": "",
-        "images-tnbc-paper": "50 images are too many for bars; see the box plot",
+        "images-tnbc-paper": "50 images are too many for a bar chart; see the box plot",
     }
 
 

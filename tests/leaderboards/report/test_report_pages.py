@@ -130,7 +130,7 @@ def test_a_run_page_shows_what_the_run_was(pages: Any, material: Any) -> None:
     assert json.loads(record) == json.loads((material.runs / run / "record.json").read_text())
     texts = {name: p.root.text for name, p in pages.items() if name.startswith("runs/")}
     assert "published without logs" in texts[f"runs/{slug('cnn2/monuseg.train/paper-s0-dddddddd')}.html"]
-    assert "nothing to train" in texts[f"runs/{slug('fiji/none/paper-s0-eeeeeeee')}.html"]
+    assert "This method is not trained" in texts[f"runs/{slug('fiji/none/paper-s0-eeeeeeee')}.html"]
 
 
 def test_overlays_show_the_nuclei(pages: Any, report: Any, material: Any) -> None:
@@ -159,8 +159,8 @@ def test_overlays_show_the_nuclei(pages: Any, report: Any, material: Any) -> Non
 
 def test_what_is_missing_is_said(report: Any, pages: Any) -> None:
     text = "\n".join(report.left_out)
-    assert "runs: unet/kumar.train/paper-s9-ffffffff: it is not finished" in text
-    assert "overlays: CNN2 on monuseg.test (cnn2/monuseg.train/paper-s0-dddddddd): its predictions are not here" in text
+    assert "runs: unet/kumar.train/paper-s9-ffffffff: not finished" in text
+    assert "overlays: CNN2 on monuseg.test (cnn2/monuseg.train/paper-s0-dddddddd): no predictions" in text
     for line in report.left_out:
         assert line.split(": ", 1)[1] in pages["index.html"].root.text
     assert str(report.index.parent.parent) not in pages["index.html"].root.text

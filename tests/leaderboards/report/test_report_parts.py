@@ -67,7 +67,7 @@ def test_only_reports_and_empty_folders_are_replaced(tmp_path: Path) -> None:
     out.mkdir()
     check_replaceable(out)
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="no report"):
+    with pytest.raises(ConfigError, match="or a report"):
         write(out, "new")
     assert (out / "thesis.tex").read_text() == "years of work"
     (out / "thesis.tex").rename(tmp_path / "file")
@@ -111,7 +111,7 @@ def test_files_that_come_while_the_report_is_built_are_kept(tmp_path: Path) -> N
             out.mkdir()
             (out / "meanwhile.txt").touch()
 
-    with pytest.raises(ConfigError, match="no report"):
+    with pytest.raises(ConfigError, match="or a report"):
         build()
     assert report_files(out) == ["meanwhile.txt"]
 

@@ -83,7 +83,7 @@ def test_markdown_reads_well(scores: pd.DataFrame) -> None:
     assert "| 13 to 14 | 1 |" in text
     assert "| 5 of 14 | 1 |" in text
     matrix = Significance().markdown(Significance().build(scores, load_facts()))
-    assert "**AJI**, n = 4 to 14 images, 3 tests a line" in matrix
+    assert "**AJI**, n = 4 to 14 images, 3 tests per line" in matrix
     assert "| 1. DIST |  | **2e-4** |" in matrix
 
 
