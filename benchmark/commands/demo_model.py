@@ -35,8 +35,9 @@ def recoloured(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         (2001).
     """
     hematoxylin, _, brown = np.moveaxis(rgb2hed(image), -1, 0)
-    stains = np.stack([hematoxylin, EOSIN * brown, np.zeros_like(brown)], axis=-1)
-    return (hed2rgb(stains) * 255).round().astype(np.uint8)
+    stains: NDArray[np.float64] = np.stack([hematoxylin, EOSIN * brown, np.zeros_like(brown)], axis=-1)
+    colors: NDArray[np.float64] = hed2rgb(stains)
+    return (colors * 255).round().astype(np.uint8)
 
 
 def predict_photograph(out: Path, *, progress: bool = True) -> Path:
