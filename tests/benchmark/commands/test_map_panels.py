@@ -108,5 +108,5 @@ def test_panels_say_that_they_hold_nothing(points: bool) -> None:
     with style():
         figure = draw_maps(MapPicture("maps-x", "X", image, truth, nuclei, "X", panels), 60).figure
     said = {axis.get_title(): [text.get_text() for text in axis.texts] for axis in figure.axes if axis.get_title()}
-    nothing = {"far": ["0 in all of this part"], "Result: X": ["no nuclei in this part"]}
+    nothing = {"far": ["0 everywhere in this crop"], "Result: X": ["no nuclei in this crop"]}
     assert said == {"Image": [], "Annotation": [], "near": []} | nothing

@@ -52,7 +52,7 @@ def test_images_follow_the_annotation_that_the_splits_name(tmp_path: Path) -> No
 
 def test_prepare_says_whose_outlines_were_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(tmp_path, "--images", "3", "--size", "32", "--source", "tnbc") == 1
-    assert "`nucbench prepare tnbc` gets it; --source generated does without" in capsys.readouterr().err
+    assert "Run `nucbench prepare tnbc`, or use --source generated" in capsys.readouterr().err
     assert prepare(tmp_path, "--images", "3", "--size", "32", "--source", "kumar") == 2
     assert "unknown source of synthetic-dist 'kumar'" in capsys.readouterr().err
     assert main(["prepare", "kumar", "--synthetic", "--source", "tnbc", "--data", str(tmp_path)]) == 2
@@ -84,7 +84,7 @@ def test_real_tnbc_is_used_where_it_is(data_root: Path, tmp_path: Path, capsys: 
     other.mkdir()
     (other / "tnbc").symlink_to(data_root / "tnbc")
     assert prepare(other, "--images", "3", "--size", "64", "--source", "generated") == 0
-    assert "simulated from generated outlines, as asked for" in capsys.readouterr().out
+    assert "simulated from generated outlines, as requested" in capsys.readouterr().out
 
 
 def test_other_datasets_are_simulated_from_none(tmp_path: Path) -> None:

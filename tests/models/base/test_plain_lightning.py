@@ -186,7 +186,7 @@ def test_another_module_is_told_what_is_missing(folder: Path) -> None:
     data = dataset_class("kumar")(folder / "kumar")
     data.trainer = trainer(folder)
     data.trainer.strategy.connect(pl.LightningModule())
-    with pytest.raises(ConfigError, match="LightningModule does not say how"):
+    with pytest.raises(ConfigError, match="LightningModule does not define how"):
         data.setup("fit")
 
 
