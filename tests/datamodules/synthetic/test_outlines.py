@@ -56,14 +56,14 @@ def test_prepare_says_whose_outlines_were_used(tmp_path: Path, capsys: pytest.Ca
     assert prepare(tmp_path, "--images", "3", "--size", "32", "--source", "kumar") == 2
     assert "unknown source of synthetic-dist 'kumar'" in capsys.readouterr().err
     assert main(["prepare", "kumar", "--synthetic", "--source", "tnbc", "--data", str(tmp_path)]) == 2
-    assert "kumar is not simulated from another dataset's annotation" in capsys.readouterr().err
+    assert "kumar is not simulated from the annotation of another dataset" in capsys.readouterr().err
     assert main(["prepare", "synthetic-dist", "--source", "tnbc", "--data", str(tmp_path)]) == 2
     assert "add --synthetic" in capsys.readouterr().err
     # a stand-in is not the annotation of DS1
     assert main(["prepare", "tnbc", "--synthetic", "--images", "50", "--size", "32", "--data", str(tmp_path)]) == 0
     assert prepare(tmp_path, "--images", "3", "--size", "32") == 0
     out = capsys.readouterr().out
-    assert "simulated from generated outlines, since tnbc is not there" in out
+    assert "simulated from generated outlines, because tnbc is incomplete or missing" in out
     assert SyntheticDIST(tmp_path / "synthetic-dist").outlines == "generated"
 
 
