@@ -17,19 +17,14 @@ from models.base.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     NONE,
+    check_width,
     from_torchvision,
-    load_exactly,
-    read_state,
-    rename,
-    weights_file,
+    initial_state,
 )
-from models.networks.vgg import VGG16
+from models.networks.vgg import FEATURES, VGG16, load_features
 from postproc.codecs.contour import ContourCodec
-from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
-FEATURES = 64
-"""Channels of VGG-16's first convolution."""
 STRIDES = (8, 16, 32)
 """Px of the image to a px of the features whose logits are fused (figure 3: before and after the last two poolings)."""
 HEADS = ("object", "contour")
@@ -156,15 +151,10 @@ class DCAN(NucleiMethod):
             self._load(weights, features)
 
     def _load(self, weights: str, features: int) -> None:
-        if weights == IMAGENET and features != FEATURES:
-            raise ConfigError(f"features={features}: VGG-16 has {FEATURES}. Use weights=none with other widths.")
         if weights == IMAGENET:
-            pretrained = from_torchvision("vgg16")
-            state, origin = pretrained.state, pretrained.origin
-        else:
-            path = weights_file(weights)
-            state, origin = read_state(path), str(path)
-        load_exactly(self.network.encoder, rename(state, ((r"^features\.", ""),), drop=("classifier.",)), origin)
+            check_width(weights, features, FEATURES, "VGG16")
+        state, origin = initial_state(weights, lambda: from_torchvision("vgg16"))
+        load_features(self.network.encoder, state, origin)
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images: Tensor) -> Outputs:

@@ -30,10 +30,9 @@ from models.base.weights import (
     NONE,
     State,
     from_torchvision,
+    initial_state,
     load_exactly,
-    read_state,
     rename,
-    weights_file,
 )
 from postproc.codec import Maps, Targets, search_space
 from postproc.codecs.masks import MaskCodec, MaskParams, MaskStitcher
@@ -159,12 +158,8 @@ class MaskRCNN(MomentumMethod):
     def _initialise(self, backbone: str, weights: str) -> None:
         if weights == NONE:
             return
-        if weights == IMAGENET:
-            pretrained = from_torchvision(backbone)
-            state, origin = pretrained.state, pretrained.origin
-        else:
-            file = weights_file(weights)
-            state, origin = rename(read_state(file), [(r"^detector\.", "")]), str(file)
+        state, origin = initial_state(weights, lambda: from_torchvision(backbone))
+        state = rename(state, [(r"^detector\.", "")])
         if any(name.startswith("backbone.") for name in state):
             _load_detector(self.detector, state, origin)
         else:

@@ -17,15 +17,13 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.base.stain import lab_statistics, transfer_colour
 from models.base.weights import (
-    IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,
     NONE,
     from_torchvision,
+    initial_state,
     load_exactly,
-    read_state,
     rename,
-    weights_file,
 )
 from postproc.codec import Targets
 from postproc.codecs.attention import AttentionCodec
@@ -265,10 +263,7 @@ def scale_classifier(weights: str) -> nn.Module:
     network: nn.Module = resnet34(weights=None, num_classes=len(LEVELS))
     if weights == NONE:
         return network
-    if weights == IMAGENET:
-        state, origin = from_torchvision("resnet34").state, "torchvision's resnet34"
-    else:
-        state, origin = read_state(weights_file(weights)), weights
+    state, origin = initial_state(weights, lambda: from_torchvision("resnet34"))
     own = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
     load_exactly(network, rename(state, (), drop=("fc.",)) | own, origin)
     return network
