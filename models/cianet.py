@@ -47,8 +47,8 @@ class CIANet(NucleiMethod):
         paper="Zhou et al., CIA-Net: Robust Nuclei Instance Segmentation with Contour-aware Information Aggregation, "
         "IPMI 2019",
         url="https://doi.org/10.1007/978-3-030-20351-1_53",
-        recipe="DenseNet encoder with ImageNet weights, AMSGrad; at each level of the decoders, smooth truncated loss for "
-        "nuclei and soft Dice loss for contours.",
+        recipe="DenseNet encoder with ImageNet weights, AMSGrad; at each level of the decoders, smooth truncated loss "
+        "for nuclei and soft Dice loss for contours.",
         deviations=(
             "We found no public code of the authors, and the text of the paper was unavailable to us: the following "
             "points are uncertain.",

@@ -27,7 +27,7 @@ MEAN, STD = (0.691, 0.454, 0.610), (0.197, 0.212, 0.173)
 """Mean and standard deviation of R, G and B over the 16 training images of Kumar; the authors' script standardises."""
 
 STRIP = 1 << 17
-"""Pixels that the hidden layers process at once in inference: 1,024 channels of a large tile would exceed the memory."""
+"""Pixels that the hidden layers process at once in inference: 1,024 channels of a large tile do not fit into memory."""
 
 
 class PatchClassifier(nn.Module):

@@ -26,7 +26,7 @@ from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsPar
 from postproc.windows import Geometry
 
 GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)
-"""The bottleneck needs 7 x 7 cells. Beyond the context, the influence of padding is negligible after several poolings."""
+"""The bottleneck needs 7 x 7 cells. Beyond the context, after several poolings, padding has hardly any influence."""
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -109,7 +109,7 @@ class DIST(NucleiMethod):
             "dist": self._codec(DistanceParams(p1=0.0)),
             "dist-p1-1": self._codec(FixedDynamicsParams(p1=1.0)),
         }
-        # Half the receptive field of the body; beyond it, the influence of padding is negligible.
+        # Half the receptive field of the body; beyond it, padding has hardly any influence.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
         self.body = UNetBody(features)

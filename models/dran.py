@@ -66,9 +66,9 @@ class DRAN(NucleiMethod):
         paper="Vu et al., Methods for Segmentation and Classification of Digital Microscopy Tissue Images, "
         "Frontiers in Bioengineering and Biotechnology 7, 2019",
         url="https://doi.org/10.3389/fbioe.2019.00053",
-        recipe="Encoders with ImageNet weights, frozen at first; then three scales, encoders frozen. Adam, weight decay "
-        "1e-5; patches of 102 px (54 px of output), batches of 32. Boundary pixels have weight 5, or 6 if missed; other "
-        "pixels have weight 1, or 4 if taken for boundary.",
+        recipe="Encoders with ImageNet weights, frozen at first; then three scales, encoders frozen. Adam, weight "
+        "decay 1e-5; patches of 102 px (54 px of output), batches of 32. Boundary pixels have weight 5, or 6 if "
+        "missed; other pixels have weight 1, or 4 if taken for boundary.",
         deviations=(
             "We found no public code, and table 1 of the paper was unavailable to us. The kernels of the decoders (5 "
             "x 5 and 3 x 3, which reduce 102 px to the paper's 54), their widths (half of their input) and paths (16, "
