@@ -101,8 +101,8 @@ class HoVerNet(NucleiMethod):
             "size is measured in the whole input, there in the part covered by the output.",
             "The distances start at a twentieth of the public code's initial values, with which the gradient term "
             "starts at 77 on Kumar, while empty maps score 2.4. From random weights (8 features, batch 2, 1,760 of "
-            "2,000 steps, one seed), the small start gives AJI 0.355 instead of 0.120 on Kumar's validation images, and PQ 0.300 "
-            "instead of 0.079.",
+            "2,000 steps, one seed), the small start gives AJI 0.355 instead of 0.120 on Kumar's validation images, "
+            "and PQ 0.300 instead of 0.079.",
             "With weights=none there is one phase of 100 epochs with nothing frozen, since the first phase would "
             "train the decoders on random features.",
             "Augmentation is that of the public code (policy hovernet): in addition to the paper's, it scales, "

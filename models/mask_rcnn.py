@@ -49,8 +49,8 @@ STRIDES = (4, 8, 16, 32)
 PATCH = 256 * 256
 """Area in pixels to which the limits below apply; the limits of a larger tile are proportionally higher."""
 PROPOSALS = 500
-"""Proposals per `PATCH` that the heads receive in inference; this area contains about 120 nuclei in the densest images of
-Kumar."""
+"""Proposals per `PATCH` that the heads receive in inference; in the densest images of Kumar, this area contains about 120
+nuclei."""
 DETECTIONS = 300
 """Detections stored per `PATCH`."""
 CHUNK = 512
@@ -62,10 +62,10 @@ CLASS_LAYERS = ("rpn.head.", "roi_heads.box_predictor.", "roi_heads.mask_predict
 class MaskRCNN(MomentumMethod):
     """Region proposals on a feature pyramid; a box, a type and a mask of 28 x 28 cells for each.
 
-    The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to the stored
-    detections (`postproc.codecs.masks.MaskParams.confidence`). It is not used in training, neither here nor in the
-    paper's implementation, whose detection layer only runs in inference. NMST acts inside the network, in training and
-    in inference, and is the option `nmst`. Detections are stored with almost no suppression, so that
+    The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to the
+    stored detections (`postproc.codecs.masks.MaskParams.confidence`). It is not used in training, neither here nor in
+    the paper's implementation, whose detection layer only runs in inference. NMST acts inside the network, in training
+    and in inference, and is the option `nmst`. Detections are stored with almost no suppression, so that
     `MaskParams.overlap` can be tuned afterwards.
 
     Args:
