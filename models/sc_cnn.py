@@ -276,8 +276,8 @@ def draw_near(classes: Tensor, count: int, *, balanced: bool) -> Places:
 def detection_error(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the weighted cross-entropy of windows, summed over pixels and averaged over windows.
 
-    The weight of a pixel is its true likelihood plus epsilon: the number of pixels with a likelihood above 0, divided by
-    the number of the others.
+    The weight of a pixel is its true likelihood plus epsilon. Epsilon is the number of pixels with a likelihood above
+    0, divided by the number of the others.
 
     Args:
         predicted: (K, 11, 11) in [0, 1].

@@ -73,8 +73,8 @@ class SelfSupervised(NucleiMethod):
         paper="Sahasrabudhe et al., Self-supervised Nuclei Segmentation in Histopathological Images Using "
         "Attention, MICCAI 2020",
         url="https://doi.org/10.1007/978-3-030-59722-1_38",
-        recipe="Adam, weight decay 1e-4, beta1 0.9, batches uniform over 10x, 20x and 40x, 100 batches per epoch; epoch "
-        "and post-processing selected on validation images.",
+        recipe="Adam, weight decay 1e-4, beta1 0.9, batches uniform over 10x, 20x and 40x, 100 batches per epoch; "
+        "epoch and post-processing selected on validation images.",
         deviations=(
             "If trained on images of a dataset (the paper's ablation M_-WSI), images are reduced by area averaging to "
             "20x and 10x. The tissue filter is left out, since such images contain hardly any background. An image "
