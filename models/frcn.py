@@ -131,7 +131,7 @@ class FRCN(PointsMethod):
             "them.",
             "The loss, averaged over pixels, and the proximity, scaled by 5, are those of KiNet and of the public "
             "code of FRCN.",
-            "That code trains FRCN with learning rate 0.001 and crops standardised by ImageNet's statistics.",
+            "The public code trains FRCN with learning rate 0.001 and crops standardised by ImageNet's statistics.",
         ),
         tasks=("detection", "classification"),
         needs="points",

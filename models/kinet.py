@@ -62,7 +62,7 @@ class KiNet(PointsMethod):
             "on real images, at the full width too.",
             "Widths (32, 64, 128, 256, 256) and the number of convolutions per block are those of the public code; "
             "the paper shows them in a figure. Its dropout on skip connections, which is not in the paper, is left "
-            "out. Where the output blocks and the region branch differ, they follow the paper.",
+            "out. The output blocks and the region branch follow the paper where the code differs.",
             "Batch normalisation uses running statistics in inference; the public code uses those of the test image.",
             "In inference the whole image is standardised, in training each crop.",
             "Responses below 0.1 are never detections, so that images without nuclei can remain empty.",

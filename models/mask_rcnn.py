@@ -49,7 +49,8 @@ STRIDES = (4, 8, 16, 32)
 PATCH = 256 * 256
 """Area in pixels to which the limits below apply; the limits of a larger tile are proportionally higher."""
 PROPOSALS = 500
-"""Proposals per `PATCH` that the heads receive in inference; in the densest images of Kumar, it contains about 120 nuclei."""
+"""Proposals per `PATCH` that the heads receive in inference; that area contains about 120 nuclei in Kumar's densest
+images."""
 DETECTIONS = 300
 """Detections stored per `PATCH`."""
 CHUNK = 512
