@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import rebuilt
 from models.base.classical import ClassicalMethod
 from models.base.method import UNTYPED, Task
 from postproc.classical.cellprofiler import CellProfilerCodec, Threshold
@@ -12,9 +13,9 @@ class CellProfiler(ClassicalMethod):
     """Threshold on grey levels and declumping by intensity.
 
     Args:
-        task: What the training data asks for; only the microns per px are used.
-        threshold: ``otsu-3`` = Otsu's threshold above the brightest two of three classes; ``otsu`` = between two;
-            ``cross-entropy`` = least cross-entropy, the module's own default.
+        task: Types and pixel size of the training data; types are ignored.
+        threshold: ``otsu-3`` = Otsu's threshold with three classes, the middle one background; ``otsu`` = with two
+            classes; ``cross-entropy`` = minimum cross-entropy, the module's default.
     """
 
     card = MethodCard(
@@ -27,20 +28,21 @@ class CellProfiler(ClassicalMethod):
         recipe="Nothing is trained. ColorToGray, inversion, IdentifyPrimaryObjects: global Otsu threshold with three "
         "classes, declumping and dividing lines by intensity, automatic smoothing, objects of 4 to 15 microns.",
         deviations=(
-            "Rebuilt from the public source and help of version 3; Cell Profiler itself is not run. Its own results "
-            "can be scored with: nucbench evaluate --predictions.",
-            "The comparison of HoVer-Net used a pipeline that applies a threshold to the greyscale image and does "
-            "further steps after it; it names neither pipeline nor settings.",
-            "Otsu with three classes, the middle one background, is what the module's help advises for nuclei "
-            "in faintly stained cells; its default, least cross-entropy, takes stained stroma for nuclei "
+            rebuilt("Cell Profiler", "the public source and help of version 3"),
+            "HoVer-Net's comparison used a pipeline that thresholds the greyscale image and applies further steps; it "
+            "names neither the pipeline nor its settings.",
+            "For nuclei in faintly stained cells, the module's help advises Otsu's threshold with three classes, the "
+            "middle one background. Its default, minimum cross-entropy, detects stained stroma as nuclei "
             "(threshold=cross-entropy).",
-            "Diameters, in px in Cell Profiler, are in microns; 4 to 15 are those of nuclei in tissue. The module "
-            "proposes 10 to 40 px, with which its smoothing splits nuclei at 40x.",
-            "This threshold and these diameters are the best of twelve pairs on 8 training images of Kumar (PQ 0.326). "
-            "They were looked for because the module's own defaults do poorly (AJI 0.18 on Kumar's test images).",
-            "Objects at the border of the image are kept: the annotation holds those nuclei too.",
-            "Maxima are sought at full resolution; Cell Profiler shrinks images whose smallest diameter exceeds 10 px.",
-            "A plateau of maxima is one marker as a whole; Cell Profiler shrinks it to a px.",
+            "Diameters are in microns; Cell Profiler's are in pixels. Nuclei in tissue measure 4 to 15 microns. The "
+            "module proposes 10 to 40 px, but then its smoothing splits nuclei at 40x.",
+            "This threshold and these diameters are the best of twelve pairs on 8 training images of Kumar (PQ "
+            "0.326). We searched for them because the module's defaults perform poorly (AJI 0.18 on Kumar's test "
+            "images).",
+            "Objects at the border of the image are kept, because the annotation contains these nuclei.",
+            "Maxima are searched at full resolution; Cell Profiler shrinks the image if the smallest diameter exceeds "
+            "10 px.",
+            "A plateau of maxima is one marker as a whole; Cell Profiler shrinks it to one pixel.",
         ),
         trained=False,
         needs="none",

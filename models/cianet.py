@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import CONTOUR_WIDTH, NO_STAIN_NORMALISATION, UNKNOWN_AUGMENTATION
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, NONE
@@ -19,7 +20,7 @@ from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
 GAMMA = 0.2
-"""Probability of the true class below which a px counts as an outlier."""
+"""Probability of the true class below which a pixel is an outlier."""
 WEIGHT_DECAY = 1e-5
 
 
@@ -27,40 +28,42 @@ class CIANet(NucleiMethod):
     """CIA-Net.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the encoder's first convolution; 64 in DenseNet-121.
-        stride: Stride of that convolution. 2 is 4 times faster, and decodes at half of the resolution.
-        weights: ``imagenet`` (DenseNet-121), ``none``, or the path of a file with torchvision's weights of it.
+        stride: Stride of that convolution. 2 is 4 times faster and decodes at half the resolution.
+        weights: ``imagenet`` (DenseNet-121), ``none``, or the path of a file with torchvision's weights.
         gamma: Threshold of the smooth truncated loss; 0 = plain cross-entropy.
-        contour: Width of the contour on each side of a nucleus' border, px.
+        contour: Width of the contour on each side of the border of a nucleus, in pixels.
 
     Raises:
-        ConfigError: If an option is out of range, or weights are asked for that do not fit or cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
+        DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
         name="cianet",
         variants=(Variant("cianet", "CIA-Net"),),
-        summary="Decoders of nuclei and contours that exchange features at three levels; loss that spares outliers.",
+        summary="Decoders for nuclei and contours exchange features at three levels; the loss limits outliers.",
         paper="Zhou et al., CIA-Net: Robust Nuclei Instance Segmentation with Contour-aware Information Aggregation, "
         "IPMI 2019",
         url="https://doi.org/10.1007/978-3-030-20351-1_53",
-        recipe="DenseNet encoder from ImageNet, AMSGrad; smooth truncated loss for nuclei, soft Dice loss for "
-        "contours, at each level of the decoders.",
+        recipe="DenseNet encoder with ImageNet weights, AMSGrad; at each level of the decoders, smooth truncated loss "
+        "for nuclei and soft Dice loss for contours.",
         deviations=(
-            "No public code of the authors was found and the paper's text was not at hand; what follows is uncertain.",
+            "We found no public code of the authors, and the text of the paper was unavailable to us: the following "
+            "points are uncertain.",
             "The encoder is DenseNet-121 (blocks of 6, 12, 24 and 16 layers) without its first stride and pooling, so "
-            "that the third and last aggregation is at the image's resolution.",
-            "Lateral connections are 1 x 1 convolutions to 256 channels, added to what comes from below (bilinear "
-            "up-sampling); aggregation modules are five 3 x 3 convolutions with batch normalisation.",
-            "All three levels are supervised, with equal weights; so are the two losses. The threshold gamma is 0.2.",
-            "Crops of 256 px, batch 4, 240 epochs with a tenth of the rate after 120, weight decay 1e-5: as in the "
-            "comparison of HoVer-Net for the similar DCAN.",
-            "Contours are 2 px wide on each side of a border. True maps then decode to a mean PQ of 0.992 on Kumar and "
-            "0.966 on CoNSeP.",
-            "Cores of nuclei are what is nuclear and no contour; they grow back within the nuclear px.",
-            "Augmentation is that of HoVer-Net's comparison (policy hovernet), for the same lack of the text.",
-            "No stain normalisation: all methods see the same images.",
+            "that the third and last aggregation has the resolution of the image.",
+            "Lateral connections are 1 x 1 convolutions to 256 channels, added to the bilinearly up-sampled features "
+            "of the level below. Aggregation modules are five 3 x 3 convolutions with batch normalisation.",
+            "All three levels are supervised with equal weights, and both losses have equal weights. The threshold "
+            "gamma is 0.2.",
+            "Crops of 256 px, batch 4, 240 epochs with a tenth of the rate after 120, and weight decay 1e-5 are those "
+            "of the similar DCAN in the comparison of HoVer-Net.",
+            CONTOUR_WIDTH,
+            "Cores are the nuclear pixels outside the contour; they grow back within the nuclear pixels.",
+            UNKNOWN_AUGMENTATION,
+            NO_STAIN_NORMALISATION,
         ),
         pretrained="ImageNet (torchvision densenet121)",
     )
@@ -94,10 +97,11 @@ class CIANet(NucleiMethod):
             self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits of prepared images: ``object``, ``contour``, then those of coarser levels.
+        """Return the logits of prepared images (B, 3, H, W).
 
         Returns:
-            (B, 1, H, W) each; ``object_1``, ``contour_1``, ``object_2``, ``contour_2`` are of the coarser levels.
+            ``object`` and ``contour``, and those of the coarser levels, ``object_1``, ``contour_1``, ``object_2`` and
+            ``contour_2``; (B, 1, H, W) each.
         """
         levels = self.network(images)
         return {
@@ -105,10 +109,10 @@ class CIANet(NucleiMethod):
         }
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean over levels of the smooth truncated loss and of the soft Dice loss.
+        """Return the smooth truncated loss and the soft Dice loss, each averaged over the levels.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``object`` and ``contour``, int64 (B, H, W).
         """
         terms: dict[str, list[Tensor]] = {head: [] for head in HEADS}
@@ -130,18 +134,18 @@ class CIANet(NucleiMethod):
 
 
 def smooth_truncated_loss(logits: Tensor, target: Tensor, gamma: float = GAMMA) -> Tensor:
-    """Return the cross-entropy, in which outliers count for less (section 2.2).
+    """Return the cross-entropy with a reduced weight of outliers (section 2.2), averaged over all pixels.
 
-    With p the probability of the true class, a px costs ``-log p`` where p >= gamma, and else ``-log gamma + (1 - p² /
-    gamma²) / 2``: both the value and the slope agree at gamma, but the slope then falls to 0, so that px whose label
-    may be wrong do not rule the training.
+    Let p be the probability of the true class. The loss of a pixel is ``-log p`` if p >= gamma, otherwise
+    ``-log gamma + (1 - p² / gamma²) / 2``. Value and slope are continuous at gamma, but the slope falls to 0 with p,
+    so that pixels with possibly wrong labels do not dominate the training.
 
     Args:
-        logits: Of class 1, any shape.
-        target: 0 or 1, of the same shape.
-        gamma: Where the loss is truncated, in [0, 1); 0 = nowhere.
+        logits: Logits of class 1, any shape.
+        target: 0 or 1, same shape.
+        gamma: Probability below which the loss is truncated, in [0, 1); 0 = plain cross-entropy.
     """
-    # The logit of the true class, so that neither logarithm nor gradient overflows.
+    # Computed from the logit of the true class, so that neither logarithm nor gradient overflows.
     margin = torch.where(target > 0, logits, -logits).float()
     cost = F.softplus(-margin)
     if gamma > 0:
@@ -151,12 +155,12 @@ def smooth_truncated_loss(logits: Tensor, target: Tensor, gamma: float = GAMMA) 
 
 
 def soft_dice(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
-    """Return 1 minus the Dice coefficient of probabilities with squares in the denominator, over the batch.
+    """Return 1 minus the Dice coefficient over the whole batch, with squares in the denominator.
 
     Args:
-        logits: Of class 1, any shape.
-        target: 0 or 1, of the same shape.
-        smooth: Added to numerator and denominator: nothing present and nothing predicted costs 0.
+        logits: Logits of class 1, any shape.
+        target: 0 or 1, same shape.
+        smooth: Added to numerator and denominator; the loss is 0 if nothing is present and nothing is predicted.
     """
     probability, truth = logits.float().sigmoid(), target.float()
     common = 2 * (probability * truth).sum() + smooth

@@ -9,27 +9,27 @@ from postproc.codecs.region_growing import ForegroundCodec
 
 
 class CNN2(CNN3):
-    """Outside or inside of a nucleus, for each px.
+    """Classifier of each pixel: outside or inside of a nucleus.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         hidden: Units of each hidden layer.
-        momentum: Of stochastic gradient descent.
-        max_norm: Limit of the norm of each unit's weights; 0 = none.
+        momentum: Momentum of SGD.
+        max_norm: Maximum norm of the weights of each unit; 0 = unlimited.
     """
 
     card = MethodCard(
         name="cnn2",
         variants=(Variant("cnn2", "CNN2"),),
-        summary="Patch classifier of 51 px into outside and inside; connected components.",
+        summary="Classifies patches of 51 px as outside or inside; connected components.",
         paper=CNN3.card.paper,
         url=CNN3.card.url,
         recipe=CNN3.card.recipe,
         deviations=(
             *DEVIATIONS,
-            "The network is CNN3's with two classes; the paper's text on what it calls CNN2 is not at hand.",
-            "Touching nuclei are parted by 1 px of background in the target; nuclei are the components of the "
-            "thresholded probability, with their holes filled.",
+            "The network is CNN3's with two classes; the paper's description of CNN2 was unavailable to us.",
+            "In the target, 1 px of background separates touching nuclei. Nuclei are the connected components of the "
+            "thresholded probability with their holes filled.",
         ),
     )
     classes = 2

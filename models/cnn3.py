@@ -1,4 +1,4 @@
-"""CNN3: a patch classifier of three classes, run fully convolutionally (Kumar et al. 2017)."""
+"""CNN3: a patch classifier with three classes, applied fully convolutionally (Kumar et al. 2017)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import NO_STAIN_NORMALISATION, UNKNOWN_AUGMENTATION
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.networks.blocks import Float32Conv2d
@@ -17,29 +18,29 @@ from postproc.codecs.region_growing import BoundaryCodec
 from postproc.windows import Geometry
 
 PATCH = 51
-"""Side of the patch whose central px is classified."""
+"""Side in pixels of the patch whose central pixel is classified."""
 
 CHANNELS, KERNELS, DROPOUT = (25, 50, 80), (4, 5, 6), (0.1, 0.2, 0.25, 0.5, 0.5)
-"""Of the convolutions; dropout comes before each of them and before both hidden layers."""
+"""Channels and kernel sizes of the convolutions; dropout before each convolution and before both hidden layers."""
 
 MEAN, STD = (0.691, 0.454, 0.610), (0.197, 0.212, 0.173)
-"""Of R, G and B over the 16 training images of Kumar, which the authors' script takes out."""
+"""Mean and standard deviation of R, G and B over the 16 training images of Kumar; the authors' script standardises."""
 
 STRIP = 1 << 17
-"""Px that the hidden layers take at once in inference: 1,024 channels of a large tile would not fit into memory."""
+"""Pixels that the hidden layers process at once in inference: 1,024 channels of a large tile do not fit into memory."""
 
 
 class PatchClassifier(nn.Module):
-    """Three convolutions with max-pooling, two hidden layers and the classes, for the central px of 51 x 51.
+    """Three convolutions with max-pooling, two hidden layers and a classifier of the central pixel of 51 x 51 px.
 
-    The network is applied to every px of an image at once: each pooling has stride 1, and all that follows it
-    is dilated by twice as much. The output equals that of the network slid over the image px by px.
+    The network is applied to all pixels of an image at once: each pooling has stride 1 and doubles the dilation of all
+    later layers. The output equals that of the network applied to the patch around each pixel.
 
-    The last pooling leaves out what is left of an odd size, as the authors' framework does: of the patch's 51 px a
-    side, only the first 47 are seen.
+    As in the authors' framework, the last pooling ignores the remainder of an odd size: of the 51 px of a side, the
+    network sees only the first 47.
 
     Args:
-        classes: Classes of a px.
+        classes: Number of classes.
         hidden: Units of each hidden layer; 1,024 in the paper.
     """
 
@@ -68,10 +69,8 @@ class PatchClassifier(nn.Module):
         return torch.cat(strips, dim=1).permute(0, 3, 1, 2)
 
     def _classify(self, x: Tensor, top: int, bottom: int, width: int) -> Tensor:
-        """Return the logits (B, bottom - top, width, classes) of some rows of features (B, H', W', C).
-
-        The hidden layers see the 2 x 2 features that pooling left of a patch: here they lie 8 px apart.
-        """
+        """Return the logits (B, bottom - top, width, classes) of rows of features (B, H', W', C)."""
+        # The hidden layers see the 2 x 2 features of a patch after pooling; here these are 8 px apart.
         x = torch.cat([x[:, top + y : bottom + y, left : left + width] for y in (0, 8) for left in (0, 8)], dim=-1)
         for rate, layer in zip(DROPOUT[-2:], self.hidden, strict=True):
             x = F.relu(layer(F.dropout(x, rate, self.training)))
@@ -85,47 +84,46 @@ RECIPE = Recipe(
     augment="hovernet",
     gradient_clip=5.0,
 )
-"""Of both classifiers."""
+"""Training of CNN2 and CNN3."""
 
 DEVIATIONS = (
-    "The network is run on all px of a crop at once, in training too: 51 x 51 px of output a crop of 101 px. That is "
-    "the loss of as many patches, which share their convolutions; they are less varied than patches drawn one by one.",
-    "The classes are balanced by weights, the reciprocal of their shares in the batch, in place of drawing patches of "
-    "all classes alike.",
-    "Widths, kernels, dropout, learning rate, momentum and the limit of 1 on the norm of each unit's weights are those "
-    "of the authors' public training script, since the paper is not at hand.",
-    "40,000 steps of 4 crops, 400 million px; gradients are cut at a norm of 5. The script trains for up to 2,000 "
-    "epochs, until the accuracy has not risen for long.",
-    "Augmentation is that of HoVer-Net's comparison (policy hovernet), whose table has the row; the paper's is not "
-    "known.",
-    "Colours are not normalised; the paper's stain normalisation is left out, as for the other methods.",
+    "In training too, the network is applied to all pixels of a crop at once: a crop of 101 px has 51 x 51 px of "
+    "output. The loss is that of as many patches, which share their convolutions; they vary less than patches drawn "
+    "one by one.",
+    "Classes are balanced by weights, the reciprocals of their shares in the batch, instead of drawing equally many "
+    "patches of each class.",
+    "Widths, kernels, dropout, learning rate, momentum and the maximum norm of 1 of each unit's weights are those of "
+    "the authors' public training script, because the paper was unavailable to us.",
+    "40,000 steps of 4 crops, 400 million pixels; the gradient norm is limited to 5. The script trains for up to "
+    "2,000 epochs, until the accuracy stops improving.",
+    UNKNOWN_AUGMENTATION,
+    NO_STAIN_NORMALISATION + " The paper normalises them.",
 )
 
 
 class CNN3(NucleiMethod):
-    """Outside, inside or boundary of a nucleus, for each px.
+    """Classifier of each pixel: outside, inside or boundary of a nucleus.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         hidden: Units of each hidden layer.
-        momentum: Of stochastic gradient descent.
-        max_norm: Limit of the norm of each unit's weights; 0 = none.
+        momentum: Momentum of SGD.
+        max_norm: Maximum norm of the weights of each unit; 0 = unlimited.
     """
 
     card = MethodCard(
         name="cnn3",
         variants=(Variant("cnn3", "CNN3"),),
-        summary="Patch classifier of 51 px into outside, inside and boundary; region growing.",
+        summary="Classifies patches of 51 px as outside, inside or boundary; region growing.",
         paper="Kumar et al., A Dataset and a Technique for Generalized Nuclear Segmentation for Computational "
         "Pathology, IEEE TMI 36(7), 2017",
         url="https://doi.org/10.1109/TMI.2017.2677499",
-        recipe="Patches of 51 px at 40x, stochastic gradient descent, momentum 0.6, dropout, norm of each unit's "
-        "weights at most 1.",
+        recipe="Patches of 51 px at 40x, SGD with momentum 0.6, dropout, norm of the weights of each unit at most 1.",
         deviations=(
             *DEVIATIONS,
-            "The boundary is the outermost 2 px of a nucleus; the paper's thickness is not known.",
-            "Region growing follows what is known of the paper's: seeds from the inside's probability grow until the "
-            "boundary's passes its maximum. Thresholds and tolerance are this suite's.",
+            "The boundary is the outermost 2 px of a nucleus; we do not know the thickness in the paper.",
+            "Region growing follows what we know of the paper: seeds in the inside class grow until the probability "
+            "of the boundary passes its maximum. Thresholds and tolerance are our choice.",
         ),
     )
     small = {"hidden": 16}
@@ -152,7 +150,7 @@ class CNN3(NucleiMethod):
         """Return the cross-entropy with balanced classes.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``classes`` int64 (B, h, w).
         """
         target = batch["classes"]
@@ -165,11 +163,11 @@ class CNN3(NucleiMethod):
         return {"classes": outputs["classes"].softmax(dim=1)}
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return stochastic gradient descent with momentum."""
+        """Return SGD with momentum."""
         return torch.optim.SGD(parameters, lr=lr, momentum=self.momentum)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Shrink the weights of units whose norm has outgrown the limit."""
+        """Limit the norm of the weights of each unit."""
         if self.max_norm > 0:
             limit_norms(self.network, self.max_norm)
 

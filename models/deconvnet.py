@@ -1,4 +1,4 @@
-"""DeconvNet: VGG16 with its classifier, and all of it mirrored (Noh et al. 2015)."""
+"""DeconvNet: VGG16 with its classifier, followed by its mirror image (Noh et al. 2015)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import NAYLOR_2017, NAYLOR_2017_AUGMENTATION, NAYLOR_2017_SETTINGS, VGG16_BN
 from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
 from models.base.momentum import MomentumMethod
@@ -25,14 +26,13 @@ from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsPar
 from postproc.windows import Geometry
 
 GEOMETRY = Geometry(multiple=STRIDE, context=64, minimum=CELLS * STRIDE)
-"""The bottleneck needs 7 x 7 cells. What padding does farther inside than the context has passed several poolings and
-faded."""
+"""The bottleneck needs 7 x 7 cells. Beyond the context, after several poolings, padding has hardly any influence."""
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that takes the running statistics where a channel has a single value, which has no deviation.
+    """Batch normalisation that uses the running statistics if a channel has only one value.
 
-    The bottleneck shrinks an image of 224 px to one cell, and the last batch of an epoch may be one image.
+    The bottleneck reduces an image of 224 px to one cell, and the last batch of an epoch may contain one image.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,9 +43,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class DeconvNetwork(nn.Module):
-    """Convolutions, a bottleneck that sees 7 x 7 cells, and the mirrored network (figure 2).
+    """VGG16, a bottleneck that sees 7 x 7 cells, and the mirrored network (figure 2).
 
-    Every convolution but the last is followed by batch normalisation and ReLU (section 4.1).
+    Batch normalisation and ReLU follow every convolution but the last (section 4.1).
 
     Args:
         features: Channels of the first stage; 64 in the paper. The bottleneck has 64 times as many.
@@ -67,7 +67,7 @@ class DeconvNetwork(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, (B, classes, H, W), of images (B, 3, H, W) of 224, 256, 288, ... px a side."""
+        """Return the logits, (B, classes, H, W), of images (B, 3, H, W) with sides of 224, 256, 288, ... px."""
         maps, places = self.encoder(images)
         x = F.relu(self.norm6(self.fc6(maps[-1])))
         x = F.relu(self.norm7(self.fc7(x)))
@@ -79,15 +79,15 @@ class DeconvNet(MomentumMethod, ForegroundMethod):
     """DeconvNet as Naylor et al. 2017 trained it for nuclei.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first stage; 64 in the paper.
         weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch normalisation or
             of the whole network.
-        adam: Adam in place of SGD, for short trainings.
+        adam: Adam instead of SGD, for short trainings.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
         DataError: If the file of weights does not fit.
     """
 
@@ -97,21 +97,19 @@ class DeconvNet(MomentumMethod, ForegroundMethod):
         summary="VGG16 with its classifier as convolutions, mirrored by unpooling and transposed convolutions.",
         paper="Noh et al., Learning Deconvolution Network for Semantic Segmentation, ICCV 2015",
         url="https://doi.org/10.1109/ICCV.2015.178",
-        recipe="As in Naylor et al. 2017, section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy, "
-        "pretrained layers; the rate is that of Noh et al.",
+        recipe=NAYLOR_2017 + ", pretrained layers; the rate is that of Noh et al.",
         deviations=(
-            "Naylor et al. state neither rate, batch, crop nor duration: the rate is that of Noh et al. and of their "
-            "public code, whose batch of 4 is kept; 240 epochs of 16 crops of each image are of the order of the "
-            "40,000 steps of Noh et al.",
-            "Crops of 320 px, on which the bottleneck has 4 x 4 cells: with 4 crops its batch normalisation sees as "
+            NAYLOR_2017_SETTINGS + " The learning rate is that of Noh et al. and of the public code of Naylor et al., "
+            "whose batch size of 4 is kept. 240 epochs of 16 crops of each image are of the order of the 40,000 steps "
+            "of Noh et al.",
+            "Crops of 320 px, on which the bottleneck has 4 x 4 cells: with 4 crops, its batch normalisation sees as "
             "many values as with the 64 crops of 224 px of Noh et al.",
-            "The encoder starts from the ImageNet weights of VGG16 with batch normalisation, and so does the "
-            "bottleneck, but for its normalisation; the paper adds normalisation to the weights of VGG16 without. The "
-            "public code of Naylor et al. names weights learnt on PASCAL VOC.",
-            "Trained in one stage on crops of images, in place of two stages on crops around objects and on proposals, "
-            "which nuclei do not need; no CRF.",
-            "Naylor et al. flip, rotate, blur and deform (policy naylor-2017) without saying how much.",
-            "Weights that are not pretrained are those of He et al.; the paper draws Gaussians.",
+            VGG16_BN + " The bottleneck starts from ImageNet too, except its normalisation. The public code of Naylor "
+            "et al. names weights learnt on PASCAL VOC.",
+            "One stage of training on crops of images replaces the two stages on crops around objects and on "
+            "proposals, which nuclei do not need; no CRF.",
+            NAYLOR_2017_AUGMENTATION,
+            "Layers without pretrained weights start from those of He et al.; the paper draws Gaussian weights.",
         ),
         pretrained="ImageNet (torchvision vgg16_bn)",
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import full_length
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
@@ -22,21 +23,21 @@ from postproc.windows import Geometry
 
 TARGETS = ("raw", "normalised", "softmax")
 SCALE, OFFSET = 3.0, 1.0
-"""Px that 1 of the last convolution's output is worth, and px that are added: of the order of the mean of the raw
-distances within nuclei of Kumar's training images (3.6), and over all px (0.9)."""
+"""Factor and offset in pixels applied to the output of the last convolution: of the order of the mean raw distance
+within nuclei of Kumar's training images (3.6), and over all pixels (0.9)."""
 
 
 class DIST(NucleiMethod):
-    """U-Net that regresses the chessboard distance of each nuclear px to the nearest px outside its nucleus.
+    """U-Net that regresses the chessboard distance of each nuclear pixel to the nearest pixel outside its nucleus.
 
     Args:
-        task: What the training data asks for.
+        task: Types and pixel size of the training data.
         classify: Whether types are predicted, by a further 1 x 1 convolution at the output (Graham et al. 2019, section
-            V-E); None = where the data has types. The paper's network has none.
+            V-E); None = if the data has types. The paper's network predicts none.
         features: Channels of the first level (n_feat, table I of the paper).
         weight_decay: L2 penalty (lambda, table I).
-        target: What is regressed (section IV-C): the ``raw`` distance in px, the distance ``normalised`` to [0, 1] in
-            each nucleus, or the normalised one as the second of two ``softmax`` channels.
+        target: Regressed quantity (section IV-C): the ``raw`` distance in pixels, the distance ``normalised`` to [0, 1]
+            in each nucleus, or the normalised distance as the second of two ``softmax`` channels.
     """
 
     card = MethodCard(
@@ -49,30 +50,32 @@ class DIST(NucleiMethod):
         paper="Naylor et al., Segmentation of Nuclei in Histopathology Images by Deep Regression of the Distance Map, "
         "IEEE TMI 38(2), 2018",
         url="https://doi.org/10.1109/TMI.2018.2865709",
-        recipe="Of the paper: Adam, weight decay 5e-6, mean squared error.",
+        recipe="As in the paper: Adam, weight decay 5e-6, mean squared error.",
         deviations=(
-            "Crops of 256 px, 16 of each image in an epoch, since the paper does not say how large its inputs are.",
-            "How strongly images are blurred and deformed, and stains perturbed (policy dist), is a choice: the paper "
-            "gives no figures. This training stands for the row DIST of HoVer-Net's comparison too, which gave all its "
-            "networks the milder policy hovernet; --augment hovernet does so.",
-            "The decay every 10 epochs is by a factor of 0.96, as in the authors' public code; the paper gives none.",
+            "Crops of 256 px, 16 of each image in an epoch, since the paper does not give the size of its inputs.",
+            "The strength of blur, deformation and stain perturbation (policy dist) is our choice, since the paper "
+            "gives no figures. The same training fills the row DIST of HoVer-Net's comparison, in which all networks "
+            "have the milder policy hovernet; --augment hovernet trains with it.",
+            "Every 10 epochs, the rate is multiplied by 0.96, as in the authors' public code; the paper gives no "
+            "factor.",
             "Row DIST has p1 = 0 and p2 = 0.5 px, which the paper selects (table III); protocol strict tunes both, as "
-            "the paper does. p1 = 0 splits even true maps at every bump of one px: row DIST (p1 = 1) decodes the same "
-            "maps without these bumps. p2 is compared with distances truncated to whole px, as in the authors' public "
-            "code.",
-            "The paper stops after 10 epochs without a better validation error, and so does protocol strict. Protocol "
-            "paper trains on all training images, so that none is left to validate on, and does all 80 epochs.",
-            "7.8 M parameters; the network of the comparison of HoVer-Net has 9.2 M: up-sampling halves the channels "
-            "here, and keeps them there, which pads no convolution and takes 268 px.",
-            "The authors subtract the mean of the training images. Here, as in that comparison, images are in [0, 1]: "
-            "the first convolution is normalised over the batch, which takes any constant out again, but for the "
-            "padding at the border.",
-            "What the last convolution gives is multiplied by 3, and 1 px added, since the distances are of that "
-            "order. On four validation images of Kumar, after 150 to 300 steps at 8 features, the AJI so is 0.32, "
-            "0.32, 0.45 and 0.40 for four seeds, without 0.14, 0.25, 0.43 and 0.33.",
+            "the paper does. p1 = 0 splits even true maps at every bump of one pixel: row DIST (p1 = 1) decodes the "
+            "same maps without these bumps. p2 is compared with distances truncated to whole pixels, as in the "
+            "authors' public code.",
+            full_length("80 epochs") + " Protocol strict stops after 10 epochs without a better validation error, as "
+            "the paper does.",
+            "7.8 M parameters; the network of the comparison of HoVer-Net has 9.2 M. Here up-sampling halves the "
+            "channels; there it keeps them, pads no convolution and takes inputs of 268 px.",
+            "The authors subtract the mean of the training images. Here, as in that comparison, images are in [0, 1]. "
+            "Batch normalisation after the first convolution removes any constant, except for the padding at the "
+            "border.",
+            "The output of the last convolution is multiplied by 3, and 1 px is added, since the distances are of "
+            "that order. On four validation images of Kumar, after 150 to 300 steps at 8 features, the AJI for four "
+            "seeds is then 0.32, 0.32, 0.45 and 0.40; without, it is 0.14, 0.25, 0.43 and 0.33.",
             "Convolutions are padded, so that the output is as large as the input.",
-            "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
-            "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",
+            "The comparison of HoVer-Net does not say what the added convolution learns with types. Here it learns "
+            "background and types by cross-entropy, added to the squared error. A nucleus has the most frequent type "
+            "of its pixels.",
         ),
         tasks=("segmentation", "classification"),
     )
@@ -106,13 +109,13 @@ class DIST(NucleiMethod):
             "dist": self._codec(DistanceParams(p1=0.0)),
             "dist-p1-1": self._codec(FixedDynamicsParams(p1=1.0)),
         }
-        # Half the receptive field of the body; what padding does farther inside a tile has faded by then.
+        # Half the receptive field of the body; beyond it, padding has hardly any influence.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
         self.body = UNetBody(features)
         self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
         self.type_head = nn.Conv2d(features, self.types + 1, 1) if self.types else None
-        if target == "raw":  # part of the weights: those of a network without it do not load
+        if target == "raw":  # stored with the weights, so that weights of a network without it do not load
             self.register_buffer("scale", torch.tensor([SCALE, OFFSET]))
 
     def _codec(self, params: DistanceParams) -> Codec[DistanceParams]:
@@ -120,11 +123,11 @@ class DIST(NucleiMethod):
         return TypedCodec(distances, self.types) if self.types else distances
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the outputs of prepared images, (B, 3, H, W).
+        """Return the outputs for prepared images (B, 3, H, W).
 
         Returns:
-            ``distance`` (B, 1, H, W); of target ``softmax`` its logits, (B, 2, H, W). With types also their logits
-            ``tp``, (B, T + 1, H, W), 0 = background.
+            ``distance`` (B, 1, H, W), or its logits (B, 2, H, W) for target ``softmax``; with types also logits ``tp``,
+            (B, T + 1, H, W), 0 = background.
         """
         features = self.body(images)
         distance = self.head(features)
@@ -134,10 +137,10 @@ class DIST(NucleiMethod):
         return outputs if self.type_head is None else outputs | {"tp": self.type_head(features)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean squared error of the distance (eq. 3) and, with types, their cross-entropy.
+        """Return the mean squared error of the distance (eq. 3) and, with types, the cross-entropy of the types.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``distance`` float (B, 1, H, W), and with types ``tp`` int64 (B, H, W).
         """
         terms = {"mse": F.mse_loss(self.activate(outputs)["distance"], batch["distance"])}
@@ -146,7 +149,7 @@ class DIST(NucleiMethod):
         return terms
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``distance`` (B, 1, H, W), in px or normalised, and with types their probabilities ``tp``."""
+        """Return ``distance`` (B, 1, H, W), in pixels or normalised, and with types their probabilities ``tp``."""
         maps = dict(outputs)
         if self.target == "softmax":
             maps["distance"] = outputs["distance"].softmax(dim=1)[:, 1:]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import CONTOUR_WIDTH, TIMM_RESNET, UNKNOWN_AUGMENTATION
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Milestones, Phase, Recipe, Step
@@ -22,7 +23,7 @@ WRONG = (4.0, 6.0)
 """Weights of misclassified background and boundary pixels."""
 FROZEN = ("network.encoders.",)
 DECAY = ((1, 0.5), (15, 0.1), (25, 0.075), (35, 0.05))
-"""(epoch, factor of the learning rate) of the phases of one scale."""
+"""(epoch, factor of the learning rate) in the phases with one scale."""
 PRETRAINED = Recipe(
     crop=206,
     phases=(
@@ -46,43 +47,45 @@ class DRAN(NucleiMethod):
     """DRAN.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the encoders' first convolution; 64 in ResNet-50.
-        multiscale: Nuclei at three scales, as in the published figures, or at one, which is 4 times faster.
+        multiscale: Segment nuclei at three scales, as in the published figures; False = one scale, which is 4 times
+            faster.
         weights: ``imagenet`` (timm's pre-activated ResNet-50), ``none``, or the path of a file with its weights.
-        contour: Width of the boundary on each side of a nucleus' border, px.
+        contour: Width of the boundary on each side of the border of a nucleus, in pixels.
 
     Raises:
-        ConfigError: If an option is out of range, or weights are asked for that do not fit or cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
+        DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
         name="dran",
         variants=(Variant("dran", "DRAN"),),
-        summary="Residual encoder and grouped decoders for nuclei, at three scales, and for their boundaries.",
+        summary="Residual encoders with grouped decoders, for nuclei at three scales and for their boundaries.",
         paper="Vu et al., Methods for Segmentation and Classification of Digital Microscopy Tissue Images, "
         "Frontiers in Bioengineering and Biotechnology 7, 2019",
         url="https://doi.org/10.3389/fbioe.2019.00053",
-        recipe="Encoders from ImageNet, frozen at first; then three scales, encoders frozen. Adam, weight decay 1e-5; "
-        "patches of 102 px (54 px out), batches of 32. Boundary px weigh 5, and 6 where they are missed; others weigh "
-        "1, and 4 where they are taken for one.",
+        recipe="Encoders with ImageNet weights, frozen at first; then three scales, encoders frozen. Adam, weight "
+        "decay 1e-5; patches of 102 px (54 px of output), batches of 32. Boundary pixels have weight 5, or 6 if "
+        "missed; other pixels have weight 1, or 4 if taken for boundary.",
         deviations=(
-            "No public code was found and the paper's table 1 was not at hand: the kernels of the decoders (5 x 5 and "
-            "3 x 3, which turn 102 px into the paper's 54), their widths (half of their input) and paths (16, 8 and 4) "
-            "are uncertain; so is all of the fourth decoder but its 5 x 5 kernel and its 128 and 256 channels.",
-            "All networks are trained together, each scale and the aggregation with a loss of its own. In the paper "
-            "the scales start from the network of one scale; here, as there, they share a frozen encoder.",
-            "Crops of 206 px, batch 8, 111 of each image in an epoch: as many px at the output as 32 patches of 54 px, "
-            "and as many patches as the paper drew. Patches are not centred on nuclei for the boundaries.",
-            "Augmentation is HoVer-Net's (policy hovernet), from the same laboratory; what DRAN's was is not known "
-            "here.",
-            "Enlarged and reduced images lose up to 3 px at the border, so that the encoder takes their size.",
-            "Boundaries are 2 px wide on each side. The paper dilates the predicted boundary by a 3 x 3 kernel "
-            "instead, and how wide its training boundary is could not be found. True maps decode to a mean PQ of 0.992 "
-            "on Kumar and 0.966 on CoNSeP.",
-            "What is nuclear and no boundary grows back by a watershed within the nuclear px. The paper drops what is "
-            "smaller than 13 square microns, here cores under 5 px are: nuclei of the other datasets are smaller.",
-            "The ImageNet weights are timm's resnetv2_50.a1h_in1k, since the paper's are not on a public server.",
+            "We found no public code, and table 1 of the paper was unavailable to us. The kernels of the decoders (5 "
+            "x 5 and 3 x 3, which reduce 102 px to the paper's 54), their widths (half of their input) and paths (16, "
+            "8 and 4) are uncertain, and so is the fourth decoder except its 5 x 5 kernel and its 128 and 256 "
+            "channels.",
+            "All networks are trained together; each scale and the aggregation has its own loss. In the paper the "
+            "scales start from the network of one scale; here, as in the paper, they share a frozen encoder.",
+            "Crops of 206 px, batch 8, 111 of each image in an epoch: as many output pixels as 32 patches of 54 px, "
+            "and as many patches as in the paper. Patches for the boundaries are not centred on nuclei.",
+            UNKNOWN_AUGMENTATION + " HoVer-Net is from the same laboratory.",
+            "Enlarged and reduced images lose up to 3 px at the border, so that the encoder accepts their size.",
+            CONTOUR_WIDTH + " The paper dilates the predicted boundary by a 3 x 3 kernel instead; we could not find "
+            "the width of its training boundary.",
+            "Cores are the nuclear pixels outside the boundary; they grow back by a watershed within the nuclear "
+            "pixels. The paper drops objects smaller than 13 square microns; here cores under 5 px are dropped, since "
+            "nuclei of the other datasets are smaller.",
+            TIMM_RESNET + ".",
         ),
         pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
     )
@@ -111,14 +114,14 @@ class DRAN(NucleiMethod):
         load_pretrained(self.network, weights, features)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits of prepared images, as `DRANetwork`."""
+        """Return the logits (`DRANetwork`) of prepared images."""
         return self.network(images)  # type: ignore[no-any-return]  # modules are untyped callables
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropies of the nuclei, at all scales, and the weighted one of the boundaries.
+        """Return the cross-entropies of nuclei at all scales and the weighted cross-entropy of boundaries.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``object`` and ``contour``, int64 (B, h, w).
         """
         weight = boundary_weights(outputs["contour"], batch["contour"])
@@ -128,13 +131,13 @@ class DRAN(NucleiMethod):
         }
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``object`` and ``contour``, (B, 1, h, w), the probabilities."""
+        """Return the probabilities ``object`` and ``contour``, (B, 1, h, w)."""
         return {head: outputs[head].softmax(dim=1)[:, 1:] for head in ("object", "contour")}
 
 
 @torch.no_grad()
 def boundary_weights(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the weight of each px, by its class and by whether it is found.
+    """Return the weight of each pixel, which depends on its class and on whether it is classified correctly.
 
     Args:
         logits: (B, 2, h, w), background and boundary.

@@ -1,4 +1,4 @@
-"""Mean of the posteriors of FCN and DeconvNet (Naylor et al. 2017, section 5)."""
+"""Ensemble: mean of the posteriors of FCN and DeconvNet (Naylor et al. 2017, section 5)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import NAYLOR_2017, NAYLOR_2017_AUGMENTATION, NAYLOR_2017_SETTINGS
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, Task
 from models.base.momentum import MomentumMethod
@@ -18,26 +19,26 @@ from models.networks.vgg import FEATURES, load_pretrained
 from postproc.codecs.binary import BinaryCodec, BinaryDynamicsCodec, DynamicsParams
 
 MEMBERS = ("fcn", "deconvnet")
-"""Names of the two networks, of their logits and of the terms of the loss."""
+"""Names of the networks, of their logits and of their terms of the loss."""
 
 
 class Ensemble(MomentumMethod):
     """FCN-8s and DeconvNet side by side.
 
-    The members share crops, rate and nothing else: no weight, and no term of the loss, depends on both, so that each
-    is trained as it would be alone.
+    The members share only crops and learning rate. No weight and no term of the loss depends on both, so that each is
+    trained as it would be alone.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first stage of both members; 64 in their papers.
         fcn_weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of a trained FCN8.
         deconvnet_weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch
             normalisation or of a trained DeconvNet.
-        adam: Adam in place of SGD, for short trainings.
+        adam: Adam instead of SGD, for short trainings.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
         DataError: If a file of weights does not fit.
     """
 
@@ -47,12 +48,12 @@ class Ensemble(MomentumMethod):
         summary="Mean of the probabilities of FCN-8s and DeconvNet.",
         paper="Naylor et al., Nuclei Segmentation in Histopathology Images Using Deep Neural Networks, ISBI 2017",
         url="https://doi.org/10.1109/ISBI.2017.7950669",
-        recipe="Section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy, pretrained layers.",
+        recipe=NAYLOR_2017 + ", pretrained layers.",
         deviations=(
-            "The paper states neither rate, batch, crop nor duration, and tunes a rate for each network: here both "
-            "members are trained on the same crops with a rate of 1e-3, a tenth of DeconvNet's own since FCN has no "
-            "batch normalisation; otherwise as DeconvNet is. Members trained before can be given by the options.",
-            "How much images are rotated, blurred and deformed (policy naylor-2017) the paper does not say.",
+            NAYLOR_2017_SETTINGS + " They tune a learning rate for each network. Here both members are trained on the "
+            "same crops with a rate of 1e-3, a tenth of DeconvNet's, since FCN has no batch normalisation; all else "
+            "is as for DeconvNet. The options accept members that are already trained.",
+            NAYLOR_2017_AUGMENTATION,
             "The other deviations are those of FCN8 and DeconvNet.",
         ),
         pretrained="ImageNet (torchvision vgg16 and vgg16_bn)",
@@ -82,7 +83,7 @@ class Ensemble(MomentumMethod):
             "ensemble": BinaryCodec(split=False, w0=0.0),
             "ensemble-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0)),
         }
-        self.geometry = GEOMETRY  # DeconvNet's: FCN takes every size that it takes, with the same context
+        self.geometry = GEOMETRY  # that of DeconvNet; FCN accepts the same sizes and has the same context
         self.adam = adam
         self.weight_decay = weight_decay
         self.fcn = FCN8Network(features)
@@ -95,10 +96,10 @@ class Ensemble(MomentumMethod):
         return {name: self.get_submodule(name)(images) for name in MEMBERS}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy of each member, averaged over all px.
+        """Return the cross-entropy of each member, averaged over all pixels.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``foreground`` int64 (B, H, W).
         """
         return {f"{name}_ce": cross_entropy(outputs[name], batch["foreground"]) for name in MEMBERS}

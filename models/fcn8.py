@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, ONE_TRAINING, adam_instead
 from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
@@ -18,15 +19,15 @@ from postproc.windows import Geometry
 
 
 class Upsampling(nn.ConvTranspose2d):
-    """Transposed convolution that begins as bilinear interpolation by a whole factor (Long et al. 2015, section 4.3).
+    """Transposed convolution that starts as bilinear interpolation by an integer (Long et al. 2015, section 4.3).
 
-    Its input is extended by its border values, so that initially it is exactly
+    The input is padded with its border values, so that the initial output equals
     ``torch.nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")``.
 
     Args:
-        channels: Of input and output.
-        factor: Even.
-        fixed: Whether it stays bilinear: the kernel is a buffer, not a parameter.
+        channels: Channels of input and output.
+        factor: Factor of the up-sampling, even.
+        fixed: Keep the kernel bilinear, as a buffer instead of a parameter.
     """
 
     def __init__(self, channels: int, factor: int, *, fixed: bool = False) -> None:
@@ -39,7 +40,7 @@ class Upsampling(nn.ConvTranspose2d):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Set the kernel to bilinear interpolation, each channel by itself."""
+        """Set the kernel to bilinear interpolation within each channel."""
         factor = self.stride[0]
         centre = torch.arange(2 * factor, device=self.weight.device) - factor + 0.5
         ramp = 1 - centre.abs() / factor
@@ -47,18 +48,18 @@ class Upsampling(nn.ConvTranspose2d):
         for channel in range(self.in_channels):
             self.weight[channel, channel] = ramp[:, None] * ramp[None, :]
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no output_size: it is always the factor's
-        """Return (B, channels, factor * H, factor * W) of (B, channels, H, W)."""
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no output_size: the factor determines it
+        """Return (B, channels, factor * H, factor * W), given (B, channels, H, W)."""
         return super().forward(F.pad(x, (1, 1, 1, 1), mode="replicate"))
 
 
 class FCN8Network(nn.Module):
-    """VGG16 with its classifier as convolutions; scores at strides 32, 16 and 8 are added up (figure 3).
+    """VGG16 with its classifier as convolutions; scores at strides 32, 16 and 8 are summed (figure 3).
 
     Args:
         features: Channels of the first stage; 64 in VGG16. The hidden layers have 64 times as many.
         classes: Channels of the scores.
-        dropout: Share dropped after each hidden layer.
+        dropout: Dropout rate after each hidden layer.
     """
 
     def __init__(self, features: int = FEATURES, classes: int = 2, dropout: float = 0.5) -> None:
@@ -90,14 +91,14 @@ class FCN8(ForegroundMethod):
     """FCN-8s.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first stage; 64 in the paper.
         weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of the whole network.
-        dropout: Share dropped after each of the two hidden layers.
+        dropout: Dropout rate after each of the two hidden layers.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
         DataError: If the file of weights does not fit.
     """
 
@@ -109,26 +110,24 @@ class FCN8(ForegroundMethod):
             Variant("fcn", "FCN"),
             Variant("fcn-pp", "FCN + PP"),
         ),
-        summary="VGG16 made fully convolutional; scores at three strides are added up.",
+        summary="Fully convolutional VGG16; sums the scores of three strides.",
         paper="Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015",
         url="https://doi.org/10.1109/CVPR.2015.7298965",
-        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): Adam, weight decay 1e-5, cross-entropy. VGG16 "
-        "starts from ImageNet, the scores from Glorot's weights, as in Naylor et al. 2018 (section VI-D), whose rate "
-        "is 1e-4 too.",
+        recipe=HOVERNET_COMPARISON + ", cross-entropy. VGG16 starts from ImageNet weights and the scores from Glorot's "
+        "random weights, as in Naylor et al. 2018 (section VI-D), whose rate is 1e-4 too.",
         deviations=(
-            "One training, with the augmentation of Graham et al. 2019 (policy hovernet), stands for the rows of both "
-            "comparisons; Naylor et al. 2018 deform images and perturb stains. FCN8 and FCN8 + WS are decoded as in "
-            "Graham et al. 2019 (holes filled, at least 10 px; WS: watershed of the distance transform, as their "
-            "public code does it), FCN and FCN + PP as in Naylor et al. 2018 (components above 0.5; dynamics p1 = 10).",
-            "The public code of HoVer-Net's comparison starts FCN8 from Glorot's random weights, not from ImageNet; "
-            "option weights=none starts from those of He et al.",
-            "That comparison resizes the scores; here, as in the paper, two transposed convolutions start as bilinear "
-            "interpolation and learn, and the last one is fixed.",
-            "Adam in place of SGD with momentum, and FCN-8s at once in place of FCN-32s and FCN-16s first, as in both "
-            "comparisons.",
-            "The hidden layers pad their input by 3 cells, where the paper pads the image by 100 px and crops; the "
-            "interpolations extend theirs by its border values.",
-            "The hidden layers start from ImageNet too, as in the paper; Naylor et al. 2018 name the features alone.",
+            ONE_TRAINING,
+            "FCN8 and FCN8 + WS are decoded as in Graham et al. 2019 (holes filled, at least 10 px; WS: watershed of "
+            "the distance transform, as in their public code), FCN and FCN + PP as in Naylor et al. 2018 (components "
+            "above 0.5; dynamics p1 = 10).",
+            "The encoder starts from ImageNet; option weights=none starts from He et al.'s random weights; " + GLOROT,
+            "The comparison of HoVer-Net resizes the scores. Here, as in the paper, two transposed convolutions start "
+            "as bilinear interpolation and learn, and the last one is fixed.",
+            adam_instead("with momentum"),
+            "FCN-8s is trained at once, not after FCN-32s and FCN-16s. Both comparisons do so, and both use Adam.",
+            "The hidden layers pad their input by 3 cells; the paper pads the image by 100 px and crops. The "
+            "interpolations pad their input with its border values.",
+            "The hidden layers start from ImageNet too, as in the paper; Naylor et al. 2018 mention only the features.",
         ),
         pretrained="ImageNet (torchvision vgg16)",
     )
@@ -159,7 +158,7 @@ class FCN8(ForegroundMethod):
             "fcn-pp": BinaryDynamicsCodec(split=False, w0=0.0),
         }
         # About half the receptive field of the scores at stride 16 (100 px) and one cell of interpolation; farther
-        # inside, the border acts through the coarsest scores alone.
+        # inside, the border influences only the coarsest scores.
         self.geometry = Geometry(multiple=STRIDE, context=64, minimum=STRIDE)
         self.weight_decay = weight_decay
         self.network = FCN8Network(features, dropout=dropout)

@@ -1,4 +1,4 @@
-"""FCN-8s as it is compared with KiNet: a class per pixel, learnt from points (Long et al. 2015, Xing et al. 2019)."""
+"""FCN-8s of KiNet's comparison: pixel classes learnt from points (Long et al. 2015, Xing et al. 2019)."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from postproc.codecs.point_targets import DiscCodec
 from postproc.windows import Geometry
 
 CROP = 224
-"""Side of the crops in px: the multiple of the network's stride that is closest to KiNet's 200."""
+"""Side of the crops in pixels: the multiple of the network's stride that is closest to KiNet's 200."""
 
 
 class FCN8Points(PointClassification):
     """FCN-8s for points.
 
     Args:
-        task: What the training data asks for: a class per type and background.
+        task: Types and pixel size of the training data; the classes are the types and background.
         features: Channels of the first stage; 64 in the paper.
         weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 or of the whole network.
-        dropout: Share dropped after each of the two hidden layers.
+        dropout: Dropout rate after each of the two hidden layers.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
         DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
         name="ki67-fcn8s",
         variants=(Variant("ki67-fcn8s", "FCN-8s"),),
-        summary="VGG16 made fully convolutional; gives each pixel the type of its nucleus, from discs around points.",
+        summary="Fully convolutional VGG16; classifies pixels by the type of their nucleus, from discs around points.",
         paper="Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015",
         url="https://doi.org/10.1109/CVPR.2015.7298965",
-        recipe=TRAINING + " Cross-entropy; VGG16 starts from ImageNet.",
+        recipe=TRAINING + " Cross-entropy; VGG16 starts from ImageNet weights.",
         deviations=(
             *SHARED_DEVIATIONS,
             *DISC_DEVIATIONS,
-            "Crops of 224 px in place of 200: the sides must be multiples of 32 px.",
-            "The comparison does not say whether FCN-8s starts from ImageNet, as in its own paper and here; option "
-            "weights=none starts from random weights. Images are standardised by their own statistics, not "
-            "ImageNet's.",
+            "Crops of 224 px instead of 200: the sides must be multiples of 32 px.",
+            "The comparison does not say whether FCN-8s starts from ImageNet, as it does in its own paper and here; "
+            "option weights=none starts from random weights. Images are standardised by their own statistics instead "
+            "of ImageNet's.",
             "The network is that of fcn8, with its deviations: FCN-8s at once, convolutions padded by 3 cells.",
         ),
         tasks=("detection", "classification"),

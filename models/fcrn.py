@@ -17,15 +17,15 @@ from postproc.windows import Geometry
 FEATURES = 32
 """Channels of the first convolution."""
 SCALE = 100.0
-"""Factor of the density that the networks regress, as in the authors' public code."""
+"""Factor of the regressed density, as in the authors' public code."""
 
 
 class Unit(nn.Sequential):
     """Convolution that keeps the size, batch normalisation and ReLU.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
         kernel: Side of the kernel, odd.
     """
 
@@ -38,7 +38,7 @@ class Unit(nn.Sequential):
 
 
 Step = tuple[int, int] | str
-"""(Channels in those of the first convolution, side of the kernel), ``pool`` or ``up``."""
+"""``pool``, ``up``, or a unit: channels as a multiple of those of the first convolution, side of the kernel."""
 
 STEPS_A: tuple[Step, ...] = (
     *((1, 3), "pool", (2, 3), "pool", (4, 3), "pool", (16, 3)),
@@ -48,9 +48,9 @@ STEPS_B: tuple[Step, ...] = (*((1, 3), (2, 3), "pool", (4, 3), (8, 3), "pool", (
 
 
 def stack(steps: Sequence[Step], features: int, maps: int, head: int) -> nn.Sequential:
-    """Build a network: its steps, then a convolution to `maps` channels with a kernel of `head` px.
+    """Build a network: the steps, then a convolution to `maps` channels with a kernel of `head` px.
 
-    Kernels start orthogonal, as in the authors' public code.
+    Initial kernels are orthogonal, as in the authors' public code.
     """
     layers: list[nn.Module] = []
     width = 3
@@ -76,20 +76,20 @@ _URL = "https://doi.org/10.1080/21681163.2016.1149104"
 _RECIPE = TRAINING + " Mean squared error of 100 times the density."
 _DEVIATIONS = (
     *SHARED_DEVIATIONS,
-    "The comparison does not say what FCRN regresses there: here densities, as in its own paper, one per type, each "
-    "centre a Gaussian. Their standard deviation, 2 px, is a choice; the authors' public code has 1 px for other "
-    "cells.",
-    "Batch normalisation, bias-free convolutions, orthogonal initial weights, nearest-neighbour upsampling and the "
-    "factor 100 are those of the authors' public code (github.com/WeidiXie/cell_counting_v2), which calls the "
+    "The comparison does not say what FCRN regresses. Here, as in its own paper, it regresses densities, one per "
+    "type, in which each centre is a Gaussian. Its standard deviation of 2 px is our choice; the authors' public code "
+    "uses 1 px for other cells.",
+    "Batch normalisation, convolutions without bias, orthogonal initial weights, nearest-neighbour up-sampling and "
+    "the factor 100 are those of the authors' public code (github.com/WeidiXie/cell_counting_v2), which calls the "
     "normalisation an addition to the paper.",
 )
 
 
 class FCRN(PointsMethod):
-    """What the two networks share; a subclass sets `card`, `steps` and `head`.
+    """Base of FCRN-A and FCRN-B; a subclass sets `card`, `steps` and `head`.
 
     Args:
-        task: What the training data asks for: one density per type.
+        task: Types and pixel size of the training data; there is one density per type.
         features: Channels of the first convolution; 32 in the paper.
 
     Attributes:
@@ -111,18 +111,18 @@ class FCRN(PointsMethod):
 
     @property
     def amplitude(self) -> float:
-        """What the network is to give at an isolated centre."""
+        """Target value of the network's output at an isolated centre."""
         return SCALE * self.density.peak
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return ``density`` (B, T, H, W), `SCALE` times nuclei per px, of prepared images (B, 3, H, W)."""
+        """Return ``density`` (B, T, H, W), `SCALE` times nuclei per pixel, of prepared images (B, 3, H, W)."""
         return {"density": self.network(images)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the squared error, averaged over types and px; images without points teach nothing.
+        """Return the squared error, averaged over types and pixels; it is 0 for images without points.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``density`` float (B, T, H, W), 1 at isolated centres, and ``has_points`` float (B,).
         """
         errors = (outputs["density"] - self.amplitude * batch["density"]).square().mean(dim=(1, 2, 3))
@@ -134,7 +134,7 @@ class FCRN(PointsMethod):
 
 
 class FCRNA(FCRN):
-    """FCRN-A: 3 x 3 kernels, a pooling after each of the first three convolutions."""
+    """FCRN-A: 3 x 3 kernels and a pooling after each of the first three convolutions."""
 
     card = MethodCard(
         name="fcrn-a",
@@ -152,7 +152,7 @@ class FCRNA(FCRN):
 
 
 class FCRNB(FCRN):
-    """FCRN-B: a pooling after every second convolution, 5 x 5 kernels where the resolution is low."""
+    """FCRN-B: a pooling after every second convolution and 5 x 5 kernels at low resolution."""
 
     card = MethodCard(
         name="fcrn-b",
@@ -163,7 +163,7 @@ class FCRNB(FCRN):
         recipe=_RECIPE,
         deviations=(
             *_DEVIATIONS,
-            "The public code has FCRN-A alone. Channels and kernels of FCRN-B are those of other public "
+            "The public code contains only FCRN-A. Channels and kernels of FCRN-B are those of other public "
             "implementations, which differ in the kernel of the fourth convolution (3 or 5 px); here it is 3.",
         ),
         tasks=("detection", "classification"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import IMAGEJ_WATERSHED, rebuilt
 from models.base.classical import ClassicalMethod
 from postproc.classical.fiji import FijiCodec
 
@@ -11,7 +12,7 @@ class Fiji(ClassicalMethod):
     """Threshold and watershed on the haematoxylin channel.
 
     Args:
-        task: What the training data asks for; only the microns per px are used.
+        task: Types and pixel size of the training data; types are ignored.
     """
 
     card = MethodCard(
@@ -23,15 +24,13 @@ class Fiji(ClassicalMethod):
         recipe="Nothing is trained. Colour Deconvolution with the vectors H&E, threshold Default on haematoxylin, Fill "
         "Holes, Watershed, Analyze Particles.",
         deviations=(
-            "Rebuilt from the public source and help of ImageJ 1.5x and the plugin Colour Deconvolution 1.x; Fiji "
-            "itself is not run. Its own results can be scored with: nucbench evaluate --predictions.",
-            "The comparison whose figures the tables show (Kumar et al. 2017) is not known to state its steps in "
-            "Fiji; these are the usual ones.",
-            "Particles under 10 square microns are dropped, as QuPath does; the dialogue's own default keeps all.",
-            "ImageJ's binary watershed is a watershed of the distance map from its maxima of dynamics above 0.5 px; "
-            "ImageJ floods by level and draws its lines somewhat differently.",
-            "The Default threshold is the plain iteration over the histogram; ImageJ's dialogue first cuts down a "
-            "level that is more than twice as frequent as any other.",
+            rebuilt("Fiji", "the public source and help of ImageJ 1.5x and the plugin Colour Deconvolution 1.x"),
+            "We do not know of a description of the steps in Fiji by the comparison whose figures the tables show "
+            "(Kumar et al. 2017); these are the usual steps.",
+            "Particles under 10 square microns are dropped, as in QuPath; the default of Fiji's dialogue keeps all.",
+            IMAGEJ_WATERSHED,
+            "The Default threshold is the plain iteration over the histogram; ImageJ's dialogue first reduces a level "
+            "that is more than twice as frequent as any other.",
         ),
         trained=False,
         needs="none",

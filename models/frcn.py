@@ -20,13 +20,13 @@ FEATURES = 32
 
 
 class PreUnit(nn.Sequential):
-    """Batch normalisation, activation, convolution that keeps the size: the order of pre-activated residual nets.
+    """Pre-activated unit: batch normalisation, activation, and a convolution that keeps the size.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
         kernel: Side of the kernel, odd.
-        activation: Applied before the convolution; ELU if None.
+        activation: Activation before the convolution; None = ELU.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, activation: nn.Module | None = None) -> None:
@@ -41,9 +41,9 @@ class ScaledResidual(nn.Module):
     """Two units of 3 x 3 convolutions, scaled and added to their input.
 
     Args:
-        channels: Channels in and out.
-        scaling: Factor of what is added.
-        dropout: Share of the channels dropped between the units.
+        channels: Channels of input and output.
+        scaling: Factor of the output of the units before the sum.
+        dropout: Dropout rate of channels between the units.
     """
 
     def __init__(self, channels: int, scaling: float, dropout: float) -> None:
@@ -63,9 +63,9 @@ class FRCNNetwork(nn.Module):
 
     Args:
         maps: Number of proximity maps.
-        features: Channels of the first block; doubled up to eight times as many.
+        features: Channels of the first block; they double up to eight times as many.
         scaling: Factor of each residual.
-        dropout: Share of the channels dropped in each residual block.
+        dropout: Dropout rate of channels in each residual block.
     """
 
     def __init__(self, maps: int, features: int = FEATURES, scaling: float = 0.3, dropout: float = 0.33) -> None:
@@ -107,10 +107,10 @@ class FRCN(PointsMethod):
     """FRCN.
 
     Args:
-        task: What the training data asks for: one proximity map per type.
+        task: Types and pixel size of the training data; there is one proximity map per type.
         features: Channels of the first block; 32 in the authors' public code.
         scaling: Factor of each residual.
-        dropout: Share of the channels dropped in each residual block.
+        dropout: Dropout rate of channels in each residual block.
         weighting: Weight of the mean proximity in the loss (lambda).
     """
 
@@ -121,18 +121,17 @@ class FRCN(PointsMethod):
         paper="Xie et al., Efficient and Robust Cell Detection: A Structured Regression Approach, Medical Image "
         "Analysis 2018",
         url="https://doi.org/10.1016/j.media.2017.07.003",
-        recipe=TRAINING + " Weighted squared error of the proximity maps (equation 2 of KiNet's paper, which took it "
+        recipe=TRAINING + " Weighted squared error of the proximity maps (equation 2 of KiNet's paper, which adopts it "
         "from FRCN), weight 5 of the mean.",
         deviations=(
             *SHARED_DEVIATIONS,
-            "The layers are those of the FRCN in the public code of the authors of KiNet "
-            "(github.com/exhh/ada_ki67), which says that it repeats what was trained for the paper rather than its "
-            "description.",
-            "One map per type in place of one in all: the comparison reports classes without saying how FRCN gives "
+            "The layers are those of the FRCN in the public code of KiNet's authors (github.com/exhh/ada_ki67). "
+            "According to that code, they are those trained for the paper rather than those described in it.",
+            "One map per type instead of one map: the comparison reports classes without saying how FRCN predicts "
             "them.",
-            "Loss, averaged over pixels, and proximity, scaled by 5, are those of KiNet; the public code of FRCN has "
-            "the same.",
-            "That code trains FRCN with the learning rate 0.001 and crops standardised by ImageNet's statistics.",
+            "The loss, averaged over pixels, and the proximity, scaled by 5, are those of KiNet and of the public "
+            "code of FRCN.",
+            "The public code trains FRCN with learning rate 0.001 and crops standardised by ImageNet's statistics.",
         ),
         tasks=("detection", "classification"),
         needs="points",
@@ -151,7 +150,7 @@ class FRCN(PointsMethod):
         super().__init__(task)
         codec = PointsCodec(len(task.types))
         self.codecs = {"frcn": codec}
-        # half of the theoretical reach, whose outer part has hardly any weight
+        # half of the receptive field, whose outer part has hardly any influence
         self.geometry = Geometry(multiple=1, context=64, minimum=32)
         self.weighting = weighting
         self.network = FRCNNetwork(codec.channels, features, scaling, dropout)
@@ -161,10 +160,10 @@ class FRCN(PointsMethod):
         return {"proximity": self.network(images)}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted squared error; images without points teach nothing.
+        """Return the weighted squared error; it is 0 for images without points.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``proximity`` float (B, T, H, W) and ``has_points`` float (B,).
         """
         errors = weighted_errors(outputs["proximity"], batch["proximity"], self.weighting)

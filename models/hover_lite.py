@@ -22,26 +22,26 @@ from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
 DEPTH = 4
-"""Down-samplings: at stride 32 a nucleus of 20 px is smaller than one px."""
+"""Number of down-samplings: at stride 32, a nucleus of 20 px is smaller than a cell."""
 WIDTHS = (128, 64, 32, 16, 16)
-"""Channels of the U-Net's decoder for a width of 1."""
+"""Channels of the U-Net decoder for a width of 1."""
 
 
 class HoverLite(NucleiMethod):
-    """A U-Net over an ImageNet encoder with light heads for nuclear px, distances to the centre, and types.
+    """U-Net with an ImageNet encoder and light heads for nuclear pixels, distances to the centre, and types.
 
     Args:
-        task: What the training data asks for.
-        encoder: timm's name of the encoder. Foundation models of pathology are given by their name in timm, or by
-            architecture and a local file as `weights`, where the user has their licence.
+        task: Types and pixel size of the training data.
+        encoder: timm's name of the encoder. Foundation models of pathology, if the user has their licence, are given by
+            their name in timm, or by architecture and a local file as `weights`.
         decoder: Decoder of segmentation-models-pytorch: ``unet`` (output at the input's resolution), ``fpn`` or
-            ``deeplab`` (a quarter of it, interpolated).
-        weights: Of the encoder: ``imagenet``, ``none``, or the path of a file
+            ``deeplab`` (output at a quarter of it, interpolated).
+        weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
             (`models.networks.encoders.load_encoder`).
-        depth: Down-samplings of the encoder that are used, 3 to 5.
-        width: Factor on the channels of the U-Net's decoder, which are 128, 64, 32, 16.
-        classify: Whether types are predicted; None = where the data has types.
-        weight_decay: Of the kernels, in AdamW.
+        depth: Number of down-samplings of the encoder, 3 to 5.
+        width: Factor of the channels of the U-Net decoder, 128, 64, 32, 16.
+        classify: Whether types are predicted; None = if the data has types.
+        weight_decay: Weight decay of the kernels, in AdamW.
 
     Raises:
         ConfigError: If encoder, decoder and depth do not fit together, or weights are unavailable.
@@ -53,9 +53,9 @@ class HoverLite(NucleiMethod):
         summary="HoVer-Net's maps from a pretrained EfficientNet-Lite and one shared U-Net decoder.",
         paper="Graham et al., HoVer-Net: Simultaneous Segmentation and Classification of Nuclei in "
         "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019 (outputs, loss, post-processing); the network "
-        "and its training are this suite's own",
+        "and its training are our own",
         url="https://doi.org/10.1016/j.media.2019.101563",
-        recipe="This suite's own: ImageNet encoder; AdamW, weight decay 1e-4; HoVer-Net's proposed loss.",
+        recipe="Our own: encoder with ImageNet weights; AdamW, weight decay 1e-4; HoVer-Net's proposed loss.",
         tasks=("segmentation", "classification"),
         pretrained="ImageNet (EfficientNet-Lite)",
     )
@@ -83,13 +83,13 @@ class HoverLite(NucleiMethod):
     ) -> None:
         super().__init__(task)
         if not 3 <= depth <= len(WIDTHS):
-            raise ConfigError(f"depth={depth}: give 3 to {len(WIDTHS)} down-samplings")
+            raise ConfigError(f"depth={depth}: the number of down-samplings must be 3 to {len(WIDTHS)}")
         if width * WIDTHS[-1] < 1:
-            raise ConfigError(f"width={width}: the last level would have no channel; give at least {1 / WIDTHS[-1]}")
+            raise ConfigError(f"width={width}: the last level would have no channels. Give at least {1 / WIDTHS[-1]}.")
         self.types = learnt_types(task, classify)
         self.weighs_types = bool(self.types)
         self.codecs = {"hover-lite": HoverCodec(self.types)}
-        # The reach of the network is larger; what padding does farther inside a tile has faded by then.
+        # The receptive field is larger, but beyond the context padding has hardly any influence.
         self.geometry = Geometry(multiple=2**depth, context=4 * 2**depth, minimum=2 * 2**depth)
         self.weight_decay = weight_decay
         self.network = EncoderDecoder(encoder, decoder, depth, tuple(round(width * w) for w in WIDTHS))
@@ -100,11 +100,11 @@ class HoverLite(NucleiMethod):
         self.heads = nn.ModuleDict({name: _head(self.network.channels, count) for name, count in outputs.items()})
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits of prepared images, (B, 3, H, W).
+        """Return the outputs for prepared images (B, 3, H, W).
 
         Returns:
-            ``np`` (B, 2, H, W) background and nucleus, ``hv`` (B, 2, H, W) horizontal and vertical distance, and with
-            types ``tp`` (B, T + 1, H, W), 0 = background.
+            Logits ``np`` (B, 2, H, W) of background and nucleus, ``hv`` (B, 2, H, W), the horizontal and vertical
+            distance, and with types logits ``tp`` (B, T + 1, H, W), 0 = background.
         """
         features = self.network(images)
         outputs = {name: head(features) for name, head in self.heads.items()}
@@ -120,18 +120,18 @@ class HoverLite(NucleiMethod):
         """Return the terms of HoVer-Net's proposed loss (eq. 1).
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``np`` int64 (B, H, W), ``hv`` float (B, 2, H, W), and with types ``tp`` int64 (B, H, W).
         """
         return hover_terms(outputs, batch, self.type_weights)
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``np`` (B, 1, H, W) probability of nucleus, ``hv`` as it is, and with types probabilities ``tp``."""
+        """Return ``np`` (B, 1, H, W), the probability of nucleus, ``hv``, and with types their probabilities ``tp``."""
         maps = {"np": outputs["np"].softmax(dim=1)[:, 1:], "hv": outputs["hv"]}
         return maps | ({"tp": outputs["tp"].softmax(dim=1)} if self.types else {})
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return AdamW; biases and normalisation do not decay."""
+        """Return AdamW; weight decay applies to kernels only."""
         return torch.optim.AdamW(kernels_decay(parameters, self.weight_decay), lr=lr)
 
 

@@ -1,4 +1,4 @@
-"""HoVer-Net: horizontal and vertical distances to the centres of nuclei, with types (Graham et al. 2019)."""
+"""HoVer-Net: horizontal and vertical distances to the centres of nuclei, and types (Graham et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import TIMM_RESNET
 from models.base.losses import hover_terms
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
@@ -41,13 +42,13 @@ def _recipe(crop: int, crops_per_image: int) -> Recipe:
     )
 
 
-# An epoch of the public code is one pass over patches cut with a step of the network's output, so that their
-# centres cover the mirrored image: 13 x 13 of them (step 80) or 7 x 7 (step 164) in an image of 1000 x 1000.
+# An epoch of the public code is one pass over patches cut with a step of the size of the output, so that their
+# centres cover the mirrored image: 13 x 13 patches (step 80) or 7 x 7 (step 164) of an image of 1000 x 1000 px.
 RECIPES = {"original": _recipe(270, 169), "fast": _recipe(256, 49)}
 
 
 def _from_scratch(recipe: Recipe) -> Recipe:
-    """Return a recipe as long with nothing frozen: an encoder of random weights must learn throughout."""
+    """Return a recipe of the same length with nothing frozen, since an encoder of random weights must be trained."""
     last = recipe.phases[-1]
     epochs = sum(phase.epochs or 0 for phase in recipe.phases)
     return dataclasses.replace(recipe, phases=(dataclasses.replace(last, epochs=epochs),))
@@ -56,22 +57,23 @@ def _from_scratch(recipe: Recipe) -> Recipe:
 class HoVerNet(NucleiMethod):
     """HoVer-Net.
 
-    The batch normalisation of the encoder follows each batch in the first phase too, and its running
-    statistics are updated, although its weights are frozen: so does the public code.
+    In the first phase, as in the public code, the weights of the encoder are frozen, but its batch normalisation still
+    uses the statistics of each batch and updates its running statistics.
 
     Args:
-        task: What the training data asks for.
-        mode: ``original`` (270 -> 80 px, 5 x 5 valid convolutions) or ``fast`` (256 -> 164 px, 3 x 3, the
-            padded variant of the public code).
-        classify: Whether types are predicted; None = where the data has types.
-        type_branch: False predicts types at the output of the NP branch, without an NC branch (table A3).
-        loss_terms: ``proposed``, or ``standard`` = only the squared error of the distances and the
-            cross-entropy (table A1).
+        task: Types and pixel size of the training data.
+        mode: ``original`` (270 -> 80 px, 5 x 5 valid convolutions) or ``fast`` (256 -> 164 px, 3 x 3, the padded
+            variant of the public code).
+        classify: Whether types are predicted; None = if the data has types.
+        type_branch: Predict types in an NC branch; False = at the output of the NP branch (table A3).
+        loss_terms: ``proposed``, or ``standard`` = only the squared error of the distances and the cross-entropy
+            (table A1).
         weights: ``imagenet``, ``none``, or the path of a file with weights (`load_pretrained`).
-        features: Channels of the first convolution; the paper has 64. All other widths are in proportion.
+        features: Channels of the first convolution, 64 in the paper; all other widths are in proportion.
 
     Raises:
-        ConfigError: If an option is unknown, types are asked of data without types, or weights cannot be had.
+        ConfigError: If an option is invalid, types are requested but the data has none, or the weights are unavailable.
+        DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
@@ -82,32 +84,32 @@ class HoVerNet(NucleiMethod):
             Variant("hovernet-pseudo-distance-sobel", "HoVer-Net (pseudo distance, Sobel)"),
             Variant("hovernet-sobel-threshold", "HoVer-Net (Sobel, threshold)"),
         ),
-        summary="Residual encoder with three branches: nuclear px, distances to the centre, and type of nucleus.",
+        summary="Residual encoder with three branches: nuclear pixels, distances to the centre, and nucleus types.",
         paper="Graham et al., HoVer-Net: Simultaneous Segmentation and Classification of Nuclei in "
         "Multi-Tissue Histology Images, Medical Image Analysis 58, 2019",
         url="https://doi.org/10.1016/j.media.2019.101563",
-        recipe="Of the paper: ImageNet encoder; first the decoders alone, then everything; Adam.",
+        recipe="As in the paper: encoder with ImageNet weights; first only the decoders, then all layers; Adam.",
         deviations=(
-            "The ImageNet weights are timm's resnetv2_50.a1h_in1k, since the paper's are not on a public "
-            "server; a file of the latter can be given.",
-            "The paper used two GPUs, so 16 and 8 crops per step; on one GPU it is 8 and 4.",
-            "In the first phase the public code leaves the first convolution and the first level's shortcut "
-            "and last normalisation trainable; here the whole encoder is frozen, as the paper says.",
-            "The gradient term differentiates the horizontal map horizontally and the vertical one "
-            "vertically, as in eq. 3; the public code swaps the directions. It is divided by twice the "
-            "number of nuclear px, as in the public code, not by their number, and weighted by 2, as in the "
-            "paper.",
-            "Nuclei, and parts of them, under 30 px have no distances to learn, as in the public code; here they are "
-            "measured in the whole input, there in the part that the network's output shows.",
-            "The distances start at a twentieth of what the public code draws, whose gradient term starts at 77 on "
-            "Kumar where empty maps score 2.4. From random weights (8 features, batch 2, 1,760 of 2,000 steps, one "
-            "seed) it gives AJI 0.355 instead of 0.120 on Kumar's validation images, and PQ 0.300 instead of 0.079.",
-            "With weights=none there is one phase of 100 epochs with nothing frozen, since the first would train the "
-            "decoders on random features.",
-            "Augmentation is that of the public code (policy hovernet): beside what the paper names it scales, shears, "
-            "adds noise, and changes hue, saturation, brightness and contrast. The added brightness is a factor here.",
-            "Crops are drawn at random, 169 (mode fast: 49) of each image in an epoch, as many as the "
-            "public code cuts from an image of 1000 x 1000 px on a grid.",
+            TIMM_RESNET + "; a file of the latter can be given.",
+            "The paper uses two GPUs, that is 16 and 8 crops per step; on one GPU these are 8 and 4.",
+            "In the first phase, the public code trains the first convolution, and the shortcut and last "
+            "normalisation of the first level; here the whole encoder is frozen, as the paper says.",
+            "The gradient term differentiates the horizontal map horizontally and the vertical map vertically, as in "
+            "eq. 3; the public code swaps the directions. As in the public code, it is divided by twice the number of "
+            "nuclear pixels, not by their number. Its weight is 2, as in the paper.",
+            "As in the public code, nuclei, and parts of nuclei, under 30 px have no distances to learn. Here their "
+            "size is measured in the whole input, there in the part covered by the output.",
+            "The distances start at a twentieth of the public code's initial values, with which the gradient term "
+            "starts at 77 on Kumar, while empty maps score 2.4. From random weights (8 features, batch 2, 1,760 of "
+            "2,000 steps, one seed), the small start gives AJI 0.355 instead of 0.120 on Kumar's validation images, "
+            "and PQ 0.300 instead of 0.079.",
+            "With weights=none there is one phase of 100 epochs with nothing frozen, since the first phase would "
+            "train the decoders on random features.",
+            "Augmentation is that of the public code (policy hovernet): in addition to the paper's, it scales, "
+            "shears, adds noise, and changes hue, saturation, brightness and contrast. The added brightness is a "
+            "factor here.",
+            "Crops are drawn at random, 169 (mode fast: 49) of each image in an epoch: as many as the public code "
+            "cuts from an image of 1000 x 1000 px on a grid.",
         ),
         tasks=("segmentation", "classification"),
         pretrained="ImageNet (timm resnetv2_50.a1h_in1k)",
@@ -132,7 +134,7 @@ class HoVerNet(NucleiMethod):
         if loss_terms not in ("proposed", "standard"):
             raise unknown_name("loss_terms", loss_terms, ("proposed", "standard"))
         if features < 8 or features % 8:
-            raise ConfigError(f"features={features}: must be a multiple of 8, for the grouped convolutions")
+            raise ConfigError(f"features={features}: must be a multiple of 8 for the grouped convolutions")
         self.types = learnt_types(task, classify)
         self.weighs_types = bool(self.types)
         self.type_branch = type_branch
@@ -144,7 +146,7 @@ class HoVerNet(NucleiMethod):
         load_pretrained(self.network, weights)
 
     def _codecs(self) -> dict[str, HoverCodec]:
-        """Return the combinations of energy and markers of table A2, the paper's choice first."""
+        """Return a codec for each combination of energy and markers in table A2, the paper's choice first."""
         return {
             "hovernet": HoverCodec(self.types),
             "hovernet-pseudo-distance-threshold": HoverCodec(self.types, energy="pseudo-distance", markers="threshold"),
@@ -160,11 +162,12 @@ class HoVerNet(NucleiMethod):
         return {"tp": self.types + 1, "hv": 2}
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits of prepared images, (B, 3, H, W).
+        """Return the outputs for prepared images (B, 3, H, W).
 
         Returns:
-            ``np`` (B, 2, h, w) background and nucleus, ``hv`` (B, 2, h, w) horizontal and vertical distance,
-            and with types ``tp`` (B, T + 1, h, w), 0 = background. Without an NC branch there is no ``np``.
+            Logits ``np`` (B, 2, h, w) of background and nucleus, ``hv`` (B, 2, h, w), the horizontal and vertical
+            distance, and with types logits ``tp`` (B, T + 1, h, w), 0 = background. Types without an NC branch replace
+            ``np``.
         """
         return self.network(images)  # type: ignore[no-any-return]  # modules are untyped callables
 
@@ -172,7 +175,7 @@ class HoVerNet(NucleiMethod):
         """Return the weighted terms of eq. 1.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``np`` int64 (B, h, w), ``hv`` float (B, 2, h, w), and with types ``tp`` int64 (B, h, w).
         """
         terms = hover_terms(outputs, batch, self.type_weights)
@@ -182,14 +185,14 @@ class HoVerNet(NucleiMethod):
         """Return the maps to decode.
 
         Returns:
-            ``np`` (B, 1, h, w) probability of nucleus, ``hv`` as it is, and with types ``tp`` (B, T + 1, h,
-            w) probabilities.
+            ``np`` (B, 1, h, w), the probability of nucleus, ``hv``, and with types the probabilities ``tp``,
+            (B, T + 1, h, w).
         """
         maps = {"hv": outputs["hv"]}
         if "tp" in outputs:
             maps["tp"] = outputs["tp"].softmax(dim=1)
         if "np" in outputs:
             maps["np"] = outputs["np"].softmax(dim=1)[:, 1:]
-        else:  # all types together (appendix A)
+        else:  # sum of all types (appendix A)
             maps["np"] = torch.sum(maps["tp"][:, 1:], dim=1, keepdim=True)
         return maps

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmark.forward.network import Outputs
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import full_length
 from models.base.method import UNTYPED, Batch, Task
 from models.base.points import PointsMethod
 from models.base.recipe import Phase
@@ -19,26 +20,26 @@ from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
 AMPLITUDE = 5.0
-"""Value of the network's output at a centre. The authors' public code regresses proximity maps scaled by it,
-which sets the size of the gradient together with the learning rate."""
+"""Value of the output at a centre. The authors' public code regresses proximity maps scaled by this factor, which
+determines the size of the gradient together with the learning rate."""
 
 
 class KiNet(PointsMethod):
     """Residual U-Net that regresses one proximity map per type, with a sibling branch for regions.
 
-    Datasets without types give one map, images without regions contribute no region loss, and images with
-    regions alone contribute no nucleus loss (equation 5).
+    Datasets without types give one map. Images without regions contribute no region loss, and images with regions only
+    contribute no nucleus loss (equation 5).
 
     Args:
-        task: What the training data asks for: one proximity map per type.
-        roi: With the region branch; False is oKiNet of the paper.
-        stagewise: Train the region branch in the first half and the nucleus branch in the second, the shared
+        task: Types and pixel size of the training data; there is one proximity map per type.
+        roi: Build the region branch; False is oKiNet of the paper.
+        stagewise: Train the region branch in the first half and the nucleus branch in the second half, the shared
             contraction path in both; True is sKiNet of the paper.
-        width: Channels of the first layer; smaller networks serve for trials.
+        width: Channels of the first layer; smaller for trials.
         gamma: Weight of the nucleus loss (equation 5).
         weighting: Weight of the mean proximity in the nucleus loss (lambda in equation 2).
         eta: Weight of the correlation between types (equation 3).
-        eta_after: Optimiser steps before the correlation counts.
+        eta_after: Optimiser steps before the correlation is added.
     """
 
     card = MethodCard(
@@ -48,27 +49,25 @@ class KiNet(PointsMethod):
         paper="Xing et al., Pixel-to-pixel Learning with Weak Supervision for Single-stage Nucleus "
         "Recognition in Ki67 Images, IEEE TBME 2019",
         url="https://doi.org/10.1109/TBME.2019.2900378",
-        recipe="Of the paper: SGD with Nesterov momentum 0.9, weight decay 1e-6, each crop standardised per channel.",
+        recipe="As in the paper: SGD with Nesterov momentum 0.9, weight decay 1e-6, crops standardised per channel.",
         deviations=(
-            "Equations 2 and 4 are averaged over pixels, without the factor 1/2, and the proximity is "
-            "regressed scaled by 5, as in the authors' public code: sums would be some 1e5 times larger and "
-            "diverge at the paper's learning rate. The dot product of equation 3 stays a sum over pixels, to "
-            "which eta belongs.",
-            "The correlation counts positive responses only: where a type is absent from a crop, equation 2 "
-            "leaves its map free, and the plain dot product has no lower bound. It is left out of the "
-            "validation loss, which would otherwise jump after 1e4 steps.",
-            "How far crops turn and shift (policy kinet) is a choice; the paper does not say.",
-            "The norm of the gradient is limited to 1: without it the first steps at the paper's learning rate "
-            "diverge on real images, at the full width too.",
-            "Widths, and the number of convolutions per block, are the public code's (the paper has them in "
-            "a figure): 32, 64, 128, 256, 256. Its dropout on skip connections, which the paper does not "
-            "have, is left out; the output blocks and the region branch follow the paper where the code "
-            "differs.",
+            "Equations 2 and 4 are averaged over pixels, without the factor 1/2, and the regressed proximity is "
+            "scaled by 5, as in the authors' public code: sums would be about 1e5 times larger and diverge at the "
+            "paper's learning rate. The dot product of equation 3 remains a sum over pixels, for which eta is given.",
+            "The correlation uses only positive responses. If a type is absent from a crop, equation 2 does not "
+            "constrain its map, and the plain dot product has no lower bound. The validation loss excludes the "
+            "correlation, since it would otherwise jump after 1e4 steps.",
+            "The ranges of rotation and shift (policy kinet) are our choice; the paper does not give them.",
+            "The norm of the gradient is limited to 1: otherwise the first steps at the paper's learning rate diverge "
+            "on real images, at the full width too.",
+            "Widths (32, 64, 128, 256, 256) and the number of convolutions per block are those of the public code; "
+            "the paper shows them in a figure. Its dropout on skip connections, which is not in the paper, is left "
+            "out. The output blocks and the region branch follow the paper where the code differs.",
             "Batch normalisation uses running statistics in inference; the public code uses those of the test image.",
             "In inference the whole image is standardised, in training each crop.",
-            "Responses below 0.1 are never detections, so that images without nuclei can stay empty.",
-            "Patience is 444 epochs: 2e4 iterations for the 45 training images of protocol strict. Protocol paper "
-            "trains on all training images, so that none is left to validate on, and does all 1e5 iterations.",
+            "Responses below 0.1 are never detections, so that images without nuclei can remain empty.",
+            full_length("1e5 iterations") + " Patience is 444 epochs: 2e4 iterations for the 45 training images of "
+            "protocol strict.",
         ),
         tasks=("detection", "classification"),
         needs="points",
@@ -89,10 +88,10 @@ class KiNet(PointsMethod):
     ) -> None:
         super().__init__(task)
         if stagewise and not roi:
-            raise ConfigError("kinet: stagewise=True trains the region branch first; it needs roi=True")
+            raise ConfigError("kinet: stagewise=True trains the region branch first. Use roi=True, or stagewise=False.")
         codec = PointsCodec(len(task.types))
         self.codecs = {"kinet": codec}
-        # the theoretical reach of the nucleus branch is twice that; the outer half has hardly any weight
+        # half of the receptive field of the nucleus branch, whose outer half has hardly any influence
         self.geometry = Geometry(multiple=1, context=64, minimum=32)
         self.roi = roi
         self.gamma, self.weighting, self.eta, self.eta_after = gamma, weighting, eta, eta_after
@@ -101,7 +100,7 @@ class KiNet(PointsMethod):
             self.recipe = dataclasses.replace(self.recipe, phases=_stages(self.recipe.phases[0]))
 
     def learns_from(self, sample: Sample) -> bool:
-        """Tell whether an image has nuclei or regions, as far as the current phase trains their branch."""
+        """Return whether an image has nuclei or regions whose branch is trained in the current phase."""
         frozen = self.phase.frozen
         regions = self.roi and "network.regions" not in frozen and sample.truth.regions is not None
         return regions or ("network.nuclei" not in frozen and super().learns_from(sample))
@@ -112,7 +111,7 @@ class KiNet(PointsMethod):
         return outputs
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return ``nuclei``, ``correlation`` and ``regions`` (equations 2 to 5), as far as they apply."""
+        """Return ``nuclei``, ``correlation`` and ``regions`` (equations 2 to 5), if the current phase trains them."""
         frozen = self.phase.frozen
         terms: dict[str, Tensor] = {}
         if "network.nuclei" not in frozen:
@@ -144,21 +143,21 @@ def weighted_errors(maps: Tensor, proximity: Tensor, weighting: float) -> Tensor
     Args:
         maps: (B, T, H, W), `AMPLITUDE` at centres.
         proximity: (B, T, H, W), 1 at centres.
-        weighting: Weight of a type's mean proximity in the image, which makes errors off the centres count; a
-            type that is absent from an image has no weight there.
+        weighting: Weight of the mean proximity of a type in the image, which includes errors far from centres. A type
+            that is absent from an image has weight 0 there.
     """
     weights = proximity + weighting * proximity.mean(dim=(2, 3), keepdim=True)
     return (weights * (maps - AMPLITUDE * proximity).square()).mean(dim=(1, 2, 3))
 
 
 def correlations(maps: Tensor) -> Tensor:
-    """Return the dot products of the positive parts of each two maps, summed, (B,) (equation 3)."""
+    """Return the sum over all pairs of maps of the dot product of their positive parts, (B,) (equation 3)."""
     positive = maps.relu()
     pairs = positive.sum(dim=1).square() - positive.square().sum(dim=1)
     return pairs.sum(dim=(1, 2)) / 2
 
 
 def region_error(logits: Tensor, regions: Tensor) -> Tensor:
-    """Return the cross-entropy averaged over a batch's annotated pixels, 0 without any (equation 4)."""
+    """Return the cross-entropy averaged over the annotated pixels of a batch, 0 if there are none (equation 4)."""
     total = F.cross_entropy(logits, regions, ignore_index=IGNORED, reduction="sum")
     return total / (regions != IGNORED).sum().clamp(min=1)

@@ -19,6 +19,7 @@ from torchvision.ops.poolers import initLevelMapper
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import ONE_TRAINING
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, Task, learnt_types
 from models.base.momentum import MomentumMethod
@@ -30,10 +31,9 @@ from models.base.weights import (
     NONE,
     State,
     from_torchvision,
+    initial_state,
     load_exactly,
-    read_state,
     rename,
-    weights_file,
 )
 from postproc.codec import Maps, Targets, search_space
 from postproc.codecs.masks import MaskCodec, MaskParams, MaskStitcher
@@ -43,70 +43,70 @@ from postproc.windows import Geometry, Stitcher
 Backbone = Literal["resnet18", "resnet50", "resnet101"]
 
 STRIDE = 32
-"""Stride of the last stage of the backbone in px: inputs are padded to a multiple of it."""
+"""Stride in pixels of the last stage of the backbone; inputs are padded to a multiple of it."""
 STRIDES = (4, 8, 16, 32)
-"""Strides in px of the pyramid levels that regions are pooled from."""
+"""Strides in pixels of the pyramid levels from which regions are pooled."""
 PATCH = 256 * 256
-"""Area in px for which the limits below hold; a larger tile has proportionally more."""
+"""Area in pixels to which the limits below apply; the limits of a larger tile are proportionally higher."""
 PROPOSALS = 500
-"""Regions per `PATCH` that pass from the proposal network to the heads at inference; in the densest images of
-Kumar that area holds about 120 nuclei."""
+"""Proposals per `PATCH` that the heads receive in inference; that area contains about 120 nuclei in Kumar's densest
+images."""
 DETECTIONS = 300
 """Detections stored per `PATCH`."""
 CHUNK = 512
-"""Regions that go through a head at once at inference: it bounds the memory of dense tiles."""
+"""Regions that a head processes at once in inference; limits the memory of dense tiles."""
 CLASS_LAYERS = ("rpn.head.", "roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 """Layers whose shape depends on the number of classes or anchors."""
 
 
 class MaskRCNN(MomentumMethod):
-    """Region proposals on a feature pyramid; for each a box, a type and a mask of 28 x 28 cells.
+    """Region proposals on a feature pyramid; a box, a type and a mask of 28 x 28 cells for each.
 
-    The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to
-    the stored detections (`postproc.codecs.masks.MaskParams.confidence`); it has no part in training, neither here
-    nor in the paper's implementation, whose detection layer only runs at inference. NMST acts inside the
-    network, in training and at inference, and is the option `nmst`; detections are then stored with next to
-    no suppression, so that `MaskParams.overlap` can be tuned afterwards.
+    The two thresholds that the paper tunes (Naylor et al. 2018, table I) act in two places. DMC is applied to the
+    stored detections (`postproc.codecs.masks.MaskParams.confidence`). It is not used in training, neither here nor in
+    the paper's implementation, whose detection layer only runs in inference. NMST acts inside the network, in training
+    and in inference, and is the option `nmst`. Detections are stored with almost no suppression, so that
+    `MaskParams.overlap` can be tuned afterwards.
 
     Args:
-        task: What the training data asks for.
-        classify: Whether the box head tells types apart; None = where the data has types.
+        task: Types and pixel size of the training data.
+        classify: Whether the box head predicts types; None = if the data has types.
         backbone: ``resnet101`` (the paper's), or a smaller one for computers without a GPU.
-        weights: ``imagenet``, ``none``, or a file with the weights of the ResNet or of a whole torchvision
-            Mask R-CNN with the same backbone (for example trained on COCO), whose layers that depend on the
-            number of classes or anchors are left random. With pretrained weights the statistics of the batch
-            normalisation stay as they are, as in the paper's implementation.
-        regions: Regions of each image that the heads learn from, most of the cost of a training step.
+        weights: ``imagenet``, ``none``, or a file with the weights of the ResNet or of a whole torchvision Mask R-CNN
+            with the same backbone (for example trained on COCO). Layers that depend on the number of classes or anchors
+            stay random. With pretrained weights, the statistics of the batch normalisation are fixed, as in the paper's
+            implementation.
+        regions: Regions of each image that train the heads; they account for most of the cost of a training step.
         nmst: Intersection over union above which the proposal network drops the weaker of two proposals.
-        anchor: Side in px of the smallest anchor; each pyramid level doubles it.
+        anchor: Side in pixels of the smallest anchor; each pyramid level doubles it.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, types are asked of data without types, or the weights cannot be had.
+        ConfigError: If an option is invalid, types are requested but the data has none, or the weights are unavailable.
         DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
         name="mask-rcnn",
         variants=(Variant("masks", "Mask-RCNN", ("Mask R-CNN",)),),
-        summary="Region proposals on a ResNet-101 feature pyramid; box, type and mask of each.",
+        summary="Region proposals on a ResNet-101 feature pyramid; a box, a type and a mask for each.",
         paper="He et al., Mask R-CNN, ICCV 2017",
         url="https://doi.org/10.1109/ICCV.2017.322",
-        recipe="Naylor et al. 2018, VI-D: ResNet-101, 256 anchors and 256 regions per image; other settings those of "
-        "the Matterport implementation. Graham et al. 2019, V-C: smaller anchors; VI: overlapping tiles, of which "
-        "only non-boundary nuclei count.",
+        recipe="Naylor et al. 2018, VI-D: ResNet-101, 256 anchors and 256 regions per image; other settings as in the "
+        "Matterport implementation. Graham et al. 2019, V-C: smaller anchors; VI: overlapping tiles, of which only "
+        "non-boundary nuclei are kept.",
         deviations=(
-            "The backbone starts from ImageNet, not COCO: torchvision has COCO weights for ResNet-50 alone.",
+            "The backbone starts from ImageNet instead of COCO: torchvision has COCO weights only for ResNet-50.",
             "Anchors of 8 to 181 px (one size and sqrt 2 times it on each level): neither paper gives sizes.",
-            "Crops of 256 px at their own size, 16 of each image in an epoch: Matterport's default enlarges "
-            "images to 1024 px, and the papers do not say what they did.",
-            "One training stands for the rows of both papers, with the augmentation of Graham et al. 2019 (policy "
-            "hovernet); Naylor et al. 2018 deform images and perturb stains.",
-            "torchvision's losses, sampling and heads in place of Matterport's: the weight decay is not "
-            "divided by the number of weights of a layer, box losses are means over all sampled regions, and "
-            "a nucleus may be detected with two types, of which decoding keeps the more certain.",
-            "500 proposals and 300 detections per 256 x 256 px, not 1000 and 100 per image: tiles differ in size.",
-            "The norm of the gradient is clipped to 5 over all weights; Matterport's clips each tensor.",
+            "Crops of 256 px at their original size, 16 of each image in an epoch: Matterport's default enlarges "
+            "images to 1024 px, and neither paper gives the size it used.",
+            ONE_TRAINING,
+            "torchvision's losses, sampling and heads instead of Matterport's: the weight decay is not divided by the "
+            "number of weights of a layer, box losses are means over all sampled regions, and a nucleus may be "
+            "detected with two types, of which decoding keeps the more certain one.",
+            "500 proposals and 300 detections per 256 x 256 px instead of 1000 and 100 per image, because tiles "
+            "differ in size.",
+            "The norm of the gradient over all weights is limited to 5; Matterport clips each tensor.",
         ),
         tasks=("segmentation", "classification"),
         pretrained="imagenet",
@@ -141,15 +141,15 @@ class MaskRCNN(MomentumMethod):
         if backbone not in get_args(Backbone):
             raise unknown_name("backbone", backbone, get_args(Backbone))
         if not 0 < nmst <= 1:
-            raise ConfigError(f"nmst={nmst}: give an intersection over union in (0, 1]; the paper tries 0.5 to 0.9")
+            raise ConfigError(f"nmst={nmst}: give an intersection over union in (0, 1]; the paper tests 0.5 to 0.9")
         if regions < 1:
-            raise ConfigError(f"regions={regions}: give at least 1; the paper has 256")
+            raise ConfigError(f"regions={regions}: give at least 1; the paper uses 256")
         if anchor <= 0:
-            raise ConfigError(f"anchor={anchor}: give a side of more than 0 px; 8 suits nuclei at 40x")
+            raise ConfigError(f"anchor={anchor}: give a side above 0 px; 8 is suitable for nuclei at 40x")
         types = learnt_types(task, classify)
         self.weighs_types = bool(types)
         self.codecs = {"masks": MaskCodec(types)}
-        # Tiles overlap by twice the context, so a nucleus of up to 128 px is whole in one of them.
+        # Tiles overlap by twice the context, so that one of them contains all of a nucleus of up to 128 px.
         self.geometry = Geometry(multiple=STRIDE, context=64, minimum=64)
         self.weight_decay = weight_decay
         self.keep_statistics = weights != NONE
@@ -159,19 +159,15 @@ class MaskRCNN(MomentumMethod):
     def _initialise(self, backbone: str, weights: str) -> None:
         if weights == NONE:
             return
-        if weights == IMAGENET:
-            pretrained = from_torchvision(backbone)
-            state, origin = pretrained.state, pretrained.origin
-        else:
-            file = weights_file(weights)
-            state, origin = rename(read_state(file), [(r"^detector\.", "")]), str(file)
+        state, origin = initial_state(weights, lambda: from_torchvision(backbone))
+        state = rename(state, [(r"^detector\.", "")])
         if any(name.startswith("backbone.") for name in state):
             _load_detector(self.detector, state, origin)
         else:
             load_exactly(self.detector.backbone.body, rename(state, [], drop=["fc."]), origin)
 
     def train(self, mode: bool = True) -> MaskRCNN:
-        """Choose training or evaluation; the statistics of a pretrained backbone are never updated."""
+        """Set training or evaluation mode; the statistics of a pretrained backbone are never updated."""
         super().train(mode)
         if self.keep_statistics:
             for module in self.detector.backbone.modules():
@@ -180,11 +176,11 @@ class MaskRCNN(MomentumMethod):
         return self
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the feature pyramid, which is what of this network is dense.
+        """Return the feature pyramid, the dense part of the network.
 
         Args:
-            images: Prepared, float (B, 3, H, W) of any size; padded to a multiple of 32 px with zeros (the
-                mean colour).
+            images: Prepared images, float (B, 3, H, W) of any size; padded to a multiple of 32 px with zeros (the mean
+                colour).
 
         Returns:
             Levels ``0`` to ``3`` and ``pool``, (B, 256, h, w), at strides of 4 to 64 px.
@@ -213,29 +209,29 @@ class MaskRCNN(MomentumMethod):
             for values in zip(*(batch[name] for name in names), strict=True)
         ]
         with self._heads(learning=True), torch.random.fork_rng(self._cuda(), enabled=not self.training):
-            if not self.training:  # a loss that chooses the checkpoint looks at the same regions every time
+            if not self.training:  # a loss that selects the checkpoint must use the same regions every time
                 torch.manual_seed(0)
             images = _image_list(outputs, size)
             proposals, terms = self.detector.rpn(images, outputs, targets)
             with _watch(self.detector.roi_heads) as seen:
                 _, more = self.detector.roi_heads(outputs, proposals, images.image_sizes, targets)
-            if self.type_weights is not None:  # torchvision's own loss takes no weights
+            if self.type_weights is not None:  # torchvision's loss has no class weights
                 more["loss_classifier"] = cross_entropy(seen["logits"], seen["labels"], classes=self.type_weights)
         return {name.removeprefix("loss_"): value for name, value in (terms | more).items()}
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return the probability that each anchor holds a nucleus, (B, anchors, h, w) on every level."""
+        """Return the probability that each anchor contains a nucleus, (B, anchors, h, w) on every level."""
         scores, _ = self.detector.rpn.head(list(outputs.values()))
         return {name: score.sigmoid() for name, score in zip(outputs, scores, strict=True)}
 
     def collate(self, items: list[Targets]) -> Batch:
-        """Stack the images; boxes, labels and masks stay lists over the images."""
+        """Stack the images; boxes, labels and masks remain lists over the images."""
         batch: Batch = {name: [torch.from_numpy(item[name]) for item in items] for name in items[0]}
         return batch | {"image": torch.stack(batch["image"])}
 
     @torch.no_grad()
     def predict_batch(self, images: Tensor) -> list[Maps]:
-        """Return the detections in each of the prepared tiles (fields: see `postproc.codecs.masks.MaskCodec`)."""
+        """Return the detections in each prepared tile (fields: see `postproc.codecs.masks.MaskCodec`)."""
         features = self(images)
         size = (int(images.shape[-2]), int(images.shape[-1]))
         with torch.autocast(self.device.type, enabled=False), self._heads(learning=False):
@@ -245,7 +241,7 @@ class MaskRCNN(MomentumMethod):
             ]
 
     def _detect(self, features: Outputs, size: tuple[int, int]) -> Maps:
-        """Return the detections in one tile of (H, W) px, given its pyramid (1, 256, h, w)."""
+        """Return the detections in a tile of (H, W) px, given its pyramid (1, 256, h, w)."""
         rpn, heads = self.detector.rpn, self.detector.roi_heads
         share = size[0] * size[1] / PATCH
         rpn._pre_nms_top_n["testing"] = math.ceil(2 * PROPOSALS * share)  # on each level
@@ -267,15 +263,15 @@ class MaskRCNN(MomentumMethod):
         return maps | {"shape": np.array(size, np.int64)}
 
     def stitcher(self, shape: tuple[int, int]) -> Stitcher:
-        """Return what takes each nucleus from one tile that holds all of it."""
+        """Return a stitcher that takes each nucleus from a tile that contains all of it."""
         return MaskStitcher(shape)
 
     @contextmanager
     def _heads(self, *, learning: bool) -> Iterator[None]:
-        """Let proposal network and heads give losses, or detections.
+        """Make proposal network and heads return losses, or detections.
 
-        torchvision couples the choice to the mode of the module, but a validation loss needs losses while the
-        backbone evaluates.
+        In torchvision this depends on the mode of the module, but validation needs losses while the backbone is in
+        evaluation mode.
         """
         parts = (self.detector.rpn, self.detector.roi_heads)
         modes = [part.training for part in parts]
@@ -292,10 +288,10 @@ class MaskRCNN(MomentumMethod):
 
 
 def _detector(backbone: str, classes: int, regions: int, nmst: float, anchor: float) -> Any:
-    """Build torchvision's Mask R-CNN with random weights; `classes` counts the background."""
+    """Build torchvision's Mask R-CNN with random weights; `classes` includes the background."""
     sizes = tuple((anchor * 2**level, anchor * 2 ** (level + 0.5)) for level in range(len(STRIDES) + 1))
     space = search_space(MaskParams)
-    # All layers train, with a batch normalisation that learns: a random backbone needs its statistics.
+    # All layers and the batch normalisation are trained: a random backbone needs its statistics.
     pyramid = resnet_fpn_backbone(backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
     detector = Detector(
         pyramid,
@@ -305,14 +301,14 @@ def _detector(backbone: str, classes: int, regions: int, nmst: float, anchor: fl
         rpn_nms_thresh=nmst,
         box_batch_size_per_image=regions,
         box_positive_fraction=0.33,
-        # What decoding may ask for is stored; this bound is exclusive, that of decoding inclusive.
+        # Store all that decoding may request; this bound is exclusive, that of decoding is inclusive.
         box_score_thresh=min(space["confidence"]) - 1e-4,
         box_nms_thresh=max(space["overlap"]),
     )
-    # Images arrive prepared: torchvision's own resizing and standardising are never called.
+    # Images are already prepared: torchvision's resizing and standardising are never called.
     detector.transform = nn.Identity()
     for pool in (detector.roi_heads.box_roi_pool, detector.roi_heads.mask_roi_pool):
-        # torchvision infers these once, from the unpadded size of the first image: wrong for a small one.
+        # torchvision infers these once from the unpadded size of the first image, wrongly if it is small.
         pool.scales = [1 / stride for stride in STRIDES]
         pool.map_levels = initLevelMapper(2, 5)
     return detector
@@ -320,7 +316,7 @@ def _detector(backbone: str, classes: int, regions: int, nmst: float, anchor: fl
 
 @contextmanager
 def _watch(heads: Any) -> Iterator[dict[str, Tensor]]:
-    """Note the ``logits`` (N, K) of the regions that the heads learn from, and their ``labels`` (N,)."""
+    """Record the ``logits`` (N, K) of the regions that train the heads, and their ``labels`` (N,)."""
     seen: dict[str, Tensor] = {}
     select = heads.select_training_samples
 
@@ -342,22 +338,22 @@ def _watch(heads: Any) -> Iterator[dict[str, Tensor]]:
 
 
 def _image_list(features: Outputs, size: tuple[int, int]) -> ImageList:
-    """Describe a batch to torchvision, which asks for its padded size and the (H, W) px that are image."""
+    """Describe a batch for torchvision: its padded size, and the size (H, W) of the images in it."""
     finest = features["0"]
     padded = [side * STRIDES[0] for side in finest.shape[-2:]]
     return ImageList(finest.new_empty(1).expand(len(finest), 3, *padded), [size] * len(finest))
 
 
 def _load_detector(detector: nn.Module, state: State, origin: str) -> None:
-    """Load a whole Mask R-CNN, but for the layers that have other classes or anchors.
+    """Load a whole Mask R-CNN, except the layers with another number of classes or anchors.
 
     Args:
-        detector: Receives the weights.
-        state: State of a torchvision Mask R-CNN; torchvision itself translates older names.
-        origin: Where the weights come from, for the message.
+        detector: Network that receives the weights.
+        state: State of a torchvision Mask R-CNN; torchvision translates older names.
+        origin: Source of the weights, for the message.
 
     Raises:
-        DataError: If anything else is missing, unknown or of another shape.
+        DataError: If any other tensor is missing, unknown or of another shape.
     """
     expected = detector.state_dict()
     other = [name for name, value in state.items() if name in expected and value.shape != expected[name].shape]

@@ -1,4 +1,4 @@
-"""Micro-Net: several resolutions of the input, several of the output (Raza et al. 2019)."""
+"""Micro-Net: several resolutions of input and output (Raza et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import HOVERNET_COMPARISON, RANDOM_CROPS
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
@@ -21,15 +22,15 @@ from postproc.windows import Geometry
 EPOCHS = 250
 LEVELS = 4
 SIDE = 252
-"""Side of the one input that the network takes, px: at others the levels of encoder and decoder do not meet."""
+"""Side of the input in pixels; at other sizes, the levels of encoder and decoder do not match."""
 CONTEXT = 46
-"""Px at the border of a window that are left to the next one, where there is one."""
+"""Pixels at the border of a window that are taken from the neighbouring window, if there is one."""
 OUTPUTS = ("main", "auxiliary_1", "auxiliary_2", "auxiliary_3")
-"""The output, and those at 1/2, 1/4 and 1/8 of the resolution."""
+"""The output, and the outputs at 1/2, 1/4 and 1/8 of the resolution."""
 
 
 def convolution(channels_in: int, channels_out: int, *, norm: bool = False) -> nn.Sequential:
-    """Return a valid 3 x 3 convolution, tanh and, if `norm`, batch normalisation after it."""
+    """Return a valid 3 x 3 convolution, tanh and, if `norm`, batch normalisation."""
     layers: list[nn.Module] = [nn.Conv2d(channels_in, channels_out, 3), nn.Tanh()]
     if norm:
         layers.append(nn.BatchNorm2d(channels_out))
@@ -37,10 +38,10 @@ def convolution(channels_in: int, channels_out: int, *, norm: bool = False) -> n
 
 
 class Down(nn.Module):
-    """Group 1: convolutions and pooling, beside convolutions of the input at the resolution after pooling.
+    """Group 1: convolutions and pooling, and a bypass: convolutions of the image at the resolution after pooling.
 
     Args:
-        channels_in: Channels of what comes from the level before.
+        channels_in: Channels of the previous level.
         width: Channels of the convolutions; the result has twice as many.
     """
 
@@ -52,15 +53,15 @@ class Down(nn.Module):
         self.bypass = nn.Sequential(convolution(3, width, norm=True), convolution(width, width))
 
     def forward(self, x: Tensor, images: Tensor) -> Tensor:
-        """Return (B, 2 width, (h - 4) / 2, (w - 4) / 2) of `x` (B, C, h, w) and the images (B, 3, H, W)."""
+        """Return (B, 2 width, (h - 4) / 2, (w - 4) / 2), given `x` (B, C, h, w) and the images (B, 3, H, W)."""
         size = [(side + 4) // 2 for side in x.shape[-2:]]
-        # In float32: bicubic kernels are not everywhere implemented in half precision.
+        # In float32: not all devices implement bicubic interpolation in half precision.
         resized = F.interpolate(images.float(), size=size, mode="bicubic", align_corners=False)
         return torch.cat([self.main(x), self.bypass(resized)], dim=1)
 
 
 class Up(nn.Module):
-    """Group 3: up-sampling, and a skip connection; both pass through a transposed 5 x 5 convolution.
+    """Group 3: up-sampling and a skip connection, each with a transposed 5 x 5 convolution.
 
     Args:
         channels_in: Channels of the level below.
@@ -80,20 +81,20 @@ class Up(nn.Module):
         self.merge = nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.Tanh())
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Return (B, width, 2 h, 2 w) of `x` (B, C, h, w) and the skip connection, (2 h - 4, 2 w - 4)."""
+        """Return (B, width, 2 h, 2 w), given `x` (B, C, h, w) and the skip connection of 2 h - 4 by 2 w - 4."""
         return self.merge(torch.cat([self.main(x), self.skip(skip)], dim=1))  # type: ignore[no-any-return]
 
 
 class MicroNetwork(nn.Module):
-    """Micro-Net: 252 px in, 252 px out (Raza et al. 2019, section 2, figure 1).
+    """Micro-Net: input and output of 252 px (Raza et al. 2019, section 2, figure 1).
 
-    No other size fits: valid convolutions shrink the deepest level from 12 to 8 px, up-sampling makes 16 of them, and
-    the skip connection of 12 px grows by 4.
+    No other size is possible: valid convolutions reduce the deepest level from 12 to 8 px, up-sampling enlarges it to
+    16 px, and the transposed convolution enlarges the skip connection of 12 px by 4.
 
     Args:
-        channels_out: Classes.
+        channels_out: Number of classes.
         features: Channels of the first convolution, 64 in the paper; all other widths are in proportion.
-        dropout: Share dropped before each output.
+        dropout: Dropout rate before each output.
     """
 
     def __init__(self, channels_out: int = 2, features: int = 64, dropout: float = 0.5) -> None:
@@ -109,12 +110,12 @@ class MicroNetwork(nn.Module):
         for width in reversed(widths):
             self.up.append(Up(below, 2 * width, 2 * width))
             below = 2 * width
-        # Group 4: each of the last three levels, enlarged to the whole resolution.
+        # Group 4: the last three levels, enlarged to full resolution.
         self.enlarge = nn.ModuleList(
             nn.Sequential(nn.ConvTranspose2d(2 * width, width, factor, stride=factor), convolution(width, width))
             for width, factor in zip(widths[:3], (2, 4, 8), strict=True)
         )
-        # Group 5: the output and three auxiliary ones.
+        # Group 5: the output and three auxiliary outputs.
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, channels_out, 3))
             for width in (sum(widths[:3]), *widths[:3])
@@ -122,7 +123,7 @@ class MicroNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have a bias
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the logits `OUTPUTS`, (B, channels_out, 252, 252) each, of images (B, 3, 252, 252)."""
@@ -145,40 +146,40 @@ class MicroNet(NucleiMethod):
     """Micro-Net.
 
     Args:
-        task: What the training data asks for.
-        classify: Whether types are predicted, one output channel each beside the background's (Graham et al. 2019,
-            section V-E); None = where the data has types. The paper's network has two channels.
+        task: Types and pixel size of the training data.
+        classify: Whether types are predicted, with one output channel for each type and one for background (Graham et
+            al. 2019, section V-E); None = if the data has types. The paper's network has two channels.
         features: Channels of the first convolution; 64 in the paper.
-        dropout: Share dropped before each output.
-        weight_decay: L2 penalty on the kernels.
+        dropout: Dropout rate before each output.
+        weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If types are asked of data without types.
+        ConfigError: If types are requested but the data has none.
     """
 
     card = MethodCard(
         name="micronet",
         variants=(Variant("micronet", "Micro-Net"),),
-        summary="Encoder that sees the image at five resolutions, decoder with an output at each of three.",
+        summary="Encoder that sees the image at five resolutions; decoder with outputs at three.",
         paper="Raza et al., Micro-Net: A Unified Model for Segmentation of Various Objects in Microscopy Images, "
         "Medical Image Analysis 52, 2019",
         url="https://doi.org/10.1016/j.media.2018.12.003",
-        recipe="As in the comparison of HoVer-Net (public code of Graham et al. 2019): Adam, weight decay 1e-5; "
-        "cross-entropy with the border weights of U-Net (w0 10, sigma 5); the auxiliary losses weigh 1 / epoch, of "
-        "250.",
+        recipe=HOVERNET_COMPARISON + "; cross-entropy with the border weights of U-Net (w0 10, sigma 5); the weight of "
+        "the auxiliary losses is 1 / epoch, of 250 epochs in all, as in its public code.",
         deviations=(
             "The network, with tanh and with batch normalisation after the first convolution of each branch of group "
-            "1, is as the authors' laboratory published it (TIAToolbox), and the paper's text was not at hand. It has "
-            "184.4 M parameters, that of the comparison of HoVer-Net, whose figures the tables show, 192.6 M: it has "
-            "ReLU, keeps the channels where it enlarges features, and fuses the classes of the three outputs, not "
-            "their features.",
-            "Targets and post-processing are the comparison's: nuclei eroded by a pixel; holes filled, components "
-            "under 10 px dropped, the others dilated by a pixel. TIAToolbox drops those under 50 px.",
-            "With types the components are of all types together, and each has the most frequent one.",
-            "Dropout drops channels, as in TIAToolbox. Kernels are Glorot's, biases start from 0.",
-            "Crops are drawn at random, 16 of each image in an epoch: as many as fit into 1000 x 1000 px.",
-            "Windows of 252 px overlap by at least 92 px, and each keeps what lies nearer to its centre; the "
-            "comparison lays them side by side, as inference with the published tiles does here.",
+            "1, is as published by the authors' laboratory (TIAToolbox); the text of the paper was unavailable to us. "
+            "It has 184.4 M parameters. The network of the comparison of HoVer-Net, whose figures the tables show, "
+            "has 192.6 M: it uses ReLU, keeps the channels when it enlarges features, and fuses the classes of the "
+            "three outputs instead of their features.",
+            "Targets and post-processing are those of the comparison: nuclei are eroded by one pixel; holes are "
+            "filled, components under 10 px dropped, and the others dilated by one pixel. TIAToolbox drops components "
+            "under 50 px.",
+            "With types, the components are those of all types together, and each has its most frequent type.",
+            "Dropout drops channels, as in TIAToolbox. Kernels start from Glorot's random weights, biases from 0.",
+            RANDOM_CROPS,
+            "Windows of 252 px overlap by at least 92 px, and each pixel is taken from the window whose centre is "
+            "nearer. The comparison places windows side by side, as does inference with the published tiles here.",
         ),
         tasks=("segmentation", "classification"),
     )
@@ -211,7 +212,7 @@ class MicroNet(NucleiMethod):
         """Return the logits of prepared images (B, 3, H, W).
 
         Returns:
-            `OUTPUTS`, (B, C, H, W) each, of 252 x 252 px; of larger images ``main`` alone, put together from windows.
+            `OUTPUTS`, (B, C, H, W) each, for 252 x 252 px; only ``main``, assembled from windows, for larger images.
 
         Raises:
             ConfigError: In training, if the images are not 252 x 252 px.
@@ -220,7 +221,7 @@ class MicroNet(NucleiMethod):
         if height == width == SIDE:
             return self.network(images)  # type: ignore[no-any-return]  # modules are untyped callables
         if self.training:
-            raise ConfigError(f"crop={height}: Micro-Net is trained on crops of {SIDE} px. Use crop={SIDE}.")
+            raise ConfigError(f"crop={height}: Micro-Net trains on crops of {SIDE} px. Use crop={SIDE}.")
         main = images.new_empty(len(images), max(self.types, 1) + 1, height, width)
         for top, first_row, last_row in _spans(height):
             for left, first_column, last_column in _spans(width):
@@ -231,10 +232,10 @@ class MicroNet(NucleiMethod):
         return {"main": main}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted cross-entropies, those of the auxiliary outputs with a weight that falls.
+        """Return the weighted cross-entropies; the weight of the auxiliary outputs decreases.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``foreground`` int64 (B, H, W) and ``weight`` float (B, H, W).
         """
         terms = {
@@ -245,16 +246,16 @@ class MicroNet(NucleiMethod):
         return {name: value if name == "main" else share * value for name, value in terms.items()}
 
     def auxiliary_weight(self) -> float:
-        """Return 1 / epoch, counting from 1, by the share of the training that is done."""
+        """Return 1 / epoch, counting epochs from 1, at the completed share of the training."""
         return 1 / (int(self.progress * EPOCHS) + 1)
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``foreground``, (B, C, H, W), the probabilities of the classes at the output."""
+        """Return ``foreground`` (B, C, H, W), the probabilities of the classes."""
         return {"foreground": outputs["main"].softmax(dim=1)}
 
 
 def _spans(extent: int) -> list[tuple[int, int, int]]:
-    """Cover one axis of at least `SIDE` px by windows: (start, first kept, last kept + 1) of each."""
+    """Cover an axis of at least `SIDE` px with windows; return (start, first kept, last kept + 1) of each."""
     gaps = math.ceil((extent - SIDE) / (SIDE - 2 * CONTEXT))
     starts = [i * (extent - SIDE) // max(gaps, 1) for i in range(gaps + 1)]
     seams = [(before + SIDE + after) // 2 for before, after in itertools.pairwise(starts)]

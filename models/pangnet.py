@@ -1,10 +1,11 @@
-"""PangNet: four convolutions, no pooling (Pang et al. 2010), as Naylor et al. 2017 compared it."""
+"""PangNet: four convolutions without pooling (Pang et al. 2010), as compared by Naylor et al. 2017."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import NAYLOR_2017, NAYLOR_2017_AUGMENTATION, NAYLOR_2017_SETTINGS
 from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
 from models.base.momentum import MomentumMethod
@@ -16,14 +17,14 @@ from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
 HIDDEN_LAYERS = 3
-"""Convolutions before the one that gives the scores."""
+"""Convolutions before the last one, which returns the scores."""
 
 
 class PangNetwork(nn.Sequential):
-    """Three 3 x 3 convolutions with ReLU and one of 1 x 1: images (B, 3, H, W) to logits (B, classes, H, W).
+    """Three 3 x 3 convolutions with ReLU and a 1 x 1 convolution: images (B, 3, H, W) -> logits (B, classes, H, W).
 
     Args:
-        features: Maps of each hidden layer.
+        features: Channels of each hidden layer.
         classes: Channels of the logits.
     """
 
@@ -36,32 +37,31 @@ class PangNet(MomentumMethod, ForegroundMethod):
     """PangNet as Naylor et al. 2017 trained it.
 
     Args:
-        task: What the training data asks for; types are ignored.
-        features: Maps of each hidden layer; 8 in the paper.
-        adam: Adam in place of SGD, for short trainings.
+        task: Types and pixel size of the training data; types are ignored.
+        features: Channels of each hidden layer; 8 in the paper.
+        adam: Adam instead of SGD, for short trainings.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If there are no features.
+        ConfigError: If `features` is less than 1.
     """
 
     card = MethodCard(
         name="pangnet",
         variants=(Variant("pangnet", "PangNet"), Variant("pangnet-pp", "PangNet + PP")),
-        summary="Four convolutions with eight maps each: nuclei by colour and nearest surroundings.",
+        summary="Four convolutions, eight channels: classifies pixels by colour and immediate neighbourhood.",
         paper="Pang et al., Cell Nucleus Segmentation in Color Histopathological Imagery Using Convolutional Networks, "
         "CCPR 2010",
         url="https://doi.org/10.1109/CCPR.2010.5659313",
-        recipe="As in Naylor et al. 2017, section 4: SGD with momentum 0.9, weight decay 5e-5, cross-entropy.",
+        recipe=NAYLOR_2017 + ".",
         deviations=(
-            "Naylor et al. describe four convolutions of eight maps; as in their public code and in the abstract of "
-            "Pang et al., three hidden layers have eight, of 3 x 3 px with ReLU, and the fourth, of 1 x 1, gives the "
-            "scores. The kernels and activations of Pang et al. may differ.",
-            "Naylor et al. state neither rate, batch, crop nor duration: batch 4 and crops of 224 px are those of "
-            "their public code, the rate of 0.1 and 240 epochs of 16 crops of each image, with the rate divided by 10 "
-            "every 80, are ours.",
-            "Naylor et al. flip, rotate, blur and deform (policy naylor-2017) without saying how much.",
-            "Initial weights are those of He et al. before each ReLU; their public code draws Glorot's.",
+            "Naylor et al. describe four convolutions of eight maps. Here, as in their public code and the abstract "
+            "of Pang et al., three hidden layers of 3 x 3 px with ReLU have eight maps, and the fourth, of 1 x 1, "
+            "returns the scores. The kernels and activations of Pang et al. may differ.",
+            NAYLOR_2017_SETTINGS + " Batch 4 and crops of 224 px are those of their public code. The learning rate of "
+            "0.1, divided by 10 every 80 epochs, and 240 epochs of 16 crops of each image are our choice.",
+            NAYLOR_2017_AUGMENTATION,
+            "Initial weights are those of He et al. before each ReLU; the public code of Naylor et al. draws Glorot's.",
         ),
     )
     small = {"features": 8}
@@ -79,7 +79,7 @@ class PangNet(MomentumMethod, ForegroundMethod):
     ) -> None:
         super().__init__(task)
         if features < 1:
-            raise ConfigError(f"features={features}: give at least 1; the paper has 8")
+            raise ConfigError(f"features={features}: give at least 1; the paper uses 8")
         self.codecs = {
             "pangnet": BinaryCodec(split=False, w0=0.0),
             "pangnet-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=7.0)),

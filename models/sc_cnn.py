@@ -27,36 +27,36 @@ from postproc.errors import ConfigError
 from postproc.windows import Geometry
 
 MARGIN = PATCH // 2 + WINDOW // 2
-"""Cells around a cell that decide about its likelihood: the patches whose windows hold it."""
+"""Cells around a cell that influence its likelihood, through the patches whose windows contain it."""
 CROP = 91
-"""Side of the training crops in cells: 65 x 65 patches lie in one."""
+"""Side of the training crops in cells; a crop contains 65 x 65 patches."""
 MPP = 0.5
-"""Microns per px that the networks see: the paper's 20x. Cells are averages of px of finer images."""
+"""Microns per pixel of the networks' input: 20x, as in the paper. Cells are averages of pixels of finer images."""
 
 MEAN, STD = (0.828, 0.704, 0.848), (0.160, 0.199, 0.131)
-"""Of R, G and B over the 27 training images of CoNSeP."""
+"""Mean and standard deviation of R, G and B over the 27 training images of CoNSeP."""
 HAEMATOXYLIN = (1.48907, -0.16265, 0.51246)
 """Haematoxylin per optical density of R, G and B (natural logarithm): the first column of the inverse of the vectors
 of Ruifrok and Johnston (2001) for haematoxylin, eosin and the cross product of both."""
 HAEMATOXYLIN_MEAN, HAEMATOXYLIN_STD = 0.35, 0.45
-"""Of the same images."""
+"""Mean and standard deviation of haematoxylin over the same images."""
 
 Places = tuple[Tensor, Tensor, Tensor]
-"""Image, row and column of the upper left cell of each of K patches, int64 (K,) each."""
+"""Image, row and column of the upper left cell of K patches, int64 (K,) each."""
 
 
 class SCCNN(NucleiMethod):
-    """A network that detects centres in patches, and one that classifies patches around them; they share nothing.
+    """Two separate networks: one detects centres in patches, the other classifies patches around centres.
 
     Args:
-        task: What the training data asks for; without types the detector alone is built.
-        centres: Centres that the spatially constrained layer estimates in a patch (M).
-        neighbourhood: Cells from a centre within which patches vote about its type.
-        mpp: Microns per px that the networks see; finer images are averaged over cells of 2 x 2, 3 x 3, ... px, as
-            close to it as these come.
-        balanced: Draw as many patches of each type, of those in a batch, for the classifier; else as many as there are,
-            as also in runs whose loss weighs the types.
-        patches: Patches drawn from each crop for each network.
+        task: Types and pixel size of the training data; without types, only the detector is built.
+        centres: Number of centres that the spatially constrained layer estimates in a patch (M).
+        neighbourhood: Maximum distance in cells from a centre at which patches vote about its type.
+        mpp: Microns per pixel of the input of the networks; finer images are averaged over cells of 2 x 2, 3 x 3, ...
+            px to come closest to it.
+        balanced: Draw equally many patches of each type in a batch for the classifier. If False, or if the loss of the
+            run weights the types, types are drawn in proportion to their frequency.
+        patches: Number of patches drawn from each crop for each network.
         hidden: Units of each hidden layer.
         weight_decay: L2 penalty.
 
@@ -67,33 +67,34 @@ class SCCNN(NucleiMethod):
     card = MethodCard(
         name="sc-cnn",
         variants=(Variant("sc-cnn", "SC-CNN", ("SCCNN",)),),
-        summary="Patch network with a spatially constrained layer finds centres; another votes on types around them.",
+        summary="Patch network with a spatially constrained layer detects centres; a second one votes on their types.",
         paper="Sirinukunwattana et al., Locality Sensitive Deep Learning for Detection and Classification of Nuclei in "
         "Routine Colon Cancer Histology Images, IEEE TMI 35(5), 2016",
         url="https://doi.org/10.1109/TMI.2016.2525803",
-        recipe="Patches of 27 px at 20x; stochastic gradient descent, momentum 0.9, weight decay 5e-4, dropout 0.2.",
+        recipe="Patches of 27 px at 20x; SGD with momentum 0.9, weight decay 5e-4, dropout 0.2.",
         deviations=(
-            "The paper's text was not at hand. Layers, window of 11 px, reach of 4 px, weighted loss, dropout, "
-            "optimiser, rates and epochs are those of public reimplementations (github.com/AIMLab-UBC/SC-CNN for the "
-            "detector, a thesis' softmaxSCCNN for the classifier), which agree where both have them. M = 2, balanced "
-            "types and the ensemble of the patches within 4 px, all of one weight, could not be checked: the "
-            "detector's has M = 1, the thesis' an ensemble of 5 x 5 patches.",
+            "The text of the paper was unavailable to us. Layers, window of 11 px, reach of 4 px, weighted loss, "
+            "dropout, optimiser, rates and epochs are those of public reimplementations (github.com/AIMLab-UBC/SC-CNN "
+            "for the detector, softmaxSCCNN of a thesis for the classifier), which agree on the parts that both "
+            "contain. We could not check M = 2, balanced types, and the ensemble of the patches within 4 px with "
+            "equal weights: the detector has M = 1, and the thesis an ensemble of 5 x 5 patches.",
             "The authors' own weights, as AIMLab-UBC and TIAToolbox describe them, belong to another network (31 px, "
-            "three convolutions, haematoxylin beside RGB), which is not built here.",
-            "The networks see 0.5 microns per px, the paper's 20x, whatever the magnification of the training images: "
-            "those of CoNSeP (40x) are averaged over 2 x 2 px inside the method. Graham et al. 2019 do not say whether "
-            "they did so; with mpp=0.25 patches are 27 px of CoNSeP.",
-            "The detector sees haematoxylin as the paper's does, but by the fixed stain vectors of Ruifrok and "
-            "Johnston in place of vectors estimated from each image.",
-            "Weights start from He's distribution, since those from a standard deviation of 0.01 hardly learn on "
-            "images in units of 1; the norm of the gradient is limited to 5.",
-            "The weight of a window's empty px, the share of px with a likelihood to those without, is the batch's, "
-            "not that of the whole training set.",
-            "Both networks are trained side by side, each on 64 patches of each of 8 crops in a step: the detector's "
-            "lie anywhere, the classifier's within 4 px of a centre, the types of a batch alike often. An epoch is 16 "
-            "crops of each image. The paper's numbers of patches and its batch are not known.",
-            "Stains are perturbed (policy stain) in place of hue, saturation and value, and for both networks.",
-            "The threshold of the likelihood, and 3 px between maxima, are choices of this suite; the paper's "
+            "three convolutions, haematoxylin in addition to RGB), which is not implemented here.",
+            "The networks see 0.5 microns per pixel, the paper's 20x, at any magnification of the training images: "
+            "those of CoNSeP (40x) are averaged over 2 x 2 px inside the method. Graham et al. 2019 do not say "
+            "whether they did so; with mpp=0.25, patches are 27 px of CoNSeP.",
+            "The detector sees haematoxylin, as in the paper, but by the fixed stain vectors of Ruifrok and Johnston "
+            "instead of vectors estimated from each image.",
+            "Weights start from He's distribution, since initial weights with a standard deviation of 0.01 hardly "
+            "learn on images in units of 1; the norm of the gradient is limited to 5.",
+            "The weight of the empty pixels of a window, the number of pixels with a likelihood divided by the number "
+            "of those without, is computed over the batch instead of the whole training set.",
+            "Both networks are trained side by side, each on 64 patches of each of 8 crops in a step. The detector's "
+            "patches are anywhere; the classifier's are within 4 px of a centre, with equal frequency of the types of "
+            "a batch. An epoch is 16 crops of each image. We do not know the paper's number of patches and batch "
+            "size.",
+            "Stains are perturbed (policy stain) instead of hue, saturation and value, and for both networks.",
+            "The threshold of the likelihood and the distance of 3 px between maxima are our choices; the paper's "
             "threshold is empirical.",
         ),
         tasks=("detection", "classification"),
@@ -144,8 +145,8 @@ class SCCNN(NucleiMethod):
         """Return the outputs of both networks for every patch of prepared images (B, 3, H, W).
 
         Returns:
-            ``centres`` (B, 3 M, h, w), logits of rows, columns and heights; with types, logits ``types`` (B, T, h, w).
-            There are h = H / factor - 26 patches.
+            ``centres`` (B, 3 M, h, w), logits of rows, columns and heights; with types also logits ``types``
+            (B, T, h, w). h = H / factor - 26 is the number of patches.
         """
         cells = self._cells(images)
         outputs: Outputs = {"centres": self.detector(haematoxylin(cells))}
@@ -154,14 +155,14 @@ class SCCNN(NucleiMethod):
         return outputs
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``likelihood`` (B, 1, H', W') and, with types, ``types`` (B, T, H', W'): the ensemble's prediction."""
+        """Return ``likelihood`` (B, 1, H', W') and, with types, the ensemble's prediction ``types`` (B, T, H', W')."""
         maps = {"likelihood": mean_likelihood(outputs["centres"])}
         if "types" in outputs:
             maps["types"] = self._ensemble(outputs["types"].softmax(dim=1))
         return {name: self._pixels(value) for name, value in maps.items()}
 
     def _ensemble(self, types: Tensor) -> Tensor:
-        """Return the mean of the patches' (B, T, h, w) predictions in the neighbourhood, (B, T, h - 10, w - 10)."""
+        """Average the predictions of patches (B, T, h, w) over the neighbourhood; return (B, T, h - 10, w - 10)."""
         cut = WINDOW // 2 - self.disc.shape[-1] // 2
         part = types[..., cut : types.shape[-2] - cut, cut : types.shape[-1] - cut].float()
         with torch.autocast(self.device.type, enabled=False):
@@ -177,7 +178,7 @@ class SCCNN(NucleiMethod):
     # ---- training on patches -------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of patches drawn from a batch of crops; those of a validation batch are always the same.
+        """Return the losses of patches drawn from a batch of crops; a validation batch always gives the same patches.
 
         Args:
             batch: ``image`` uint8 (B, 3, H, W) and the targets of `SCCNNCodec.encode`.
@@ -205,7 +206,7 @@ class SCCNN(NucleiMethod):
 
         Args:
             outputs: ``centres`` (K, 3 M) and ``types`` (L, T), logits of patches.
-            batch: ``windows`` (K, 11, 11), 1 at the centres in the patches' windows; ``classes`` int64 (L,), 0..T-1.
+            batch: ``windows`` (K, 11, 11), 1 at centres in the windows of the patches; ``classes`` int64 (L,), 0..T-1.
         """
         truth = true_likelihood(batch["windows"])
         terms = {"detection": detection_error(window_likelihood(outputs["centres"]), truth)}
@@ -217,7 +218,7 @@ class SCCNN(NucleiMethod):
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
-        """Draw the same patches every time in validation, whose loss chooses the checkpoint."""
+        """Draw the same patches in every validation, since its loss selects the checkpoint."""
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(cuda, enabled=not self.training):
             if not self.training:
@@ -225,7 +226,7 @@ class SCCNN(NucleiMethod):
             yield
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return stochastic gradient descent with momentum."""
+        """Return SGD with momentum."""
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=self.weight_decay)
 
 
@@ -239,12 +240,12 @@ def haematoxylin(images: Tensor) -> Tensor:
 
 
 def draw_anywhere(known: Tensor, size: tuple[int, int], count: int) -> Places:
-    """Draw patches of the crops whose nuclei are annotated.
+    """Draw patches from the crops with annotated nuclei.
 
     Args:
-        known: (B,), 1 where nuclei are annotated, else 0.
+        known: (B,), 1 if the nuclei of the crop are annotated, otherwise 0.
         size: Rows and columns of patches in a crop.
-        count: Patches to draw; none are drawn where no crop is annotated.
+        count: Number of patches; 0 are drawn if no crop is annotated.
     """
     annotated = known.nonzero()[:, 0]
     count = count if len(annotated) else 0
@@ -256,16 +257,16 @@ def draw_near(classes: Tensor, count: int, *, balanced: bool) -> Places:
     """Draw patches whose middle is close to a nucleus of known type, with replacement.
 
     Args:
-        classes: int64 (B, h, w), type 1..T that the patch there is to tell, 0 = none.
-        count: Patches to draw; none are drawn where there are no types.
-        balanced: Each type that there is gets the same share.
+        classes: int64 (B, h, w), type 1..T of the patch at each position, 0 = none.
+        count: Number of patches; 0 are drawn if there are no types.
+        balanced: Draw all types that occur with the same frequency.
     """
     image, row, column = classes.nonzero(as_tuple=True)
     if not len(image):
         return image, row, column
     kinds = classes[image, row, column]
     weights = 1 / torch.bincount(kinds)[kinds].float() if balanced else torch.ones_like(kinds, dtype=torch.float32)
-    # by the inverse of the distribution: torch.multinomial takes 2**24 entries at most, and draws on the device
+    # inverse transform sampling: torch.multinomial accepts at most 2**24 entries and draws on the device
     bounds = weights.cpu().double().cumsum(0)
     drawn = torch.searchsorted(bounds, torch.rand(count, dtype=torch.float64) * bounds[-1])
     drawn = drawn.clamp(max=len(kinds) - 1).to(classes.device)
@@ -273,9 +274,10 @@ def draw_near(classes: Tensor, count: int, *, balanced: bool) -> Places:
 
 
 def detection_error(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Return the weighted cross-entropy of windows, summed over px and averaged over windows.
+    """Return the weighted cross-entropy of windows, summed over pixels and averaged over windows.
 
-    A px weighs its true likelihood plus epsilon, the number of px that have one divided by that of those without.
+    The weight of a pixel is its true likelihood plus epsilon. Epsilon is the number of pixels with a likelihood above
+    0, divided by the number of the others.
 
     Args:
         predicted: (K, 11, 11) in [0, 1].
@@ -283,18 +285,18 @@ def detection_error(predicted: Tensor, truth: Tensor) -> Tensor:
     """
     nonzero = (truth > 0).sum()
     epsilon = nonzero / (truth.numel() - nonzero).clamp(min=1)
-    # where no centre is near, the likelihood is exactly 0; its logarithm is cut off
+    # far from centres the likelihood is exactly 0; clamping bounds its logarithm
     each = F.binary_cross_entropy(predicted.clamp(1e-4, 1 - 1e-4), truth, reduction="none")
     total: Tensor = ((truth + epsilon) * each).sum()
     return total / max(len(truth), 1)
 
 
 def _check(*, centres: int, neighbourhood: float, mpp: float, patches: int, hidden: int) -> None:
-    """Refuse options that make no network."""
+    """Raise an error for options out of range."""
     for name, value in (("centres", centres), ("patches", patches), ("hidden", hidden)):
         if value < 1:
             raise ConfigError(f"sc-cnn: {name}={value}; give at least 1")
     if not 0 <= neighbourhood < WINDOW // 2 + 1:
-        raise ConfigError(f"sc-cnn: neighbourhood={neighbourhood:g}; give 0 (one patch) to {WINDOW // 2} px of 20x")
+        raise ConfigError(f"sc-cnn: neighbourhood={neighbourhood:g}; give 0 (one patch) to {WINDOW // 2} px at 20x")
     if mpp <= 0:
-        raise ConfigError(f"sc-cnn: mpp={mpp:g}; give microns per px above 0, such as 0.5 for 20x")
+        raise ConfigError(f"sc-cnn: mpp={mpp:g}; give microns per pixel above 0, for example 0.5 for 20x")

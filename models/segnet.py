@@ -1,10 +1,11 @@
-"""SegNet: VGG16 and its mirror image, joined by the places of the largest px (Badrinarayanan et al. 2017)."""
+"""SegNet: VGG16 and its mirror image, which share pooling indices (Badrinarayanan et al. 2017)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, VGG16_BN, adam_instead
 from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
@@ -15,7 +16,7 @@ from postproc.windows import Geometry
 
 
 class SegNetwork(nn.Module):
-    """Encoder and decoder of 13 convolutions each, all but the last with batch normalisation (figure 2).
+    """Encoder and decoder of 13 convolutions each; all but the last have batch normalisation (figure 2).
 
     Args:
         features: Channels of the first stage; 64 in the paper.
@@ -39,34 +40,36 @@ class SegNet(ForegroundMethod):
     """SegNet.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first stage; 64 in the paper.
         weights: ``imagenet``, ``none``, or a file with the weights of torchvision's VGG16 with batch normalisation or
             of the whole network.
         weight_decay: L2 penalty on kernels.
 
     Raises:
-        ConfigError: If an option is out of range, or the weights cannot be had.
+        ConfigError: If an option is out of range, or the weights are unavailable.
         DataError: If the file of weights does not fit.
     """
 
     card = MethodCard(
         name="segnet",
         variants=(Variant("segnet", "SegNet"), Variant("segnet-ws", "SegNet + WS", ("SegNet+WS",))),
-        summary="VGG16 and a decoder that unpools to where the encoder's largest px were.",
+        summary="VGG16 and a decoder that unpools with the pooling indices of the encoder.",
         paper="Badrinarayanan et al., SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image "
         "Segmentation, IEEE TPAMI 39(12), 2017",
         url="https://doi.org/10.1109/TPAMI.2016.2644615",
-        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): Adam, weight decay 1e-5, cross-entropy.",
+        recipe=HOVERNET_COMPARISON + ", cross-entropy.",
         deviations=(
-            "Adam in place of SGD with rate 0.1 and momentum 0.9, and unweighted classes in place of median frequency "
-            "balancing, as in that comparison, whose figures the tables show.",
-            "The encoder starts from the ImageNet weights of VGG16 with batch normalisation, the paper's from those of "
-            "VGG16 without; the public code of HoVer-Net's comparison from Glorot's random weights.",
-            "The public code of that comparison ends in a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
-            "Images are standardised with ImageNet's mean and deviation; the paper normalises their local contrast.",
-            "The row SegNet is decoded as in that comparison: components of the probability above 0.5, which are one "
-            "where nuclei touch. True maps so decode to a mean AJI of 0.742 on Kumar; with WS to 0.916.",
+            adam_instead("with learning rate 0.1 and momentum 0.9"),
+            "Classes have equal weights, as in that comparison, instead of median frequency balancing.",
+            VGG16_BN,
+            "Other layers start from He et al.'s random weights; " + GLOROT,
+            "The public code of that comparison ends with a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
+            "Images are standardised with ImageNet's mean and standard deviation; the paper normalises their local "
+            "contrast.",
+            "The row SegNet is decoded as in that comparison: components of the probability above 0.5, so that "
+            "touching nuclei are one component. True maps then decode to a mean AJI of 0.742 on Kumar, and with WS to "
+            "0.916.",
             "WS is the watershed of the distance transform of that public code; their paper does not describe it.",
         ),
         pretrained="ImageNet (torchvision vgg16_bn)",
@@ -86,7 +89,7 @@ class SegNet(ForegroundMethod):
     ) -> None:
         super().__init__(task)
         self.codecs = {"segnet": ObjectCodec(), "segnet-ws": BinaryWatershedCodec()}
-        # What padding does farther inside has passed several poolings and faded.
+        # Beyond the context, after several poolings, padding has hardly any influence.
         self.geometry = Geometry(multiple=STRIDE, context=64, minimum=STRIDE)
         self.weight_decay = weight_decay
         self.network = SegNetwork(features)

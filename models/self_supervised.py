@@ -1,4 +1,4 @@
-"""Self-supervised attention: nuclei from telling magnifications apart (Sahasrabudhe et al. 2020)."""
+"""Self-supervised attention on nuclei by classifying the magnification (Sahasrabudhe et al. 2020)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
 from models.base.stain import lab_statistics, transfer_colour
 from models.base.weights import (
-    IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,
     NONE,
     from_torchvision,
+    initial_state,
     load_exactly,
-    read_state,
     rename,
-    weights_file,
 )
 from postproc.codec import Targets
 from postproc.codecs.attention import AttentionCodec
@@ -35,7 +33,7 @@ DILATIONS = (1, 2, 3, 5, 10, 20)
 """Dilations of the residual blocks."""
 
 MOMENTUM = 0.1
-"""Share of a batch's threshold in the running mean that inference uses."""
+"""Weight of the threshold of a batch in the running mean, which inference uses."""
 
 TRANSFORMS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda images: images.flip(3),
@@ -45,61 +43,61 @@ TRANSFORMS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda images: images.rot90(2, (2, 3)),
     lambda images: images.rot90(3, (2, 3)),
 )
-"""What the attention is to be equivariant to (section 3.2): flips, transpose, rotations."""
+"""Transforms to which the attention should be equivariant (section 3.2): flips, transpose, rotations."""
 
 
 class SelfSupervised(NucleiMethod):
-    """Attention network and magnification classifier, trained together without any label.
+    """Attention network and magnification classifier, trained together without labels.
 
-    Training reads images and their magnification alone; the annotation of validation images serves to choose
-    the epoch and the post-processing (protocol ``strict``), as in the paper. Trained on tiles of whole slides
-    (dataset ``tiles``) it is M_proposed of the paper, on images of another dataset M_-WSI.
+    Training uses only images and their magnification. The annotation of validation images selects the epoch and the
+    post-processing (protocol ``strict``), as in the paper. Trained on tiles of whole slides (dataset ``tiles``), the
+    method is M_proposed of the paper; trained on images of another dataset, it is M_-WSI.
 
     Args:
-        task: What the training data asks for; types are ignored.
-        smooth: With the smoothness loss; False is M_-smooth of the paper.
-        equivariance: With the equivariance loss; False is M_-equiv.
-        sparsity: With the biased, compressed sigmoid; False is M_-sparse, a plain one.
-        normalise_stain: Bring colours to those of a target (Reinhard).
-        weights: What the classifier starts from: ``none`` = random; ``imagenet`` = torchvision's ResNet-34;
-            or a file.
+        task: Types and pixel size of the training data; types are ignored.
+        smooth: Use the smoothness loss; False is M_-smooth of the paper.
+        equivariance: Use the equivariance loss; False is M_-equiv.
+        sparsity: Use the biased, compressed sigmoid; False is M_-sparse, with a plain sigmoid.
+        normalise_stain: Match colours to those of a target (Reinhard).
+        weights: Initial weights of the classifier: ``none`` = random, ``imagenet`` = torchvision's ResNet-34, or a
+            file.
         compression: Slope of the sigmoid (r).
-        percentile: Per cent of a tile that is not attended to (eta).
+        percentile: Percentage of a tile without attention (eta).
         width: Channels of the attention network.
     """
 
     card = MethodCard(
         name="self-supervised",
         variants=(Variant("self-supervised", "Self-supervised", ("Self-supervised (patches)",)),),
-        summary="Attention on nuclei that emerges from classifying the magnification; no label in training.",
+        summary="Attention on nuclei that emerges from classifying the magnification; no labels in training.",
         paper="Sahasrabudhe et al., Self-supervised Nuclei Segmentation in Histopathological Images Using "
         "Attention, MICCAI 2020",
         url="https://doi.org/10.1007/978-3-030-59722-1_38",
-        recipe="Adam, weight decay 1e-4, beta1 0.9, batches uniform over 10x, 20x and 40x, 100 of them an epoch; "
-        "epoch and post-processing chosen on validation images.",
+        recipe="Adam, weight decay 1e-4, beta1 0.9, batches uniform over 10x, 20x and 40x, 100 batches per epoch; "
+        "epoch and post-processing selected on validation images.",
         deviations=(
-            "Trained on images of a dataset (the paper's ablation M_-WSI), these are shrunk by area to 20x and "
-            "10x; the tissue filter is left out, since such images hold hardly any background. An image below "
-            "40x gives tiles at its own magnification and below.",
-            "What is tissue in a tile of a whole slide the paper leaves open but for the colour space, HSV: "
-            "here a saturation of 0.08 or more, and a value of 0.05 or more. Tiles lie side by side.",
-            "The epoch is chosen by the Dice score on eight fixed crops of 160 px of each validation image. By "
-            "what the paper chooses the four post-processing parameters it does not say: here the mean AJI.",
-            "Widths and dilations are the authors' public code's, since figure 1 is not legible: 64 "
-            "channels, a 3 x 3 convolution, residual blocks of dilation 1, 2, 3, 5, 10 and 20, a 1 x 1 "
-            "convolution.",
-            "Tau in inference is the running mean (momentum 0.1) of the training batches', as in the public "
-            "code; the paper does not say.",
-            "Both sides of equation 4 share the tau of the batch and pass gradients; the public code holds "
-            "the transformed side fixed, under the running tau. Its scale equivariance and its stain jitter "
-            "are not in the paper and left out.",
-            "The public code starts the classifier from ImageNet weights, which the paper does not mention: "
+            "If trained on images of a dataset (the paper's ablation M_-WSI), images are reduced by area averaging to "
+            "20x and 10x. The tissue filter is left out, since such images contain hardly any background. An image "
+            "below 40x gives tiles at its own and lower magnifications.",
+            "For tissue in a tile of a whole slide, the paper gives only the colour space, HSV: here tissue has a "
+            "saturation of at least 0.08 and a value of at least 0.05. Tiles are side by side.",
+            "The epoch is selected by the Dice score on eight fixed crops of 160 px of each validation image. The "
+            "paper does not say how it selects the four post-processing parameters: here by the mean AJI.",
+            "Widths and dilations are those of the authors' public code, since figure 1 is not legible: 64 channels, "
+            "a 3 x 3 convolution, residual blocks of dilation 1, 2, 3, 5, 10 and 20, a 1 x 1 convolution.",
+            "In inference, tau is the running mean (momentum 0.1) over the training batches, as in the public code; "
+            "the paper does not say.",
+            "Both sides of equation 4 use the tau of the batch and pass gradients; the public code fixes the "
+            "transformed side, with the running tau. Its scale equivariance and stain jitter are not in the paper and "
+            "are left out.",
+            "The public code starts the classifier from ImageNet weights, which the paper does not mention; "
             "weights=imagenet does so.",
-            "Reinhard's colour transfer goes to the mean colour statistics of Kumar's training images, for each "
-            "crop in training and each image in inference, also where tiles were brought to a target image "
-            "before; the public code has a target image of its own, and evens out the brightness first.",
-            "6,000 steps (60 epochs of 100 batches): the paper states no length, and that the Dice score "
-            "flattens after some 30 epochs.",
+            "The target of Reinhard's colour transfer is the mean colour statistics of Kumar's training images. The "
+            "transfer applies to each crop in training and each image in inference, also if tiles were already "
+            "matched to a target image. The public code uses its own target image and first standardises the "
+            "brightness.",
+            "6,000 steps (60 epochs of 100 batches): the paper gives no duration; it states that the Dice score "
+            "flattens after about 30 epochs.",
         ),
         needs="none",
     )
@@ -108,7 +106,7 @@ class SelfSupervised(NucleiMethod):
         crop=160,
         phases=(Phase(batch_size=32, lr=2e-4, steps=6_000),),
         crops_per_image=169,  # 100 batches of 32 from the paper's 19 training images
-        augment="flips",  # done by a drawer of its own, for a whole batch
+        augment="flips",  # applied by its drawer to a whole batch
     )
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
@@ -146,11 +144,11 @@ class SelfSupervised(NucleiMethod):
         return MagnificationDrawer(recipe.crop) if augment else super().drawer(recipe, augment=False)
 
     def collate(self, items: list[Targets]) -> Batch:
-        """Draw a training batch with equally many crops of each magnification; put validation crops together."""
+        """Draw a training batch with equally many crops of each magnification; stack validation crops."""
         return super().collate(draw_batch(items) if "seed" in items[0] else items)
 
     def statistics(self, images: Tensor) -> Tensor:
-        """Return the statistics in L*a*b* where stains are normalised, (B, 2, 3)."""
+        """Return the statistics (B, 2, 3), in L*a*b* if stains are normalised."""
         return lab_statistics(images) if self.normalise_stain else super().statistics(images)
 
     def prepare(self, images: Tensor, statistics: Tensor | None = None) -> Tensor:
@@ -168,11 +166,11 @@ class SelfSupervised(NucleiMethod):
         return {"attention": self.attention(images)}
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return the confidence minus the learnt tau: positive where the attention exceeds one half."""
+        """Return the confidence minus the learnt tau; it is positive where the attention exceeds 0.5."""
         return {"attention": outputs["attention"] - self.tau}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of equation 5; of validation crops, which have a foreground, ``1 - Dice``."""
+        """Return the terms of equation 5, or ``1 - Dice`` for validation crops, which have a foreground."""
         images = self.prepare(batch["image"])
         confidence = self.attention(images).float()
         if "foreground" in batch:
@@ -191,8 +189,8 @@ class SelfSupervised(NucleiMethod):
         """Return ``scale`` (equation 2), ``smoothness`` (equation 3) and ``equivariance`` (equation 4).
 
         Args:
-            outputs: ``attention`` (B, 1, H, W) in [0, 1]; ``scale``, logits (B, 3); ``expected`` and
-                ``turned``, the transformed attention and the attention of the transformed images.
+            outputs: ``attention`` (B, 1, H, W) in [0, 1]; ``scale``, logits (B, 3); ``expected``, the transformed
+                attention, and ``turned``, the attention of the transformed images.
             batch: ``magnification``, int64 (B,).
         """
         terms = {"scale": F.cross_entropy(outputs["scale"], batch["magnification"])}
@@ -203,7 +201,7 @@ class SelfSupervised(NucleiMethod):
         return terms
 
     def threshold(self, confidence: Tensor) -> Tensor:
-        """Return tau of a batch (equation 1), without gradient; in training the running mean follows."""
+        """Return tau of a batch (equation 1), without gradient; in training, update the running mean."""
         if not self.sparsity:
             return self.tau
         tau = sparse_threshold(confidence.detach(), self.percentile)
@@ -217,7 +215,7 @@ class SelfSupervised(NucleiMethod):
         return torch.sigmoid(self.compression * (confidence - tau))
 
     def optimizer(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """Return the paper's Adam."""
+        """Return Adam with the paper's settings."""
         return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=1e-4)
 
 
@@ -225,8 +223,8 @@ class DilatedBlock(nn.Module):
     """Two dilated 3 x 3 convolutions whose output is added to their input.
 
     Args:
-        width: Channels.
-        dilation: Px between the taps of the kernel.
+        width: Number of channels.
+        dilation: Dilation of the kernels in pixels.
     """
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -247,28 +245,25 @@ def _convolution(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
 
 
 def attention_network(width: int) -> nn.Sequential:
-    """Return the network from images (B, 3, H, W) to confidences (B, 1, H, W)."""
+    """Return the attention network: images (B, 3, H, W) -> confidences (B, 1, H, W)."""
     blocks = [DilatedBlock(width, dilation) for dilation in DILATIONS]
     return nn.Sequential(_convolution(3, width, 1), nn.ReLU(), *blocks, nn.Conv2d(width, 1, 1))
 
 
 def scale_classifier(weights: str) -> nn.Module:
-    """Return a ResNet-34 from images to logits of the magnifications, (B, 3).
+    """Return a ResNet-34: images (B, 3, H, W) -> logits of the magnifications (B, 3).
 
     Args:
         weights: ``none``, ``imagenet`` or a file with a state of torchvision's ResNet-34.
 
     Raises:
-        ConfigError: If the weights cannot be had.
+        ConfigError: If the weights are unavailable.
         DataError: If the file does not fit.
     """
     network: nn.Module = resnet34(weights=None, num_classes=len(LEVELS))
     if weights == NONE:
         return network
-    if weights == IMAGENET:
-        state, origin = from_torchvision("resnet34").state, "torchvision's resnet34"
-    else:
-        state, origin = read_state(weights_file(weights)), weights
+    state, origin = initial_state(weights, lambda: from_torchvision("resnet34"))
     own = {name: value for name, value in network.state_dict().items() if name.startswith("fc.")}
     load_exactly(network, rename(state, (), drop=("fc.",)) | own, origin)
     return network
@@ -282,14 +277,14 @@ def sparse_threshold(confidence: Tensor, percentile: float) -> Tensor:
 
 
 def roughness(attention: Tensor) -> Tensor:
-    """Return the mean absolute difference to the pixels below and right of each, summed (equation 3)."""
+    """Return the mean sum of absolute differences to the pixels below and on the right (equation 3)."""
     down = (attention[..., 1:, :-1] - attention[..., :-1, :-1]).abs()
     right = (attention[..., :-1, 1:] - attention[..., :-1, :-1]).abs()
     return (down + right).mean()
 
 
 def dice(predicted: Tensor, foreground: Tensor) -> Tensor:
-    """Return the Dice score of masks (B, 1, H, W) and (B, H, W), pooled; 1 where both are empty."""
+    """Return the Dice score, pooled over images, of masks (B, 1, H, W) and (B, H, W); 1 if both are empty."""
     mask, truth = predicted.flatten(1).float(), foreground.flatten(1).float()
     total = mask.sum() + truth.sum()
     return torch.where(total > 0, 2 * (mask * truth).sum() / total.clamp(min=1), 1.0)

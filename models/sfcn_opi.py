@@ -1,4 +1,4 @@
-"""SFCN-OPI: sibling networks for detection and classification, the one a prior of the other (Zhou et al. 2018)."""
+"""SFCN-OPI: sibling networks; detection is the prior of classification (Zhou et al. 2018)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ResidualUnit(nn.Module):
     """Two 3 x 3 convolutions with batch normalisation, added to the input, then ReLU.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        stride: 2 halves the size; the input then passes a 1 x 1 convolution of the same stride.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        stride: 2 halves the size; the shortcut is then a 1 x 1 convolution of the same stride.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -43,8 +43,8 @@ class ResidualUnit(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or stride > 1:
-            # A convolution of 1 x 1 px after taking every second px is one of stride 2, whose gradient some builds of
-            # PyTorch for processors compute beyond the bounds of their memory when channels come last.
+            # Subsampling and a 1 x 1 convolution equal a 1 x 1 convolution of stride 2, whose gradient on CPUs accesses
+            # memory out of bounds in some builds of PyTorch if channels are last.
             self.shortcut = nn.Sequential(
                 nn.MaxPool2d(1, stride), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
             )
@@ -55,18 +55,18 @@ class ResidualUnit(nn.Module):
 
 
 def stage(inputs: int, outputs: int, units: int, stride: int = 1) -> nn.Sequential:
-    """Build residual units in a row; the first one changes size and channels."""
+    """Build a sequence of residual units; the first changes size and channels."""
     first = ResidualUnit(inputs, outputs, stride)
     return nn.Sequential(first, *(ResidualUnit(outputs, outputs) for _ in range(units - 1)))
 
 
 def doubling(channels: int) -> nn.ConvTranspose2d:
-    """Build a learnt upsampling by 2."""
+    """Build a learnt up-sampling by 2."""
     return nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1)
 
 
 class DetectionBranch(nn.Module):
-    """Scores of background and nucleus at strides 2 and 4, added up and brought to the input's size.
+    """Scores of background and nucleus at strides 2 and 4, summed and up-sampled to the size of the input.
 
     Args:
         features: Channels of the first stage.
@@ -80,15 +80,15 @@ class DetectionBranch(nn.Module):
         self.up2 = doubling(2)
 
     def forward(self, half: Tensor, quarter: Tensor) -> Tensor:
-        """Return logits (B, 2, H, W) from features at strides 2 and 4."""
+        """Return logits (B, 2, H, W), given features at strides 2 and 4."""
         return self.up2(self.score2(half) + self.up4(self.score4(quarter)))  # type: ignore[no-any-return]
 
 
 class SFCNNetwork(nn.Module):
-    """Shared residual stages, then the branches; the one of types has a stage of its own.
+    """Shared residual stages and two branches; the branch of types has a further stage.
 
     Args:
-        types: Number of types; 0 leaves out their branch.
+        types: Number of types; 0 = no branch of types.
         features: Channels of the first stage.
         units: Residual units of each stage.
     """
@@ -111,7 +111,7 @@ class SFCNNetwork(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return logits ``detection`` (B, 2, H, W) and ``types`` (B, T, H, W) of images with sides in 4 px."""
+        """Return logits ``detection`` (B, 2, H, W) and ``types`` (B, T, H, W); sides are multiples of 4 px."""
         half = self.shared[0](images)
         quarter = self.shared[1](half)
         outputs = {"detection": self.detection(half, quarter)}
@@ -124,16 +124,16 @@ class SFCNOPI(PointsMethod):
     """SFCN-OPI.
 
     Args:
-        task: What the training data asks for; without types the detection branch alone is built.
+        task: Types and pixel size of the training data; without types, only the detection branch is built.
         features: Channels of the first stage.
         units: Residual units of each stage.
-        threshold: Probability of nucleus from which on a px teaches its type.
+        threshold: Probability of nucleus from which a pixel contributes to the loss of the types.
     """
 
     card = MethodCard(
         name="sfcn-opi",
         variants=(Variant("sfcn-opi", "SFCN-OPI", ("SFCNOPI",)),),
-        summary="Residual network with branches for nuclei and types; the first decides where the second counts.",
+        summary="Residual network with branches for nuclei and types; the first selects the pixels of the second.",
         paper="Zhou et al., SFCN-OPI: Detection and Fine-grained Classification of Nuclei Using Sibling FCN with "
         "Objectness Prior Interaction, AAAI 2018",
         url="https://doi.org/10.1609/aaai.v32i1.11900",
@@ -141,14 +141,14 @@ class SFCNOPI(PointsMethod):
         deviations=(
             *SHARED_DEVIATIONS,
             *DISC_DEVIATIONS,
-            "Layers, and the threshold 0.8 of the prior, are taken from public reimplementations of the paper "
-            "(github.com/zhuyiche/sfcn-opi and its forks), whose authors are others; normalisation and ReLU of the "
-            "scores, which they have, are left out: a ReLU on so few channels can silence a type for good.",
-            "The types are conditional on nucleus, without a background of their own, and the probability of a type "
-            "is the product of both; its negative logarithm, averaged over the annotated px that the detection "
-            "gives at least the threshold, is the loss of the types and reaches both branches.",
-            "While types are trained alone, all annotated px count, which do not depend on the detection then.",
-            "Shares of the three phases (0.4, 0.2, 0.4 of the steps) are a choice. Classes are not weighted.",
+            "Layers, and the threshold 0.8 of the prior, are those of public reimplementations by other authors "
+            "(github.com/zhuyiche/sfcn-opi and its forks). Their normalisation and ReLU of the scores are left out: a "
+            "ReLU on so few channels can silence a type permanently.",
+            "The types are conditional on nucleus, without a separate background, and the probability of a type is "
+            "the product of both. The loss of the types is the negative logarithm of this product, averaged over the "
+            "annotated pixels whose detection reaches the threshold; it trains both branches.",
+            "While only the types are trained, all annotated pixels are selected, independent of the detection.",
+            "The shares of the three phases (0.4, 0.2, 0.4 of the steps) are our choice. Classes have equal weights.",
         ),
         tasks=("detection", "classification"),
         needs="points",
@@ -173,10 +173,10 @@ class SFCNOPI(PointsMethod):
         return outputs
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Return ``detection`` and ``types``, as far as the phase trains them.
+        """Return ``detection`` and ``types``, if the phase trains them.
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``classes`` int64 (B, H, W).
         """
         frozen = self.phase.frozen
@@ -193,7 +193,7 @@ class SFCNOPI(PointsMethod):
         return terms
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``probability`` (B, T or 1, H, W): nucleus, and of the type if it is one."""
+        """Return ``probability`` (B, T, H, W) of each type, or (B, 1, H, W) of nucleus without types."""
         nucleus = outputs["detection"].softmax(dim=1)[:, 1:]
         if "types" not in outputs:
             return {"probability": nucleus}
@@ -201,7 +201,7 @@ class SFCNOPI(PointsMethod):
 
 
 def _phases(whole: Phase) -> tuple[Phase, Phase, Phase]:
-    """Divide the training: detection with the shared layers, types alone, everything."""
+    """Divide the training: first detection with the shared layers, then only types, then everything."""
     steps = whole.steps or 0
     lengths = (round(0.4 * steps), round(0.2 * steps), steps - round(0.4 * steps) - round(0.2 * steps))
     frozen: tuple[tuple[str, ...], ...] = (
@@ -218,14 +218,15 @@ def _phases(whole: Phase) -> tuple[Phase, Phase, Phase]:
 def type_error(
     logits: Tensor, classes: Tensor, prior: Tensor | None, threshold: float, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the negative log-probability of the types, averaged over the px that count; 0 without any.
+    """Return the negative log-probability of the types, averaged over the selected pixels; 0 if there are none.
 
     Args:
         logits: (B, T, H, W), conditional on nucleus.
         classes: int64 (B, H, W), 0 = background, 1..T = type, -100 = not annotated.
-        prior: (B, H, W), log-probability of nucleus, which is added; None: all annotated nuclei count, without it.
-        threshold: Probability of nucleus from which on a px counts.
-        weights: (T + 1,), weight of background, which has no part here, and of each type; None = all alike.
+        prior: (B, H, W), log-probability of nucleus, which is added; None = not added, and all annotated nuclei are
+            selected.
+        threshold: Probability of nucleus from which a pixel is selected.
+        weights: (T + 1,), weights of background, which is ignored, and of each type; None = equal weights.
     """
     types = (classes - 1).clamp(min=0)
     each = F.cross_entropy(logits, types, reduction="none")

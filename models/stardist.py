@@ -16,31 +16,33 @@ from postproc.windows import Geometry
 
 
 class StarDist(NucleiMethod):
-    """U-Net that says of each px how likely it is central to a nucleus, and how far the outline is in each direction.
+    """U-Net that predicts for each pixel an object probability and the distances to the outline along rays.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first level; 32 in the paper.
-        rays: Directions in which distances are predicted; 32 in the paper.
+        rays: Number of directions in which distances are predicted; 32 in the paper.
         weight: Weight of the distances in the loss.
     """
 
     card = MethodCard(
         name="stardist",
         variants=(Variant("stardist", "StarDist"),),
-        summary="U-Net regressing object probability and distances to the outline along rays; polygons compete.",
+        summary="U-Net predicting object probability and distances to the outline along rays; polygons compete.",
         paper="Schmidt et al., Cell Detection with Star-Convex Polygons, MICCAI 2018",
         url="https://doi.org/10.1007/978-3-030-00934-2_30",
-        recipe="Of the public implementation: Adam; cross-entropy of the probability and mean absolute error of the "
+        recipe="As in the public implementation: Adam; cross-entropy of the probability and mean absolute error of the "
         "distances, weighted by the probability.",
         deviations=(
             "400 epochs of 4 crops of each image; the public implementation trains 400 epochs of 100 steps.",
-            "Augmentation is that of the public example (policy stardist), with intensities times 0.6 to 1.2 in place "
-            "of 0.6 to 2: its images, normalised by percentiles, may exceed 1, those of 8 bits may not.",
-            "The learning rate stays as it is; the public implementation halves it when the validation loss stalls.",
-            "Polygons that overlap are compared by what they share of the smaller one, counted in px.",
-            "Batch normalisation in the U-Net, with which it trains at any batch size of this suite.",
-            "Distances are predicted at every px; the public implementation may predict them on a coarser grid.",
+            "Augmentation is that of the public example (policy stardist), except that intensities are multiplied by "
+            "0.6 to 1.2 instead of 0.6 to 2: its images, normalised by percentiles, may exceed 1, while images of 8 "
+            "bits cannot.",
+            "The learning rate is constant; the public implementation halves it when the validation loss stalls.",
+            "Overlapping polygons are compared by their intersection as a share of the smaller polygon, counted in "
+            "pixels.",
+            "The U-Net has batch normalisation, so that it trains at any batch size.",
+            "Distances are predicted at every pixel; the public implementation may predict them on a coarser grid.",
         ),
     )
     small = {"features": 8, "rays": 16}
@@ -57,7 +59,7 @@ class StarDist(NucleiMethod):
         self.rays = nn.Conv2d(4 * features, rays, 1)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits ``probability`` (B, 1, H, W) and ``rays`` (B, rays, H, W) in px, of prepared images."""
+        """Return logits ``probability`` (B, 1, H, W) and ``rays`` (B, rays, H, W), in pixels, of prepared images."""
         features = self.neck(self.body(images))
         return {"probability": self.probability(features), "rays": self.rays(features)}
 
@@ -71,5 +73,5 @@ class StarDist(NucleiMethod):
         }
 
     def activate(self, outputs: Outputs) -> Outputs:
-        """Return ``probability`` in [0, 1], and the distances as they are, at least 0."""
+        """Return ``probability`` in [0, 1] and the distances ``rays``, at least 0."""
         return {"probability": torch.sigmoid(outputs["probability"]), "rays": outputs["rays"].clamp(min=0)}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, adam_instead
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
@@ -26,7 +27,7 @@ class ValidUNet(nn.Module):
     Args:
         features: Channels of the first level, doubled at each of the four down-samplings; 64 in the paper.
         channels_out: Channels of the logits.
-        dropout: Share of the channels' values dropped after the two deepest levels of the contracting path.
+        dropout: Dropout rate after the two deepest levels of the contracting path.
     """
 
     def __init__(self, features: int = 64, channels_out: int = 2, dropout: float = 0.5) -> None:
@@ -61,10 +62,10 @@ class ValidUNet(nn.Module):
 
 
 def _initialise(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """Draw weights with standard deviation sqrt(2 / N), N = inputs of an output (section 3); biases are 0."""
+    """Draw weights with standard deviation sqrt(2 / N), N = number of inputs of an output (section 3); biases are 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    else:  # with stride = size of the kernel, each output has one px of each input channel
+    else:  # stride = size of the kernel: each output depends on one pixel of each input channel
         nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
@@ -74,10 +75,10 @@ class UNet(NucleiMethod):
     """U-Net.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first level; 64 in the paper.
-        dropout: Share dropped at the end of the contracting path.
-        weight_decay: L2 penalty on the kernels.
+        dropout: Dropout rate at the end of the contracting path.
+        weight_decay: L2 penalty on kernels.
     """
 
     card = MethodCard(
@@ -86,21 +87,19 @@ class UNet(NucleiMethod):
             Variant("unet", "U-Net", ("UNet", "U-net")),
             Variant("unet-pp", "U-Net + PP", ("UNet + PP",)),
         ),
-        summary="Encoder and decoder with skip connections; weights at borders separate touching nuclei.",
+        summary="Encoder and decoder with skip connections; border weights separate touching nuclei.",
         paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
         url="https://doi.org/10.1007/978-3-319-24574-4_28",
-        recipe="As in the comparison of HoVer-Net (Graham et al. 2019): Adam, weight decay 1e-5; cross-entropy with "
-        "the border weight map.",
+        recipe=HOVERNET_COMPARISON + "; cross-entropy with the border weight map.",
         deviations=(
-            "Adam in place of stochastic gradient descent with momentum 0.99 and batch 1, as in the "
-            "comparison of HoVer-Net, whose figures the tables show.",
-            "31.0 M parameters, as in U-Net's paper; the network of that comparison has 37.0 M: up-sampling halves the "
-            "channels here, and keeps them there.",
-            "Initial weights are U-Net's own (He et al.); the comparison of HoVer-Net drew Glorot's.",
-            "Crops are drawn at random, 144 of each image in an epoch, as many as the comparison of "
-            "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",
+            adam_instead("with momentum 0.99 and batch 1"),
+            "31.0 M parameters, as in U-Net's paper; the network of that comparison has 37.0 M. Here up-sampling "
+            "halves the channels; there it keeps them.",
+            "Initial weights are those of He et al., as in U-Net's paper; " + GLOROT,
+            "Crops are drawn at random, 144 of each image in an epoch: as many as the comparison of HoVer-Net cuts "
+            "from an image of 1000 x 1000 px on a grid of 84 px.",
             "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components "
-            "of at least 10 px; U-Net's own paper takes components as they are.",
+            "of at least 10 px. U-Net's paper takes components unchanged.",
         ),
     )
     small = {"features": 8}
@@ -131,7 +130,7 @@ class UNet(NucleiMethod):
         """Return the weighted cross-entropy (section 3, eq. 1).
 
         Args:
-            outputs: What `forward` gave.
+            outputs: Outputs of `forward`.
             batch: ``foreground`` int64 (B, h, w) and ``weight`` float (B, h, w).
         """
         return {"ce": cross_entropy(outputs["foreground"], batch["foreground"], batch["weight"])}

@@ -1,4 +1,4 @@
-"""The U-Net that DIST is compared with: plain cross-entropy, trained as DIST (Naylor et al. 2018)."""
+"""U-Net of DIST's comparison: plain cross-entropy, trained like DIST (Naylor et al. 2018)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from postproc.windows import Geometry
 
 
 class UNetDIST(ForegroundMethod):
-    """DIST's network with two classes in place of a distance.
+    """DIST's network with two classes instead of a distance.
 
     Args:
-        task: What the training data asks for; types are ignored.
+        task: Types and pixel size of the training data; types are ignored.
         features: Channels of the first level (n_feat, table I).
         weight_decay: L2 penalty (lambda, table I).
     """
@@ -31,17 +31,17 @@ class UNetDIST(ForegroundMethod):
             Variant("unet-dist", "U-Net (cross-entropy)"),
             Variant("unet-dist-pp", "U-Net (cross-entropy) + PP"),
         ),
-        summary="DIST's U-Net with plain cross-entropy in place of the distance: what DIST is compared with.",
+        summary="DIST's U-Net with plain cross-entropy instead of the distance: the baseline of DIST.",
         paper="Naylor et al., Segmentation of Nuclei in Histopathology Images by Deep Regression of the Distance Map, "
         "IEEE TMI 38(2), 2018",
         url="https://doi.org/10.1109/TMI.2018.2865709",
-        recipe="Of the paper, with the values of its table III: Adam, weight decay 5e-7; dynamics p1 = 11 of the "
-        "probability in 1/255 for the row + PP.",
+        recipe="As in the paper, with the values of its table III: Adam, weight decay 5e-7; for the row + PP, dynamics "
+        "p1 = 11 of the probability in units of 1/255.",
         deviations=(
-            "The paper gives no weights of the cross-entropy: all px count alike, and touching nuclei are one piece of "
-            "foreground.",
-            "As on DIST's card: size and number of the crops, factor of the decay, padded convolutions, and no early "
-            "stopping under protocol paper.",
+            "The paper gives no weights of the cross-entropy: all pixels have equal weights, and touching nuclei form "
+            "one piece of foreground.",
+            "As on the card of DIST: size and number of the crops, factor of the decay, padded convolutions, and no "
+            "early stopping under protocol paper.",
         ),
     )
     small = {"features": 8}
@@ -53,7 +53,7 @@ class UNetDIST(ForegroundMethod):
             "unet-dist": BinaryCodec(split=False, w0=0.0),
             "unet-dist-pp": BinaryDynamicsCodec(split=False, w0=0.0, params=DynamicsParams(p1=11.0)),
         }
-        self.geometry = Geometry(multiple=16, context=64, minimum=16)  # as DIST's, whose body it has
+        self.geometry = Geometry(multiple=16, context=64, minimum=16)  # that of DIST, which has the same body
         self.weight_decay = weight_decay
         self.network = nn.Sequential(UNetBody(features), nn.Conv2d(features, 2, 1))
 

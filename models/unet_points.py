@@ -1,4 +1,4 @@
-"""U-Net as it is compared with KiNet: a class per pixel, learnt from points (Ronneberger 2015, Xing et al. 2019)."""
+"""U-Net of KiNet's comparison: pixel classes learnt from points (Ronneberger et al. 2015, Xing et al. 2019)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from postproc.codecs.point_targets import DiscCodec
 from postproc.windows import Geometry
 
 CROP = 380
-"""Side of the crops in px, of which the network gives back 196: the valid size closest to KiNet's 200."""
+"""Side of the crops in pixels. The output has 196 px, the valid size closest to KiNet's 200."""
 
 
 class UNetPoints(PointClassification):
     """U-Net for points.
 
     Args:
-        task: What the training data asks for: a class per type and background.
+        task: Types and pixel size of the training data; the classes are the types and background.
         features: Channels of the first level; 64 in the paper.
-        dropout: Share dropped at the end of the contracting path.
+        dropout: Dropout rate at the end of the contracting path.
     """
 
     card = MethodCard(
         name="ki67-unet",
         variants=(Variant("ki67-unet", "U-Net (points)"),),
-        summary="Encoder and decoder with skip connections; gives each pixel the type of its nucleus, from discs "
+        summary="Encoder and decoder with skip connections; classifies pixels by the type of their nucleus, from discs "
         "around points.",
         paper="Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015",
         url="https://doi.org/10.1007/978-3-319-24574-4_28",
@@ -35,9 +35,9 @@ class UNetPoints(PointClassification):
         deviations=(
             *SHARED_DEVIATIONS,
             *DISC_DEVIATIONS,
-            "Crops of 380 px, of which the unpadded convolutions leave 196, in place of 200.",
+            "Crops of 380 px, of which the unpadded convolutions leave 196, instead of 200.",
             "No border weight map: points have no borders.",
-            "Its row in the table of the paper is called U-Net, a title that the method unet has here.",
+            "The paper's table calls this row U-Net; here that is the title of the method unet.",
         ),
         tasks=("detection", "classification"),
         needs="points",

@@ -120,6 +120,43 @@ def _download(origin: str, fetch: Callable[[], Any]) -> Any:
         ) from error
 
 
+def initial_state(weights: str, library: Callable[[], Pretrained]) -> tuple[State, str]:
+    """Return the weights that the option ``weights`` names, and their source for messages.
+
+    Args:
+        weights: ``imagenet``, or the path of a file.
+        library: Returns the weights for ``imagenet``.
+
+    Raises:
+        ConfigError: If the weights are unavailable or the file does not exist.
+        DataError: If the file cannot be read.
+    """
+    if weights == IMAGENET:
+        pretrained = library()
+        return pretrained.state, pretrained.origin
+    path = weights_file(weights)
+    return read_state(path), str(path)
+
+
+def check_width(weights: str, features: int, expected: int, network: str) -> None:
+    """Check that a network is as wide as the pretrained network whose weights it receives.
+
+    Args:
+        weights: Option ``weights``.
+        features: Option ``features``: channels of the first convolution.
+        expected: Channels of the first convolution of the pretrained network.
+        network: Name of the pretrained network.
+
+    Raises:
+        ConfigError: If the widths differ.
+    """
+    if features != expected:
+        raise ConfigError(
+            f"features={features}: weights={weights!r} are those of {network}, which has features={expected}. "
+            f"Give features={expected}, or start from random weights (weights=none)."
+        )
+
+
 def read_state(path: Path) -> State:
     """Read a state dictionary from a file without executing code from it.
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import DenseNet
 
-from models.base.weights import IMAGENET, NONE, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.base.weights import IMAGENET, NONE, check_width, from_torchvision, initial_state, load_exactly, rename
 from postproc.errors import ConfigError
 
 FEATURES = 64
@@ -178,11 +178,6 @@ def load_pretrained(network: CIANetwork, weights: str, features: int) -> None:
     if weights == NONE:
         return
     if weights == IMAGENET:
-        if features != FEATURES:
-            raise ConfigError(f"features={features}: DenseNet-121 has {FEATURES}. Use weights=none with other widths.")
-        pretrained = from_torchvision("densenet121")
-        state, origin = pretrained.state, pretrained.origin
-    else:
-        path = weights_file(weights)
-        state, origin = read_state(path), str(path)
+        check_width(weights, features, FEATURES, "DenseNet-121")
+    state, origin = initial_state(weights, lambda: from_torchvision("densenet121"))
     load_exactly(network.encoder.layers, rename(state, TORCHVISION_RULES, TORCHVISION_DROP), origin)

@@ -6,17 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base.weights import (
-    IMAGENET,
-    NONE,
-    fold_normalisation,
-    from_timm,
-    load_exactly,
-    read_state,
-    rename,
-    weights_file,
-)
-from models.networks.hovernet import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
+from models.base.weights import IMAGENET, NONE, check_width, from_timm, initial_state
+from models.networks.hovernet import FEATURES, TIMM_NAME, Encoder, centre_crop, load_resnet
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)
@@ -164,20 +155,9 @@ def load_pretrained(network: DRANetwork, weights: str, features: int) -> None:
     """
     if weights == NONE:
         return
-    import timm  # imported here because it is slow to import
-
     if weights == IMAGENET:
-        if features != FEATURES:
-            raise ConfigError(f"features={features}: ResNet-50 has {FEATURES}. Use weights=none with other widths.")
-        pretrained = from_timm(TIMM_NAME)
-        state, origin = pretrained.state, pretrained.origin
-    else:
-        path = weights_file(weights)
-        state, origin = read_state(path), str(path)
-    own = {name.removeprefix("encoder."): value for name, value in rename(state, TIMM_RULES, TIMM_DROP).items()}
-    settings = timm.get_pretrained_cfg(TIMM_NAME)
+        check_width(weights, features, FEATURES, "ResNet-50")
+    state, origin = initial_state(weights, lambda: from_timm(TIMM_NAME))
     for encoder in network.encoders.values():
         assert isinstance(encoder, Encoder)
-        load_exactly(encoder, own, origin)
-        # The weights expect standardised images; here images are in [0, 1].
-        fold_normalisation(encoder.stem.conv, encoder.stem.norm, settings.mean, settings.std)
+        load_resnet(encoder, state, origin)

@@ -9,17 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base.weights import (
-    IMAGENET,
-    NONE,
-    State,
-    fold_normalisation,
-    from_timm,
-    load_exactly,
-    read_state,
-    rename,
-    weights_file,
-)
+from models.base.weights import NONE, State, fold_normalisation, from_timm, initial_state, load_exactly, rename
 from models.networks.blocks import Shortcut
 from models.networks.initial import small_output
 
@@ -40,6 +30,8 @@ TIMM_RULES = (
 )
 """Renaming from timm's resnetv2_50 to `HoVerNetwork`."""
 TIMM_DROP = ("head.",)
+_TIMM_KEY = "stem.conv.weight"
+"""Name by which weights of timm are recognised."""
 OFFICIAL_RULES = (
     (r"^conv0\.(?:/|conv)\.", "encoder.stem.conv."),
     (r"^conv0\.bn\.", "encoder.stem.norm."),
@@ -347,29 +339,40 @@ def load_pretrained(network: HoVerNetwork, weights: str) -> None:
     """
     if weights == NONE:
         return
-    if weights == IMAGENET:
-        pretrained = from_timm(TIMM_NAME)
-        state, origin = pretrained.state, pretrained.origin
-    else:
-        path = weights_file(weights)
-        state, origin = read_state(path), str(path)
-    from_library = "stem.conv.weight" in state
+    state, origin = initial_state(weights, lambda: from_timm(TIMM_NAME))
+    if _TIMM_KEY in state:
+        load_resnet(network.encoder, state, origin)
+        return
     named = _own_names(state)
     if any(name.startswith(("bottleneck.", "decoders.")) for name in named):
         load_exactly(network, named, origin)
     else:
         load_exactly(network.encoder, {name.removeprefix("encoder."): v for name, v in named.items()}, origin)
-    if from_library:  # trained on standardised images; HoVer-Net takes images in [0, 1] (section V-B)
-        import timm
 
-        settings = timm.get_pretrained_cfg(TIMM_NAME)
-        stem = network.encoder.stem
-        fold_normalisation(stem.conv, stem.norm, settings.mean, settings.std)
+
+def load_resnet(encoder: Encoder, state: State, origin: str) -> None:
+    """Load timm's pre-activated ResNet-50 into an encoder.
+
+    The weights expect standardised images. The first convolution is changed to take images in [0, 1] (HoVer-Net,
+    section V-B).
+
+    Args:
+        encoder: Encoder that receives the weights.
+        state: State dictionary with timm's names.
+        origin: Source of the weights, for messages.
+
+    Raises:
+        DataError: If the weights do not fit.
+    """
+    import timm  # imported here because it is slow to import
+
+    renamed = rename(state, TIMM_RULES, TIMM_DROP)
+    load_exactly(encoder, {name.removeprefix("encoder."): value for name, value in renamed.items()}, origin)
+    settings = timm.get_pretrained_cfg(TIMM_NAME)
+    fold_normalisation(encoder.stem.conv, encoder.stem.norm, settings.mean, settings.std)
 
 
 def _own_names(state: State) -> State:
-    if "stem.conv.weight" in state:
-        return rename(state, TIMM_RULES, TIMM_DROP)
     if any(name.startswith("conv0.") for name in state):
         return rename(state, OFFICIAL_RULES, OFFICIAL_DROP)
     return {name.removeprefix("network."): value for name, value in state.items()}

@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
-from models.base.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
+from models.base.weights import (
+    IMAGENET,
+    NONE,
+    State,
+    check_width,
+    from_torchvision,
+    initial_state,
+    load_exactly,
+    rename,
+)
 from postproc.errors import ConfigError, DataError
 
 FEATURES = 64
@@ -154,30 +163,32 @@ def load_pretrained(network: nn.Module, weights: str, *, features: int, norm: bo
     if weights == NONE:
         return
     if weights == IMAGENET:
-        _check_width(weights, features)
-        pretrained = from_torchvision("vgg16_bn" if norm else "vgg16")
-        state, origin = pretrained.state, pretrained.origin
-    else:
-        path = weights_file(weights)
-        state, origin = rename(read_state(path), [(r"^network\.", "")]), str(path)
+        check_width(weights, features, FEATURES, "VGG16")
+    state, origin = initial_state(weights, lambda: from_torchvision("vgg16_bn" if norm else "vgg16"))
+    state = rename(state, [(r"^network\.", "")])
     if any(name.startswith("encoder.") for name in state):
         load_exactly(network, state, origin)
         return
-    _check_width(weights, features)
-    encoder = network.get_submodule("encoder")
-    load_exactly(encoder, _encoder_state(encoder, state, origin), origin)
+    check_width(weights, features, FEATURES, "VGG16")
+    load_features(network.get_submodule("encoder"), state, origin)
     for name, layer in (("fc6", "classifier.0."), ("fc7", "classifier.3.")):
         if hasattr(network, name):
             module = network.get_submodule(name)
             load_exactly(module, _as_convolution(module, state, layer), origin)
 
 
-def _check_width(weights: str, features: int) -> None:
-    if features != FEATURES:
-        raise ConfigError(
-            f"features={features}: weights={weights!r} are those of VGG16, which has features={FEATURES}. "
-            f"Give features={FEATURES}, or start from random weights (weights=none)."
-        )
+def load_features(encoder: nn.Module, state: State, origin: str) -> None:
+    """Load the convolutions of torchvision's VGG16, with or without batch normalisation.
+
+    Args:
+        encoder: Module with the layers of VGG16 in the same order, under any names.
+        state: State dictionary with torchvision's names; the classifier is ignored.
+        origin: Source of the weights, for messages.
+
+    Raises:
+        DataError: If the weights do not fit.
+    """
+    load_exactly(encoder, _encoder_state(encoder, state, origin), origin)
 
 
 def _encoder_state(encoder: nn.Module, state: State, origin: str) -> State:

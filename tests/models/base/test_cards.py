@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.registry import METHODS, method_class
 from datamodules.drawing.augment import POLICIES, build_policy
+from models.base import card_texts
 from models.base.recipe import describe
 
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
@@ -54,6 +55,13 @@ def test_the_description_of_a_recipe_holds_its_figures(name: str) -> None:
         length = f"{phase.steps:,} steps" if phase.epochs is None else f"{phase.epochs:,} epochs"
         assert f"{length} of batch {phase.batch_size}, learning rate {phase.lr:g}" in text
         assert str(phase.schedule) in text
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(card_texts) if name.isupper()))
+def test_a_shared_text_is_on_several_cards(name: str) -> None:
+    cards = [method_class(method).card for method in METHODS]
+    text = getattr(card_texts, name)
+    assert sum(text in " ".join((card.recipe, *card.deviations)) for card in cards) >= 2
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
