@@ -13,7 +13,9 @@ from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET
 from models.networks.blocks import UNetBody
+from models.networks.bodies import unet_body
 from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
 from postproc.codecs.typed import TypedCodec
@@ -37,6 +39,13 @@ class DIST(NucleiMethod):
         weight_decay: L2 penalty (lambda, table I).
         target: What is regressed (section IV-C): the ``raw`` distance in px, the distance ``normalised`` to [0, 1] in
             each nucleus, or the normalised one as the second of two ``softmax`` channels.
+        encoder: timm's name of an encoder, with which the body is a U-Net of segmentation-models-pytorch; None = the
+            paper's network.
+        weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
+            (`models.networks.encoders.load_encoder`).
+
+    Raises:
+        ConfigError: If an option is unknown, types are asked of data without types, or weights are unavailable.
     """
 
     card = MethodCard(
@@ -73,6 +82,8 @@ class DIST(NucleiMethod):
             "Convolutions are padded, so that the output is as large as the input.",
             "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
             "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",
+            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm: another method, "
+            "with a row of its own. Loss, targets and decoding are unchanged.",
         ),
         tasks=("segmentation", "classification"),
     )
@@ -95,6 +106,8 @@ class DIST(NucleiMethod):
         features: int = 32,
         weight_decay: float = 5e-6,
         target: Literal["raw", "normalised", "softmax"] = "raw",
+        encoder: str | None = None,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__(task)
         if target not in TARGETS:
@@ -109,7 +122,7 @@ class DIST(NucleiMethod):
         # Half the receptive field of the body; what padding does farther inside a tile has faded by then.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
-        self.body = UNetBody(features)
+        self.body = unet_body(self, encoder, weights, features, lambda: UNetBody(features))
         self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
         self.type_head = nn.Conv2d(features, self.types + 1, 1) if self.types else None
         if target == "raw":  # part of the weights: those of a network without it do not load
