@@ -55,9 +55,7 @@ def test_three_methods_have_the_option() -> None:
 @each_method
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_a_training_step_is_finite_and_reaches_every_parameter(
-    name: str, encoder: str, precision: torch.dtype
-) -> None:
+def test_a_training_step_is_finite_and_reaches_every_parameter(name: str, encoder: str, precision: torch.dtype) -> None:
     method = build(name, encoder).train()
     method.begin(method.recipe.phases[0])
     optimizer = method.configure_optimizers()
@@ -206,5 +204,4 @@ def test_the_command_line_trains_stores_and_reloads_it(name: str, data_root: Pat
     (run,) = (tmp_path / "runs" / name / "kumar").iterdir()
     record = json.loads((run / "record.json").read_text())
     assert record["training"]["weights"] == f"ImageNet (timm {LITE})"
-    (facts,) = load_scores([tmp_path / "runs"]).groupby("base")["title"].first().items(), 
     nucbench("predict", run, data_root / "kumar/test_diff/Images", "--no-progress", folder=tmp_path)
