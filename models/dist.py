@@ -82,8 +82,8 @@ class DIST(NucleiMethod):
             "Convolutions are padded, so that the output is as large as the input.",
             "With types, the comparison of HoVer-Net does not say what the added convolution learns: here background "
             "and types, by cross-entropy, added to the squared error. A nucleus has its px' most frequent type.",
-            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is "
-            "another method, with a row of its own; loss, targets and decoding are unchanged.",
+            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This "
+            "is another method, with a row of its own; loss, targets and decoding are unchanged.",
         ),
         tasks=("segmentation", "classification"),
     )

@@ -50,8 +50,8 @@ class StarDist(NucleiMethod):
             "Polygons that overlap are compared by what they share of the smaller one, counted in px.",
             "Batch normalisation in the U-Net, with which it trains at any batch size of this suite.",
             "Distances are predicted at every px; the public implementation may predict them on a coarser grid.",
-            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is "
-            "another method, with a row of its own; loss, targets and decoding are unchanged.",
+            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This "
+            "is another method, with a row of its own; loss, targets and decoding are unchanged.",
         ),
     )
     small = {"features": 8, "rays": 16}

@@ -112,8 +112,8 @@ class UNet(NucleiMethod):
             "HoVer-Net cut from an image of 1000 x 1000 px on a grid of 84 px.",
             "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components "
             "of at least 10 px; U-Net's own paper takes components as they are.",
-            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is "
-            "another method, with a row of its own; loss, targets and decoding are unchanged. Its convolutions are "
+            "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This "
+            "is another method, with a row of its own; loss, targets and decoding are unchanged. Its convolutions are "
             "padded, and it trains on inputs of 256 px, 16 per image and epoch, which give as much output.",
         ),
     )

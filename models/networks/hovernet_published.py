@@ -42,9 +42,7 @@ def read_published(state: State, prefix: str = "network.") -> Foreign | None:
             "(nucbench run hovernet DATASET --options.weights FILE)"
         )
     if deep.ndim != 4 or deep.shape[-1] not in MODES:
-        raise DataError(
-            f"HoVer-Net's file: decoder.np.u3.conva.weight is {tuple(deep.shape)}; expected a 3 x 3 or 5 x 5"
-        )
+        raise DataError(f"HoVer-Net's file: decoder.np.u3.conva.weight is {tuple(deep.shape)}; expected 3 x 3 or 5 x 5")
     mode, features = MODES[deep.shape[-1]], first.shape[0]
     last = named.get(f"{BRANCH}out.weight")
     return Foreign(

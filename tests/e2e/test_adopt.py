@@ -121,14 +121,14 @@ def test_tables_and_report_name_it(place: Path) -> None:
 def test_types_are_mapped_by_name(place: Path) -> None:
     state = published_state("fast", 5, seed=1)
     write_published(place / "typed.tar", state)
-    order = ("spindle", "epithelial", "miscellaneous", "inflammatory")
+    order = ("spindle-shaped", "epithelial", "miscellaneous", "inflammatory")
     out = adopt(place, "hovernet", "typed.tar", "--trained-on", "consep", "--types", *order, "--evaluate", "consep")
-    assert "types in the order of the model: miscellaneous, inflammatory, epithelial, spindle" in out
+    assert "types in the order of the model: miscellaneous, inflammatory, epithelial, spindle-shaped" in out
     run = run_of(place, "hovernet/consep")
     weight = torch.load(run / "checkpoints/final.pt", weights_only=True)["network.decoders.tp.out.weight"]
     assert torch.equal(weight, state["decoder.tp.u0.conv.weight"][[0, 3, 4, 2, 1]])
     evaluation = json.loads((run / "evaluations/consep.test/hovernet/evaluation.json").read_text())
-    assert evaluation["types"] == ["miscellaneous", "inflammatory", "epithelial", "spindle"]
+    assert evaluation["types"] == ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]
 
 
 def test_unwanted_types_are_dropped_and_named(place: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_plain_state_needs_its_options(place: Path) -> None:
     method = HoVerNet(Task(TYPES), mode="fast", features=8, weights="none")
     torch.save(method.state_dict(), place / "plain.pt")
     words = ("hovernet", "plain.pt", "--trained-on", "own", "--options.mode", "fast", "--types", *TYPES)
-    assert "missing" in adopt(place, *words, "--options.features", "16", status=1)
+    assert "of another shape" in adopt(place, *words, "--options.features", "16", status=1)
     adopt(place, *words, "--options.features", "8")
     trained = load_trained(run_of(place, "hovernet/own"))
     for name, value in method.state_dict().items():
@@ -189,14 +189,14 @@ def test_a_plain_state_needs_its_options(place: Path) -> None:
         (
             ("hovernet", "typed.tar", "--trained-on", "consep", "--types", "spindel", "epithelial", "other", "x"),
             2,
-            "Did you mean 'spindle'",
+            "Did you mean 'spindle-shaped'",
         ),
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--types", "a"), 2, "leave out --types"),
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--options.mode", "original"), 2, "has mode=fast"),
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--options.weights", "none"), 2, "leave out --options.w"),
         (("hovernet", "plain.tar", "--trained-on", "a/b"), 2, "cannot name a dataset"),
         (("hovernet", "plain.tar", "--trained-on", "kumar.tets"), 2, "Did you mean 'test'"),
-        (("hovernet", "plain.tar", "--trained-on", "kumar", "--evaluate", "tnbc"), 1, "tnbc"),
+        (("hovernet", "plain.tar", "--trained-on", "kumar", "--evaluate", "kumarr"), 2, "Did you mean 'kumar'"),
         (("dist", "plain.tar", "--trained-on", "kumar"), 1, "have no place in dist: conv0./.weight"),
         (("qupath", "plain.tar", "--trained-on", "kumar"), 2, "trains nothing"),
         (("hovernet", "lacking.tar", "--trained-on", "kumar"), 1, "network.bottleneck.weight"),

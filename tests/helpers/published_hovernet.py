@@ -1,7 +1,7 @@
-"""Files in the public layout of HoVer-Net's PyTorch checkpoints, with random weights, and a plain network that runs them.
+"""Random weights in the public layout of HoVer-Net's PyTorch files, and a plain network that runs them.
 
-Names and shapes are those of the public network description (github.com/vqdang/hover_net); the code shares nothing with
-`models.networks.hovernet`, so that both can be compared.
+Names and shapes are those of the public network description (github.com/vqdang/hover_net). The code shares nothing
+with `models.networks.hovernet`, so that both can be compared.
 """
 
 from __future__ import annotations

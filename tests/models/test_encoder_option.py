@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from command_line import nucbench
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
@@ -16,6 +18,7 @@ from benchmark.registry import METHODS, method_class
 from datamodules.drawing.crops import CropDrawer
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
+from leaderboards.records import load_scores
 from models.base.method import Batch, NucleiMethod, Task
 from models.networks.bodies import has_encoder
 from models.networks.encoders import DepthwiseConv2d, EncoderDecoder
@@ -204,4 +207,8 @@ def test_the_command_line_trains_stores_and_reloads_it(name: str, data_root: Pat
     (run,) = (tmp_path / "runs" / name / "kumar").iterdir()
     record = json.loads((run / "record.json").read_text())
     assert record["training"]["weights"] == f"ImageNet (timm {LITE})"
-    nucbench("predict", run, data_root / "kumar/test_diff/Images", "--no-progress", folder=tmp_path)
+    titles = set(load_scores([tmp_path / "runs"])["title"])
+    assert {f"{method_class(name).card.title} ({LITE} encoder)"} <= titles
+    assert all(f"{LITE} encoder" in title for title in titles)
+    image = sorted((data_root / "kumar/test_diff/Images").iterdir())[0]
+    assert image.name in nucbench("predict", run, image, "--no-progress", folder=tmp_path).stdout
