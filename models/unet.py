@@ -15,7 +15,7 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET
 from models.networks.blocks import ConvBlock
-from models.networks.bodies import has_encoder, unet_body
+from models.networks.bodies import unet_body
 from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
@@ -143,7 +143,7 @@ class UNet(NucleiMethod):
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
         self.weight_decay = weight_decay
         self.network = unet_body(self, encoder, weights, features, lambda: ValidUNet(features, dropout=dropout))
-        if has_encoder(encoder):
+        if encoder is not None:
             self.recipe = dataclasses.replace(self.recipe, crop=256, crops_per_image=16)
             self.network = nn.Sequential(self.network, nn.Conv2d(features, 2, 1))
 

@@ -18,7 +18,7 @@ def unet_body(
 
     Args:
         method: Method that uses the body. With an encoder, its geometry and input normalisation are set.
-        encoder: timm's name of the encoder; None or ``none`` = the network of the paper.
+        encoder: timm's name of the encoder; None = the network of the paper.
         weights: Weights of the encoder, see `models.networks.encoders.load_encoder`; not used without an encoder.
         features: Channels of the output. With an encoder, the decoder has 8, 4, 2 and 1 times as many.
         own: Builds the network of the paper.
@@ -27,16 +27,13 @@ def unet_body(
         ConfigError: If the encoder is unknown, weights are unavailable, or a weights file is given without an encoder.
         DataError: If a weights file does not fit the encoder.
     """
-    if not has_encoder(encoder):
+    if encoder is None:
         if weights not in (IMAGENET, NONE):
             raise ConfigError(f"weights={weights!r} are those of an encoder; name it too, for example encoder=resnet18")
         return own()
+    if encoder == NONE:  # tables would name the row after it
+        raise ConfigError("encoder=none: leave the option out for the network of the paper")
     from models.networks.encoders import DEPTH, use_encoder  # segmentation-models-pytorch takes seconds to import
 
     widths = tuple(features * 2**level for level in reversed(range(DEPTH)))
-    return use_encoder(method, str(encoder), weights, widths)
-
-
-def has_encoder(encoder: str | None) -> bool:
-    """Return whether the option ``encoder`` of a method names one."""
-    return encoder not in (None, NONE)
+    return use_encoder(method, encoder, weights, widths)
