@@ -52,7 +52,7 @@ def _check_bounds(what: str, value: Any, default: Any) -> None:
         return
     least = 1 if isinstance(default, int) else 0
     if not least <= value <= LARGEST_COUNT:  # NaN is not
-        raise ConfigError(f"{what} is {value!r}; give {least} or more")
+        raise ConfigError(f"{what} is {value!r}; give a number from {least} to {LARGEST_COUNT:,}")
 
 
 def _convert(what: str, value: Any, hint: Any) -> Any:

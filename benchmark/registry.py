@@ -1,11 +1,16 @@
-"""Names of methods, datasets and tables, imported only when requested."""
+"""Names of methods, datasets and tables, imported only when requested.
+
+Installed packages can add their own: an entry point of the group ``nucbench.methods``, ``nucbench.datasets`` or
+``nucbench.tables`` with the name and ``module:class``.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from postproc.errors import unknown_name
+from postproc.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
@@ -83,6 +88,25 @@ TABLES = {
 """Table name -> "module:class"."""
 
 
+def _add_installed() -> dict[str, str]:
+    """Add the entry points of installed packages; nucbench's own names cannot be replaced.
+
+    Returns:
+        "group.name" -> name of the package.
+    """
+    packages = {}
+    for kind, registry in (("methods", METHODS), ("datasets", DATASETS), ("tables", TABLES)):
+        for point in sorted(entry_points(group=f"nucbench.{kind}"), key=lambda point: point.name):
+            if point.name not in registry:
+                registry[point.name] = point.value
+                packages[f"{kind}.{point.name}"] = point.dist.name if point.dist else "an installed package"
+    return packages
+
+
+INSTALLED = _add_installed()
+"""Entries of other packages: "methods.NAME" (or datasets, tables) -> package."""
+
+
 def method_class(name: str) -> type[NucleiMethod]:
     """Return the class of a method.
 
@@ -113,5 +137,12 @@ def table_class(name: str) -> Any:
 def _load(kind: str, name: str, registry: dict[str, str]) -> Any:
     if name not in registry:
         raise unknown_name(kind, name, registry)
-    module, attribute = registry[name].split(":")
-    return getattr(import_module(module), attribute)
+    module, _, attribute = registry[name].partition(":")
+    package = INSTALLED.get(f"{kind}s.{name}")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as wrong:
+        if package is None:
+            raise
+        where = f"{kind} {name!r} of the package {package!r} ({registry[name]!r})"
+        raise ConfigError(f"{where} cannot be loaded: {wrong}. Correct or uninstall the package.") from wrong

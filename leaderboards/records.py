@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,21 @@ def load_scores(roots: Iterable[Path], names: Names | None = None, problems: lis
     columns = [key for key in COLUMNS if key != "image"]
     lines = np.repeat(np.arange(len(parts)), [len(frame) for _, frame in parts])
     texts = {key: pd.Series([about[key] for about, _ in parts]).take(lines).reset_index(drop=True) for key in columns}
-    scores = pd.concat([frame for _, frame in parts], ignore_index=True)
+    scores = _stacked([frame for _, frame in parts])
     whole = pd.concat([pd.DataFrame(texts), scores], axis=1)
     return whole.copy()  # contiguous columns of one type: the tables are built five times faster
+
+
+def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate frames; those with the same columns first, because `pandas.concat` of many kinds is slow."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, frame in enumerate(frames):
+        alike.setdefault(tuple(frame.columns), []).append(place)
+    columns = list(dict.fromkeys(name for names in alike for name in names))
+    places = [place for members in alike.values() for place in members]
+    stacks = [pd.concat([frames[place] for place in members], ignore_index=True) for members in alike.values()]
+    order = np.argsort(np.repeat(places, [len(frames[place]) for place in places]), kind="stable")
+    return pd.concat(stacks, ignore_index=True)[columns].take(order).reset_index(drop=True)
 
 
 def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -1,18 +1,15 @@
-"""`nucbench demo`: run everything once on synthetic images, without a download."""
+"""`nucbench demo`: predict with a shipped model, then run everything once on synthetic images, without a download."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from benchmark.commands.demo_model import predict_photograph
 from benchmark.data.prepare import StandIn, write_stand_in
 from benchmark.host.machine import Machine
 from benchmark.registry import TABLES, dataset_class
-from benchmark.results.pictures import overlay, write_png
+from benchmark.results.pictures import overlay, side_by_side, write_png
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances
 from benchmark.sweeps.job import Job, State, attempt
@@ -24,7 +21,7 @@ PICTURES_PER_RUN = 2
 
 
 def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
-    """Write synthetic data, run the demo sweep, build tables and pictures, and print where they are.
+    """Predict with a shipped model; then write synthetic data, run the demo sweep, and build tables and pictures.
 
     Args:
         out: Output folder; existing results are kept and not computed again.
@@ -34,6 +31,8 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
     Returns:
         0 if every run succeeded, 1 otherwise.
     """
+    photograph = predict_photograph(out, progress=progress)
+    print("\nNow the whole benchmark: short trainings on synthetic images.", flush=True)
     machine = Machine(out / "data", out / "runs", progress=progress)
     plan = SweepSpec.load(SWEEP)
     plan = dataclasses.replace(plan, overrides={**plan.overrides, "steps": steps})
@@ -48,11 +47,13 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
         good &= job.state is State.DONE or attempt(job)
     tables = build_tables(list(TABLES), [machine.runs], out / "tables")
     pictures = [path for spec, _ in runs for path in _pictures(spec, machine, out / "pictures")]
-    print("\nThe images are synthetic and training is short: the scores only show that everything works.")
+    print("\nThese images are synthetic and training is short: the scores only show that everything works.")
+    print(f"model:     {photograph}")
     print(f"data:      {machine.data}")
     print(f"runs:      {machine.runs}")
     print(f"tables:    {', '.join(str(path) for path in tables if path.suffix == '.md')}")
     print(f"pictures:  {out / 'pictures'} ({len(pictures)}: image, annotation, prediction)")
+    print("next:      nucbench predict default YOUR_IMAGE.png")
     return 0 if good else 1
 
 
@@ -72,11 +73,3 @@ def _pictures(spec: RunSpec, machine: Machine, out: Path) -> list[Path]:
             write_png(path, side_by_side([sample.image, overlay(sample.image, sample.truth), found]))
             written.append(path)
     return written
-
-
-def side_by_side(images: list[NDArray[np.uint8]], gap: int = 6) -> NDArray[np.uint8]:
-    """Place images of equal size side by side, enlarged twice, with white gaps."""
-    large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for image in images]
-    white = np.full((large[0].shape[0], gap, 3), 255, np.uint8)
-    row = [part for image in large for part in (image, white)][:-1]
-    return np.concatenate(row, axis=1)

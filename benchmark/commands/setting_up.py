@@ -88,7 +88,7 @@ def speed(
 
 
 def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) -> int:
-    """Run a demo of a few minutes without downloads: three methods on two synthetic datasets.
+    """Run a demo of a few minutes without downloads: a shipped model, then three methods on two synthetic datasets.
 
     Args:
         out: Output folder for data, runs, tables and pictures.

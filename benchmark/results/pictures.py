@@ -98,6 +98,14 @@ def densest_window(truth: Instances, side: int) -> tuple[slice, slice]:
     return slice(25 * int(i), 25 * int(i) + rows), slice(25 * int(j), 25 * int(j) + columns)
 
 
+def side_by_side(images: list[NDArray[np.uint8]], gap: int = 6) -> NDArray[np.uint8]:
+    """Place images of equal size side by side, enlarged twice, with white gaps."""
+    large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for image in images]
+    white = np.full((large[0].shape[0], gap, 3), 255, np.uint8)
+    row = [part for image in large for part in (image, white)][:-1]
+    return np.concatenate(row, axis=1)
+
+
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write an RGB image as PNG, atomically."""
     done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
