@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from command_line import nucbench
+from learning import learn, one_crop, score
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.options import option_defaults
@@ -210,3 +211,13 @@ def test_the_command_line_trains_stores_and_reloads_it(name: str, data_root: Pat
     assert all(f"{LITE} encoder" in title for title in titles)
     image = sorted((data_root / "kumar/test_diff/Images").iterdir())[0]
     assert image.name in nucbench("predict", run, image, "--no-progress", folder=tmp_path).stdout
+
+
+@pytest.mark.slow
+@each_method
+def test_one_crop_is_learnt(name: str) -> None:
+    method = build(name, **({"features": 8} | ({"rays": 16} if name == "stardist" else {})))
+    image, truth = generate((400, 400), np.random.default_rng(1), density=1.5e-3)
+    crop, batch = one_crop(method, Sample(image, truth, "image", "group", magnification=40.0), 96)
+    learn(method, batch, 150, 5e-3)
+    assert score(method, crop, batch)["aji"] > 0.5
