@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from leaderboards.stored import SOURCES
+
 Columns = Sequence[tuple[str, str, bool]]
 """Metrics of a dataset: (name in the frame, header, more is better)."""
 
@@ -206,7 +208,7 @@ def _counts(cells: Sequence[Cell]) -> list[str]:
 def _label(cell: Cell, *, options: bool = True) -> str:
     """Return the name of a row, with its options if they distinguish it from another row of the method."""
     details = [str(cell["options"])] if cell["options"] and options else []
-    details += ["foreign predictions"] if cell["source"] == "predictions" else []
+    details += [SOURCES[cell["source"]]] if cell["source"] in SOURCES else []
     return escape(f"{cell['method']} ({'; '.join(details)})" if details else str(cell["method"]))
 
 
@@ -219,11 +221,11 @@ def _mark(cell: Cell, notes: dict[str, int]) -> str:
         text += "nothing to train"
         text += f", parameters chosen on {escape(str(cell['trained_on']))}" * (cell["protocol"] == "strict")
     else:
-        text += f"trained on {escape(str(cell['trained_on']))}"
+        text += f"trained{' elsewhere' * (cell['source'] == 'adopted')} on {escape(str(cell['trained_on']))}"
         text += "" if _missing(cell["steps"]) else f", {cell['steps']:,.0f} steps"
         text += "" if _missing(cell["minutes"]) else f" in {cell['minutes']:,.1f} min"
         text += "".join(f", {escape(str(cell[key]))}" for key in ("hardware", "precision") if cell[key])
-        text += f", pretrained weights: {escape(str(cell['weights']))}"
+        text += f", {'pretrained ' * (cell['source'] != 'adopted')}weights: {escape(str(cell['weights']))}"
     text += f"; {escape(str(cell['note']))}" if cell["note"] else ""
     return f"[^{notes.setdefault(text + '.', len(notes) + 1)}]"
 

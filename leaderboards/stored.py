@@ -19,6 +19,9 @@ FORMAT = 1
 AGAIN = "Store the run again."
 """Remedy for a broken record."""
 
+SOURCES = {"predictions": "foreign predictions", "adopted": "adopted weights"}
+"""Value of ``source`` in a record, other than ``run`` -> text in tables."""
+
 Minutes = Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -126,4 +129,4 @@ def stored_evaluation(path: Path) -> StoredEvaluation:
     return check(StoredEvaluation, read_json_object(path, DataError, AGAIN), str(path), DataError)
 
 
-__all__ = ["AGAIN", "StoredEvaluation", "StoredRun", "Training", "stored_evaluation", "stored_run"]
+__all__ = ["AGAIN", "SOURCES", "StoredEvaluation", "StoredRun", "Training", "stored_evaluation", "stored_run"]

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.card_texts import full_length
+from models.base.card_texts import ENCODER_OPTION, full_length
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET
 from models.networks.blocks import UNetBody
+from models.networks.bodies import unet_body
 from postproc.codec import Codec
 from postproc.codecs.distance import DistanceCodec, DistanceParams, FixedDynamicsParams
 from postproc.codecs.typed import TypedCodec
@@ -38,6 +40,13 @@ class DIST(NucleiMethod):
         weight_decay: L2 penalty (lambda, table I).
         target: Regressed quantity (section IV-C): the ``raw`` distance in pixels, the distance ``normalised`` to [0, 1]
             in each nucleus, or the normalised distance as the second of two ``softmax`` channels.
+        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the paper's
+            network.
+        weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
+            (`models.networks.encoders.load_encoder`).
+
+    Raises:
+        ConfigError: If an option is unknown, types are requested of data without types, or weights are unavailable.
     """
 
     card = MethodCard(
@@ -76,6 +85,7 @@ class DIST(NucleiMethod):
             "The comparison of HoVer-Net does not say what the added convolution learns with types. Here it learns "
             "background and types by cross-entropy, added to the squared error. A nucleus has the most frequent type "
             "of its pixels.",
+            ENCODER_OPTION,
         ),
         tasks=("segmentation", "classification"),
     )
@@ -98,6 +108,8 @@ class DIST(NucleiMethod):
         features: int = 32,
         weight_decay: float = 5e-6,
         target: Literal["raw", "normalised", "softmax"] = "raw",
+        encoder: str | None = None,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__(task)
         if target not in TARGETS:
@@ -112,7 +124,7 @@ class DIST(NucleiMethod):
         # Half the receptive field of the body; beyond it, padding has hardly any influence.
         self.geometry = Geometry(multiple=16, context=64, minimum=16)
         self.weight_decay = weight_decay
-        self.body = UNetBody(features)
+        self.body = unet_body(self, encoder, weights, features, lambda: UNetBody(features))
         self.head = nn.Conv2d(features, 2 if target == "softmax" else 1, 1)
         self.type_head = nn.Conv2d(features, self.types + 1, 1) if self.types else None
         if target == "raw":  # stored with the weights, so that weights of a network without it do not load

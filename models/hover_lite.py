@@ -15,14 +15,11 @@ from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Cosine, Phase, Recipe
 from models.base.weights import IMAGENET
-from models.networks.encoders import EncoderDecoder, load_encoder, quicken_depthwise
+from models.networks.encoders import DEPTH, use_encoder
 from models.networks.initial import small_output
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError
-from postproc.windows import Geometry
 
-DEPTH = 4
-"""Number of down-samplings: at stride 32, a nucleus of 20 px is smaller than a cell."""
 WIDTHS = (128, 64, 32, 16, 16)
 """Channels of the U-Net decoder for a width of 1."""
 
@@ -89,13 +86,9 @@ class HoverLite(NucleiMethod):
         self.types = learnt_types(task, classify)
         self.weighs_types = bool(self.types)
         self.codecs = {"hover-lite": HoverCodec(self.types)}
-        # The receptive field is larger, but beyond the context padding has hardly any influence.
-        self.geometry = Geometry(multiple=2**depth, context=4 * 2**depth, minimum=2 * 2**depth)
         self.weight_decay = weight_decay
-        self.network = EncoderDecoder(encoder, decoder, depth, tuple(round(width * w) for w in WIDTHS))
-        load_encoder(self.network, encoder, weights)
-        self.mean, self.std = self.network.mean, self.network.std
-        quicken_depthwise(self.network)
+        widths = tuple(round(width * w) for w in WIDTHS)
+        self.network = use_encoder(self, encoder, weights, widths, decoder=decoder, depth=depth)
         outputs = {"np": 2, "hv": 2} | ({"tp": self.types + 1} if self.types else {})
         self.heads = nn.ModuleDict({name: _head(self.network.channels, count) for name, count in outputs.items()})
 

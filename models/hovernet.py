@@ -11,11 +11,13 @@ from torch import Tensor
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.card_texts import TIMM_RESNET
+from models.base.foreign import Foreign
 from models.base.losses import hover_terms
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task, learnt_types
 from models.base.recipe import Phase, Recipe, Step
-from models.base.weights import IMAGENET, NONE
+from models.base.weights import IMAGENET, NONE, State
 from models.networks.hovernet import FEATURES, HoVerNetwork, load_pretrained
+from models.networks.hovernet_published import read_published
 from postproc.codecs.hover import HoverCodec
 from postproc.errors import ConfigError, unknown_name
 from postproc.windows import Geometry
@@ -144,6 +146,11 @@ class HoVerNet(NucleiMethod):
         self.codecs = self._codecs()
         self.network = HoVerNetwork(self._branches(), fast=mode == "fast", features=features)
         load_pretrained(self.network, weights)
+
+    @classmethod
+    def read_foreign(cls, state: State) -> Foreign:
+        """Return the weights of a published file of HoVer-Net, or those of this class."""
+        return read_published(state) or super().read_foreign(state)
 
     def _codecs(self) -> dict[str, HoverCodec]:
         """Return a codec for each combination of energy and markers in table A2, the paper's choice first."""

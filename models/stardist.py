@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
+from models.base.card_texts import ENCODER_OPTION
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe
+from models.base.weights import IMAGENET
 from models.networks.blocks import UNetBody
+from models.networks.bodies import unet_body
 from postproc.codecs.star_convex import StarConvexCodec
 from postproc.windows import Geometry
 
@@ -23,6 +26,13 @@ class StarDist(NucleiMethod):
         features: Channels of the first level; 32 in the paper.
         rays: Number of directions in which distances are predicted; 32 in the paper.
         weight: Weight of the distances in the loss.
+        encoder: timm's name of an encoder, with which the body is a U-Net of segmentation-models-pytorch; None = the
+            paper's network.
+        weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
+            (`models.networks.encoders.load_encoder`).
+
+    Raises:
+        ConfigError: If the encoder is unknown, or weights are unavailable.
     """
 
     card = MethodCard(
@@ -43,17 +53,27 @@ class StarDist(NucleiMethod):
             "pixels.",
             "The U-Net has batch normalisation, so that it trains at any batch size.",
             "Distances are predicted at every pixel; the public implementation may predict them on a coarser grid.",
+            ENCODER_OPTION,
         ),
     )
     small = {"features": 8, "rays": 16}
     recipe = Recipe(crop=256, phases=(Phase(batch_size=4, lr=3e-4, epochs=400),), crops_per_image=4, augment="stardist")
 
-    def __init__(self, task: Task = UNTYPED, *, features: int = 32, rays: int = 32, weight: float = 0.2) -> None:
+    def __init__(
+        self,
+        task: Task = UNTYPED,
+        *,
+        features: int = 32,
+        rays: int = 32,
+        weight: float = 0.2,
+        encoder: str | None = None,
+        weights: str = IMAGENET,
+    ) -> None:
         super().__init__(task)
         self.codecs = {"stardist": StarConvexCodec(rays)}
         self.geometry = Geometry(multiple=8, context=48, minimum=16)
         self.weight = weight
-        self.body = UNetBody(features, depth=3)
+        self.body = unet_body(self, encoder, weights, features, lambda: UNetBody(features, depth=3))
         self.neck = nn.Sequential(nn.Conv2d(features, 4 * features, 3, padding=1), nn.ReLU(inplace=True))
         self.probability = nn.Conv2d(4 * features, 1, 1)
         self.rays = nn.Conv2d(4 * features, rays, 1)

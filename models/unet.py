@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
-from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, adam_instead
+from models.base.card_texts import ENCODER_OPTION, GLOROT, HOVERNET_COMPARISON, adam_instead
 from models.base.losses import cross_entropy
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
+from models.base.weights import IMAGENET
 from models.networks.blocks import ConvBlock
+from models.networks.bodies import unet_body
 from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
@@ -79,6 +83,13 @@ class UNet(NucleiMethod):
         features: Channels of the first level; 64 in the paper.
         dropout: Dropout rate at the end of the contracting path.
         weight_decay: L2 penalty on kernels.
+        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the paper's
+            network. Its output is as large as the input, and it has no dropout.
+        weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
+            (`models.networks.encoders.load_encoder`).
+
+    Raises:
+        ConfigError: If the encoder is unknown, or weights are unavailable.
     """
 
     card = MethodCard(
@@ -100,6 +111,8 @@ class UNet(NucleiMethod):
             "from an image of 1000 x 1000 px on a grid of 84 px.",
             "The row U-Net is decoded as in the public code of that comparison: holes filled, 4-connected components "
             "of at least 10 px. U-Net's paper takes components unchanged.",
+            ENCODER_OPTION + " Its convolutions are padded, and it trains on inputs of 256 px, 16 per image and epoch, "
+            "which give as much output.",
         ),
     )
     small = {"features": 8}
@@ -111,7 +124,14 @@ class UNet(NucleiMethod):
     )
 
     def __init__(
-        self, task: Task = UNTYPED, *, features: int = 64, dropout: float = 0.5, weight_decay: float = 1e-5
+        self,
+        task: Task = UNTYPED,
+        *,
+        features: int = 64,
+        dropout: float = 0.5,
+        weight_decay: float = 1e-5,
+        encoder: str | None = None,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__(task)
         self.codecs = {
@@ -120,7 +140,10 @@ class UNet(NucleiMethod):
         }
         self.geometry = Geometry(margin=92, multiple=16, remainder=12, minimum=188)
         self.weight_decay = weight_decay
-        self.network = ValidUNet(features, dropout=dropout)
+        self.network = unet_body(self, encoder, weights, features, lambda: ValidUNet(features, dropout=dropout))
+        if encoder is not None:
+            self.recipe = dataclasses.replace(self.recipe, crop=256, crops_per_image=16)
+            self.network = nn.Sequential(self.network, nn.Conv2d(features, 2, 1))
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the logits ``foreground``, (B, 2, h, w), of prepared images (B, 3, H, W)."""

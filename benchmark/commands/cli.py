@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "score": predicting.score,
     "evaluate": predicting.evaluate,
     "export": predicting.export,
+    "adopt": predicting.adopt,
     "models": predicting.models,
     "leaderboard": reporting.leaderboard,
     "plot": reporting.plot,

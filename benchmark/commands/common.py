@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Protocol = Literal["strict", "paper"]
+AnyProtocol = Literal["external", "strict", "paper"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 

@@ -31,6 +31,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",
         "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --half --licence CC-BY-NC-4.0",
     ),
+    "adopt": (
+        "nucbench adopt hovernet hovernet_original_kumar_notype_tf2pytorch.tar --trained-on kumar --evaluate kumar",
+        "nucbench adopt dist mine.ckpt --trained-on kumar --protocol strict",
+    ),
     "models": (
         "nucbench models",
         "nucbench predict hover-lite-types image.png",

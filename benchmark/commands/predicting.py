@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from benchmark.commands.common import AnyProtocol, Precision
 from benchmark.host.machine import Machine
 
 
@@ -94,6 +95,71 @@ def export(
     folder = write(run, to, name=name, half=half, licence=licence, note=note)
     print(f"written to {folder}")
     print(f"next:    nucbench predict {folder} IMAGE...")
+
+
+def adopt(
+    method: str,
+    weights: Path,
+    *,
+    trained_on: str,
+    types: list[str] | None = None,
+    magnification: float | None = None,
+    mpp: float | None = None,
+    evaluate: list[str] | None = None,
+    options: dict[str, Any] | None = None,
+    protocol: AnyProtocol = "external",
+    precision: Precision = "auto",
+    note: str = "",
+    licence: str = "",
+    machine: Annotated[Machine, ("data", "runs", "workers", "progress", "compile")],
+) -> None:
+    """Store weights that were trained elsewhere as a finished run; nothing is trained.
+
+    The run can be used like any other: predict, export, publish, tables and report. Its record names the file, and
+    tables list it as adopted weights. Accepted are the published PyTorch files of HoVer-Net (mode, width and number of
+    types are read off the file), Lightning checkpoints of a method of this suite (with their options), and plain
+    state_dict files of one (give its --options). Every tensor must have its counterpart. Run the same command with
+    other sets in --evaluate to score the run on those too.
+
+    Args:
+        method: Method that the weights belong to (see `nucbench list methods`).
+        weights: Weights file: .tar, .pth, .pt, .ckpt, .bin, .safetensors or .npz.
+        trained_on: Dataset that the weights were trained on: NAME or NAME.SPLIT, of this suite or any other.
+        types: Names of the nucleus types in the order of the file. If they are those of the training set, they are
+            brought into its order. Default: the types of the training set.
+        magnification: Objective magnification of the training images. Default: that of the training set, if it is one
+            of this suite.
+        mpp: Microns per pixel, instead of --magnification.
+        evaluate: Sets to score, each DATASET.SPLIT, or DATASET for its test split. Default: none.
+        options: Options of the method, for example --options.features 16; --options.classify false leaves out a branch
+            for types.
+        protocol: Protocol that the training followed (see README); external: another or unknown.
+        precision: Floating-point precision of inference.
+        note: Source of the weights; shown below tables.
+        licence: Licence of the weights, for the card of `nucbench export`.
+        machine: Where things are and how much of this machine to use.
+    """
+    from benchmark.forward.scaling import given_magnification
+
+    magnification = given_magnification(magnification, mpp)
+    from benchmark.results.spec import Target
+    from benchmark.runs.adopt import Request
+    from benchmark.runs.adopt import adopt as store
+    from benchmark.runs.result import print_result
+
+    request = Request(
+        method,
+        weights,
+        trained_on,
+        options=options or {},
+        types=tuple(types) if types else None,
+        magnification=magnification,
+        protocol=protocol,
+        precision=precision,
+        note=note,
+        licence=licence,
+    )
+    print_result(store(request, [Target.parse(text) for text in evaluate or []], machine))
 
 
 def models() -> None:

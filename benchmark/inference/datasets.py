@@ -9,7 +9,7 @@ from benchmark.forward.maps import predict_maps
 from benchmark.forward.scaling import rescale
 from benchmark.host.progress import track
 from benchmark.inference.decoding import decode_to_files, decoders, submit
-from benchmark.results.run import Run
+from benchmark.results.run import Ready, Run
 from datamodules.reading.records import Record
 from datamodules.sources import ImageSet
 from postproc.codec import Params
@@ -21,7 +21,7 @@ PENDING_PER_WORKER = 2
 """Maximum number of images per worker whose maps wait for decoding; limits memory if decoding is slow."""
 
 
-def predict_dataset(run: Run, images: ImageSet, params: dict[str, Params]) -> None:
+def predict_dataset(run: Run | Ready, images: ImageSet, params: dict[str, Params]) -> None:
     """Predict all images for all variants; existing predictions are skipped.
 
     Images are rescaled to the magnification of the training images, and nuclei are mapped back.

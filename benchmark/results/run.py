@@ -17,6 +17,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A method with its weights, and the store of its predictions; `Run` without the training images.
+
+    Attributes:
+        spec: The run that the weights are from.
+        store: Run directory.
+        method: Method with weights.
+        machine: Folders and hardware settings.
+        magnification: Magnification of the training images; None = unknown.
+    """
+
+    spec: RunSpec
+    store: RunStore
+    method: NucleiMethod
+    machine: Machine
+    magnification: float | None
+
+    @property
+    def settings(self) -> InferenceSettings:
+        """Settings of inference."""
+        return InferenceSettings(precision=self.spec.precision, compile=self.machine.compile)
+
+
+@dataclass(frozen=True)
 class Run:
     """A run: its spec, directory, method, images and machine.
 
@@ -55,4 +79,4 @@ class Run:
         return InferenceSettings(precision=self.spec.precision, compile=self.machine.compile)
 
 
-__all__ = ["Run"]
+__all__ = ["Ready", "Run"]

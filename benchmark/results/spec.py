@@ -19,6 +19,8 @@ from models.base.recipe import SCHEDULES, Recipe
 from postproc.errors import ConfigError, unknown_name
 
 PROTOCOLS = ("strict", "paper")
+EXTERNAL = "external"
+"""Protocol of weights that were trained elsewhere, in an unknown way."""
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 BALANCES = ("crops", "loss", "both")
 LOSS = "loss"
@@ -141,6 +143,8 @@ class RunSpec:
         also: Further training sets, each ``dataset.split``, added to the first.
         validate: Validation set of protocol ``strict``, ``dataset.split`` (or ``dataset`` for its ``validation``);
             empty = the validation images of the training set.
+        adopted: Digest of weights that were trained elsewhere (`benchmark.runs.adopt`), whose training set may be any;
+            empty = trained here.
     """
 
     method: Name
@@ -153,6 +157,7 @@ class RunSpec:
     overrides: Overrides = field(default_factory=Overrides)
     also: tuple[Name, ...] = ()
     validate: Text = ""
+    adopted: Text = ""
 
     def __post_init__(self) -> None:
         """Check names.
@@ -162,8 +167,8 @@ class RunSpec:
         """
         for kind, name, choices in (
             ("method", self.method, METHODS),
-            ("dataset", self.dataset, DATASETS),
-            ("protocol", self.protocol, PROTOCOLS),
+            ("dataset", self.dataset, (*DATASETS, *([self.dataset] if self.adopted else []))),
+            ("protocol", self.protocol, (*PROTOCOLS, *([EXTERNAL] if self.adopted else []))),
             ("precision", self.precision, PRECISIONS),
         ):
             if name not in choices:
@@ -189,8 +194,9 @@ class RunSpec:
         """Return the spec as JSON types, without unset overrides and unset further datasets."""
         content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
         content["overrides"] = self.overrides.given()
-        also, validate = content.pop("also"), content.pop("validate")
-        return content | ({"also": list(also)} if also else {}) | ({"validate": validate} if validate else {})
+        also = list(content.pop("also"))
+        optional = {"also": also, "validate": content.pop("validate"), "adopted": content.pop("adopted")}
+        return content | {name: value for name, value in optional.items() if value}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], place: str = "the spec of a run") -> RunSpec:

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark.host.files import read_json
 from benchmark.metrics.pooling import summarise
 from benchmark.options import option_defaults, weight_options
-from benchmark.registry import dataset_class
+from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
 from benchmark.results.store import RunStore
 from benchmark.runs.run import load_run
@@ -73,7 +73,7 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
             parameters={key: dataclasses.asdict(value) for key, value in params.items()},
             sha256=hashlib.sha256(weights).hexdigest(),
             trained_on=tuple(str(target) for target in spec.training_sets),
-            licence=licence or _licence(spec.training_sets),
+            licence=licence or record.get("adopted", {}).get("licence") or _licence(spec.training_sets),
         )
         description.write(folder)
         (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")
@@ -89,12 +89,14 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def _licence(sets: Any) -> str:
-    cards = {target.dataset: dataset_class(target.dataset).card for target in sets}
+    cards = {target.dataset: dataset_class(target.dataset).card for target in sets if target.dataset in DATASETS}
+    if not cards:
+        return "unknown"
     return "as the training data: " + "; ".join(f"{name}: {card.licence or 'unknown'}" for name, card in cards.items())
 
 
 def _card(model: Description, store: RunStore, record: dict[str, Any], folder: Path, note: str) -> str:
-    training = record["training"]
+    training, adopted = record["training"], record.get("adopted")
     size = (folder / WEIGHTS).stat().st_size / 1e6
     lines = [
         f"# {model.name}",
@@ -108,7 +110,9 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
         *(f"  - {line}" for line in training_sets(record)),
         f"- images at {model.magnification:g}x; others are rescaled" if model.magnification else "- any magnification",
         f"- types: {', '.join(model.types) or 'none'}",
-        f"- training: {training['steps']} steps, {training['minutes']} minutes on {training['hardware']}, "
+        f"- trained elsewhere: {adopted['file']}, sha256 {adopted['sha256']} ({record['note']})"
+        if adopted
+        else f"- training: {training['steps']} steps, {training['minutes']} minutes on {training['hardware']}, "
         f"{training['precision']}, initial weights: {training['weights']}",
         f"- settings that differ from the recipe: {record['overrides'] or 'none'}",
         f"- {training['parameters']:,} parameters, {size:.1f} MB",
@@ -125,7 +129,9 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
 
 
 def training_sets(record: dict[str, Any]) -> list[str]:
-    """Return one line per training set of a record: name, images, nuclei and hash."""
+    """Return one line per training set of a record: name, images, nuclei and hash; the name alone if adopted."""
+    if record.get("adopted"):
+        return ["{dataset}.{split}".format(**record["train"])]
     return [
         f"{each['dataset']}.{each['split']}: {each['images']} images"
         + ("" if each["nuclei"] is None else f" with {each['nuclei']:,} nuclei")

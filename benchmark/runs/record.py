@@ -76,7 +76,10 @@ def starting_weights(spec: RunSpec) -> str:
     kind = method_class(spec.method)
     known = {**option_defaults(kind), **spec.options}
     chosen = [str(known[name]) for name in weight_options(kind)]
-    named = [kind.card.pretrained if value == "imagenet" else value for value in chosen]
+    pretrained = kind.card.pretrained
+    if "encoder" in known and known["encoder"] != option_defaults(kind)["encoder"]:
+        pretrained = f"ImageNet (timm {known['encoder']})"
+    named = [pretrained if value == "imagenet" else value for value in chosen]
     return " and ".join(dict.fromkeys(name or "none" for name in named)) or kind.card.pretrained or "none"
 
 

@@ -16,7 +16,7 @@ from benchmark.mirrors.mirror import Mirror
 from benchmark.options import weight_options
 from benchmark.registry import method_class
 from benchmark.results.record import read_record
-from benchmark.results.run import Run
+from benchmark.results.run import Ready, Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.runs.balance import check_balance
@@ -51,12 +51,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         ConfigError: If the spec is invalid; raised before training.
         DataError: If data is missing; raised before training.
     """
-    opened = {name: open_dataset(name, machine) for name in dict.fromkeys(target.dataset for target in targets)}
-    images = {target: ImageSet(opened[target.dataset], target.split) for target in targets}
-    for target, each in images.items():
-        each.records()  # raises if there are none
-        if each.data.card.annotation == "none":
-            raise ConfigError(f"{target} has no annotation to score against; name other sets with --evaluate")
+    images = open_targets(targets, machine)
     if machine.devices > max(1, torch.cuda.device_count()):
         raise ConfigError(f"{machine.devices} devices requested, but this machine has {torch.cuda.device_count()} GPUs")
     run = open_run(spec, machine)
@@ -69,9 +64,25 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         trained = trained_images_of(run.sources) if run.method.card.trained else set()
         scores = {}
         for target, each in images.items():
-            scores.update(_evaluate(run, each, params, trained))
+            scores.update(evaluate_images(run, each, params, trained))
             mirror.evaluated(each.data, target, list(params))
     return Result(run.store, scores)
+
+
+def open_targets(targets: list[Target], machine: Machine) -> dict[Target, ImageSet]:
+    """Open the sets to evaluate on.
+
+    Raises:
+        ConfigError: If one has no annotation.
+        DataError: If data is missing.
+    """
+    opened = {name: open_dataset(name, machine) for name in dict.fromkeys(target.dataset for target in targets)}
+    images = {target: ImageSet(opened[target.dataset], target.split) for target in targets}
+    for target, each in images.items():
+        each.records()  # raises if there are none
+        if each.data.card.annotation == "none":
+            raise ConfigError(f"{target} has no annotation to score against; name other sets with --evaluate")
+    return images
 
 
 def open_run(spec: RunSpec, machine: Machine) -> Run:
@@ -132,10 +143,17 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
     )
 
 
-def _evaluate(
-    run: Run, images: ImageSet, params: dict[str, Params], trained_images: set[Path | str]
+def evaluate_images(
+    run: Run | Ready, images: ImageSet, params: dict[str, Params], trained_images: set[Path | str]
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Predict and score a set of images with every variant; return summaries by set and title."""
+    """Predict and score a set of images with every variant; return summaries by set and title.
+
+    Args:
+        run: A trained run.
+        images: Images to score.
+        params: Post-processing parameters per variant.
+        trained_images: Files or groups of the training images, see `trained_images_of`.
+    """
     predict_dataset(run, images, params)
     seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in images.records())
     if seen:

@@ -38,13 +38,13 @@ def fit_parameters(run: Run) -> dict[str, Params]:
         return chosen
     if not run.strict:
         chosen |= {variant: codec.defaults() for variant, codec in codecs.items()}
-        _write(store, chosen, trials)
+        write_parameters(store, chosen, trials)
         return {variant: chosen[variant] for variant in method.codecs}
     images = _predicted(run)
     for variant, codec in codecs.items():
         radius, workers = run.sources.validation.data.card.radius, run.machine.decoders()
         chosen[variant], trials[variant] = tune(codec, images, radius, workers, run.machine.progress)
-    _write(store, chosen, trials)
+    write_parameters(store, chosen, trials)
     return {variant: chosen[variant] for variant in method.codecs}
 
 
@@ -110,7 +110,8 @@ def _score(codec: Codec[Any], params: Params, maps: Maps, truth: Instances, radi
     return score_image(truth, found, radius=radius)["f1"]
 
 
-def _write(store: RunStore, chosen: dict[str, Params], trials: dict[str, Any]) -> None:
+def write_parameters(store: RunStore, chosen: dict[str, Params], trials: dict[str, Any]) -> None:
+    """Write the parameters of each variant, and the score of every candidate."""
     write_json(
         store.params_file,
         {

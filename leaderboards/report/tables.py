@@ -27,6 +27,7 @@ from leaderboards.report.statistical import significance_grids, statistics_grids
 from leaderboards.statistics.entries import distinct_labels
 from leaderboards.statistics.intervals import Statistics
 from leaderboards.statistics.significance import Significance
+from leaderboards.stored import SOURCES
 
 Figure = Mapping[Any, Any]
 """One line of a comparison."""
@@ -265,7 +266,7 @@ def _training(about: Figure, ours: Sequence[Figure], links: Links) -> tuple[Cell
     undefined = max(int(figure["undefined"]) for figure in ours)
     runs = [run for run in str(about["runs"]).split("; ") if run]
     made = ", ".join(str(about[key]) for key in ("hardware", "precision") if about[key])
-    source = "foreign predictions" if about["source"] == "predictions" else ""
+    source = SOURCES.get(str(about["source"]), "")
     return (
         Cell(images, float(about["images"]), sub=f"{undefined} undefined" if undefined else "", kind="count"),
         Cell(str(len(runs)), float(len(runs)), links=tuple((f"{k}", links(run)) for k, run in enumerate(runs, 1))),

@@ -63,6 +63,11 @@ def full_length(length: str) -> str:
     return f"Protocol paper trains on all training images, leaves none to validate on, and runs for all {length}."
 
 
+ENCODER_OPTION = (
+    "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is another "
+    "method with its own row; loss, targets and decoding are unchanged."
+)
+
 # ---- classical programs ------------------------------------------------------------------------------------------
 
 IMAGEJ_WATERSHED = (

@@ -22,11 +22,12 @@ from datamodules.drawing.labelled import has_nuclei
 from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
+from models.base.foreign import Foreign
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe
 from models.base.scores import VALIDATION, ImageScores, rounds_every
 from models.base.weight_average import WeightAverage
-from models.base.weights import NONE, is_weight_option
+from models.base.weights import NONE, State, is_weight_option
 from postproc.codec import Codec, Params, Targets
 from postproc.errors import ConfigError, unknown_name
 from postproc.instances import Instances
@@ -162,6 +163,11 @@ class NucleiMethod(Network):
         """
 
     # ---- overridden by other methods -----------------------------------------------------------------------------
+
+    @classmethod
+    def read_foreign(cls, state: State) -> Foreign:
+        """Return the tensors of a weights file under the names of the method, for `nucbench adopt`."""
+        return Foreign.own(state)
 
     @property
     def codec(self) -> Codec[Any]:

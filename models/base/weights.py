@@ -167,13 +167,36 @@ def read_state(path: Path) -> State:
     Raises:
         DataError: If the file is unreadable, contains objects other than tensors, or has an unknown suffix.
     """
+    return _unwrap(_read_content(path), path)
+
+
+def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
+    """Read a state dictionary, and the other content of the file if it is a checkpoint.
+
+    Args:
+        path: As for `read_state`.
+
+    Returns:
+        The state, and the content by name (``hyper_parameters``, ``magnification`` and others of a Lightning
+        checkpoint); empty for a plain state dictionary.
+
+    Raises:
+        DataError: As `read_state`.
+    """
+    content = _read_content(path)
+    state = _unwrap(content, path)
+    rest = {str(k): v for k, v in content.items() if k not in _WRAPPERS} if "state_dict" in content else {}
+    return state, rest
+
+
+def _read_content(path: Path) -> Any:
     suffix = path.suffix.lower()
     readers: dict[str, Callable[[Path], Any]] = {".safetensors": load_file, ".npz": _read_npz}
     readers |= dict.fromkeys(TORCH_SUFFIXES, _read_torch)
     if suffix not in readers:
         raise DataError(f"{path}: unknown suffix {suffix!r} for a weights file. Choices: {', '.join(readers)}.")
     try:
-        content = readers[suffix](path)
+        return readers[suffix](path)
     except pickle.UnpicklingError as error:
         raise DataError(
             f"{path}: refused. It is damaged or contains objects other than tensors, which could run code when "
@@ -181,7 +204,6 @@ def read_state(path: Path) -> State:
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as {suffix} ({error}). Download the file again.") from error
-    return _unwrap(content, path)
 
 
 def _read_torch(path: Path) -> Any:

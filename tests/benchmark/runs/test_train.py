@@ -100,6 +100,11 @@ def test_the_time_limit_ends_training(data: Synthetic, tmp_path: Path) -> None:
         ("ensemble", {}, method_class("ensemble").card.pretrained),
         ("segnet", {"weights": "none"}, "none"),
         ("dist", {}, "none"),
+        ("dist", {"encoder": "resnet18"}, "ImageNet (timm resnet18)"),
+        ("unet", {"encoder": "resnet18", "weights": "none"}, "none"),
+        ("stardist", {"encoder": "resnet18", "weights": "mine.pt"}, "mine.pt"),
+        ("hover-lite", {}, "ImageNet (EfficientNet-Lite)"),
+        ("hover-lite", {"encoder": "resnet18"}, "ImageNet (timm resnet18)"),
     ],
 )
 def test_the_record_says_what_every_network_started_from(method: str, options: dict[str, Any], expected: str) -> None:
@@ -109,4 +114,5 @@ def test_the_record_says_what_every_network_started_from(method: str, options: d
 def test_every_encoder_s_weights_are_known() -> None:
     assert weight_options(method_class("ensemble")) == ["fcn_weights", "deconvnet_weights"]
     assert weight_options(method_class("hover-lite")) == ["weights"]
-    assert weight_options(method_class("dist")) == []
+    assert weight_options(method_class("dist")) == ["weights"]
+    assert weight_options(method_class("pangnet")) == []

@@ -1,0 +1,264 @@
+"""`nucbench adopt`: make a finished run from weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.host.environment import environment
+from benchmark.host.files import atomic, write_json
+from benchmark.host.machine import Machine
+from benchmark.host.precision import resolve
+from benchmark.options import check_options, option_defaults, weight_options
+from benchmark.registry import DATASETS, dataset_class, method_class
+from benchmark.results.run import Ready
+from benchmark.results.spec import EXTERNAL, FORMAT, RunSpec, Target
+from benchmark.results.store import RunStore
+from benchmark.runs.adopted_types import match_types
+from benchmark.runs.result import Result
+from benchmark.runs.run import evaluate_images, load_run, open_targets
+from benchmark.runs.train import build_method
+from benchmark.runs.tune import write_parameters
+from datamodules.reading.magnification import MPP_AT_1X
+from models.base.foreign import Foreign
+from models.base.method import NucleiMethod, Task
+from models.base.weights import NONE, load_exactly, read_checkpoint
+from postproc.errors import ConfigError, DataError
+
+ADOPTED = "adopted"
+"""Value of ``source`` in the record of such a run."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Weights to adopt, and what is known of them.
+
+    Attributes:
+        method: Registry name of the method.
+        weights: File with the weights.
+        trained_on: Training set, ``NAME`` or ``NAME.SPLIT``; registered here or not.
+        options: Options of the method; those that the file determines may be left out.
+        types: Names of the file's nucleus types 1..T in its order; None = those of the training set.
+        magnification: Magnification of the training images; None = that of the checkpoint or of the training set.
+        protocol: Protocol under which the weights were trained; ``external`` = none of this suite's.
+        precision: Lightning precision of inference.
+        note: Source of the weights.
+        licence: Their licence.
+    """
+
+    method: str
+    weights: Path
+    trained_on: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    types: tuple[str, ...] | None = None
+    magnification: float | None = None
+    protocol: str = EXTERNAL
+    precision: str = "auto"
+    note: str = ""
+    licence: str = ""
+
+
+def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
+    """Store weights as a finished run and evaluate it; nothing is trained.
+
+    Args:
+        request: The weights.
+        targets: Sets to evaluate on; stored results are not computed again.
+        machine: Folders and resources.
+
+    Raises:
+        ConfigError: If the method trains nothing, an option contradicts the file, or types are not named.
+        DataError: If the file is unreadable, or a tensor of the file or of the method has no counterpart.
+    """
+    images = open_targets(targets, machine)
+    kind, trained = _method(request), _training_set(request.trained_on)
+    if not request.weights.is_file():
+        raise ConfigError(f"{request.weights} does not exist; give a file with the weights of {request.method}")
+    state, rest = read_checkpoint(request.weights)
+    stored = _hyper_parameters(rest)
+    card = dataset_class(trained.dataset).card if trained.dataset in DATASETS else None
+    foreign, task = match_types(kind.read_foreign(state), request, stored.pop("task", None), card)
+    magnification = request.magnification or rest.get("magnification") or (task.mpp and MPP_AT_1X / task.mpp)
+    task = Task(task.types, MPP_AT_1X / magnification if magnification else None)
+    with request.weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    spec = RunSpec(
+        request.method,
+        trained.dataset,
+        split=trained.split,
+        protocol=request.protocol,
+        precision=request.precision,
+        options=_options(kind, request.options, {**stored, **foreign.options}, str(request.weights)),
+        adopted=_digest(sha256, task),
+    )
+    initial = dict.fromkeys(weight_options(kind), NONE)
+    method = build_method(dataclasses.replace(spec, options={**spec.options, **initial}), task)
+    load_foreign(method, foreign, str(request.weights))
+    store = RunStore.create(machine.runs, spec)
+    with store.lock():
+        _write(store, spec, method, foreign, request, sha256)
+        _tell(request, foreign, task)
+        method, params, record = load_run(store)
+        ready = Ready(spec, store, method, machine, record["magnification"])
+        own = [each.data for each in images.values() if each.data.card.name == trained.dataset]
+        seen: set[Path | str] = {each.image for data in own for each in data.select(trained.split)}
+        scores = {}
+        for each in images.values():
+            scores.update(evaluate_images(ready, each, params, seen))
+    return Result(store, scores)
+
+
+def load_foreign(method: NucleiMethod, foreign: Foreign, origin: str) -> None:
+    """Load foreign weights, all of them and exactly as they are, batch statistics included.
+
+    Args:
+        method: Method that receives them.
+        foreign: The weights.
+        origin: The file, for messages.
+
+    Raises:
+        DataError: If a tensor of the file or of the method has no counterpart, or a value is not finite.
+    """
+    wild = [foreign.names[n] for n, v in foreign.state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if wild:
+        raise DataError(f"{origin}: {len(wild)} tensors have values that are not finite: {', '.join(wild[:5])}")
+    expected = method.state_dict()
+    unknown = [foreign.names[name] for name in foreign.state if name not in expected]
+    if unknown:
+        raise DataError(
+            f"{origin}: {len(unknown)} tensors have no place in {method.card.name}: {', '.join(unknown[:5])}"
+            f"{', ...' if len(unknown) > 5 else ''}. Check that the file belongs to this method and its options."
+        )
+    load_exactly(method, foreign.state, origin)
+
+
+def _method(request: Request) -> type[NucleiMethod]:
+    kind = method_class(request.method)
+    if not kind.card.trained:
+        raise ConfigError(f"{request.method} trains nothing, so it has no weights to adopt")
+    for name in weight_options(kind):
+        if name in request.options:
+            raise ConfigError(f"leave out --options.{name}: all weights are those of {request.weights}")
+    return kind
+
+
+def _training_set(text: str) -> Target:
+    """Read ``NAME`` or ``NAME.SPLIT``; splits of registered datasets are checked."""
+    dataset, _, split = text.partition(".")
+    if dataset in DATASETS:
+        target = Target.parse(text, "train")
+        target.check()
+        return target
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*(\.[A-Za-z0-9][\w-]*)?", text):
+        raise ConfigError(
+            f"--trained-on {text!r} cannot name a dataset: use letters, digits, '_' and '-', for example pannuke"
+        )
+    return Target(dataset, split or "train")
+
+
+def _hyper_parameters(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor arguments that a Lightning checkpoint holds; empty for other files."""
+    stored = rest.get("hyper_parameters", {})
+    return dict(stored) if isinstance(stored, Mapping) else {}
+
+
+def _options(
+    kind: type[NucleiMethod], given: Mapping[str, Any], found: Mapping[str, Any], origin: str
+) -> dict[str, Any]:
+    """Return the options that differ from the defaults: those of the file and those given.
+
+    Raises:
+        ConfigError: If an option is unknown, or its value differs from that of the file.
+    """
+    options, defaults = check_options(kind, given), option_defaults(kind)
+    fixed = {name: value for name, value in found.items() if name not in weight_options(kind)}
+    for name, value in check_options(kind, fixed).items():
+        if options.setdefault(name, value) != value:
+            raise ConfigError(f"--options.{name} is {options[name]}, but {origin} has {name}={value}; leave it out")
+    return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+def _digest(sha256: str, task: Task) -> str:
+    """Return a digest of the weights and their meaning: the same file with other types is another run."""
+    text = json.dumps([sha256, task.types, task.mpp])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(
+    store: RunStore, spec: RunSpec, method: NucleiMethod, foreign: Foreign, request: Request, sha256: str
+) -> None:
+    """Write weights, parameters and, last, the record."""
+    machine = environment()
+    parameters = sum(p.numel() for p in method.parameters())
+    with atomic(store.weights_file) as file:
+        torch.save(method.state_dict(), file)
+    write_json(store.checkpoints / "done.json", {"steps": 0, "minutes": 0.0, "parameters": parameters})
+    write_parameters(store, {variant: codec.defaults() for variant, codec in method.codecs.items()}, {})
+    write_json(
+        store.record_file,
+        {
+            "format": FORMAT,
+            "run_id": store.run_id,
+            "method": spec.method,
+            "protocol": spec.protocol,
+            "seed": spec.seed,
+            "train": {"dataset": spec.dataset, "split": spec.split},
+            "magnification": method.magnification,
+            "task": dataclasses.asdict(method.task),
+            "variants": {variant.key: variant.title for variant in method.card.variants},
+            "options": dict(spec.options),
+            "overrides": {},
+            "training": {
+                "steps": None,
+                "minutes": None,
+                "parameters": parameters,
+                "weights": f"{request.weights.name} (sha256 {sha256[:8]})",
+                "hardware": "",
+                "precision": resolve(spec.precision),
+            },
+            "environment": machine,
+            "data": {},
+            "adopted": {
+                "file": request.weights.name,
+                "sha256": sha256,
+                "layout": foreign.layout,
+                "tensors": len(foreign.state),
+                "left_out": list(foreign.left_out),
+                "licence": request.licence,
+            },
+            "source": ADOPTED,
+            "note": request.note or "weights trained elsewhere",
+        },
+    )
+
+
+def _tell(request: Request, foreign: Foreign, task: Task) -> None:
+    """Print what was read and what was left out."""
+    left = f"; left out: {_short(foreign.left_out)}" if foreign.left_out else ""
+    print(f"{request.weights.name}: {len(foreign.state)} tensors used{left}", flush=True)
+    if task.types:
+        print(f"types in the order of the model: {', '.join(task.types)}", flush=True)
+    if task.mpp is None:
+        print("the magnification is unknown, so that no image is rescaled; --magnification states it", flush=True)
+
+
+def _short(names: tuple[str, ...]) -> str:
+    """Return up to three names, then groups of names with the same beginning."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    groups: dict[str, int] = {}
+    for name in names:
+        key = ".".join(name.split(".")[:2])
+        groups[key] = groups.get(key, 0) + 1
+    return ", ".join(f"{key} ({count} tensors)" for key, count in groups.items())
+
+
+__all__ = ["ADOPTED", "Request", "adopt", "load_foreign"]
