@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.losses import cross_entropy
+from models.base.memory_format import centre_crop
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.networks.blocks import ConvBlock
-from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
 from postproc.windows import Geometry

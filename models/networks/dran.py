@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.base.memory_format import centre_crop
 from models.base.weights import (
     IMAGENET,
     NONE,
@@ -16,7 +17,7 @@ from models.base.weights import (
     rename,
     weights_file,
 )
-from models.networks.hovernet import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder, centre_crop
+from models.networks.hovernet import FEATURES, TIMM_DROP, TIMM_NAME, TIMM_RULES, Encoder
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)

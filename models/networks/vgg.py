@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
+from models.base.memory_format import unpool
 from models.base.weights import IMAGENET, NONE, State, from_torchvision, load_exactly, read_state, rename, weights_file
 from postproc.errors import ConfigError, DataError
 
@@ -115,7 +116,7 @@ class UnpoolingDecoder(nn.Module):
             places: Indices of the encoder's poolings, first stage first.
         """
         for block, index in zip(self.stages, reversed(places), strict=True):
-            x = block(F.max_unpool2d(x, index, [2, 2]))
+            x = block(unpool(x, index))
         return x
 
 

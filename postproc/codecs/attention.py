@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.pixels.components import compact, connected_components
+from postproc.pixels.components import compact
 from postproc.pixels.euclidean import disc_maxima, squared_distance
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.watershed import watershed
@@ -119,7 +119,7 @@ def split_touching(mask: Mask, sigma: float, window: float) -> LabelMap:
     nuclear = mask > 0
     distance = np.sqrt(squared_distance(nuclear).astype(np.float32))
     smooth = np.asarray(cv2.GaussianBlur(distance, (0, 0), sigma) if sigma > 0 else distance, np.float32)
-    markers, _ = connected_components(disc_maxima(smooth, nuclear, window), 8)
+    _, markers = cv2.connectedComponents(disc_maxima(smooth, nuclear, window).view(np.uint8), connectivity=8)
     return compact(watershed(-smooth, markers, nuclear, ties="raster"))
 
 
