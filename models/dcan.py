@@ -11,6 +11,7 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, RANDOM_CROPS, adam_instead
 from models.base.losses import cross_entropy
+from models.base.memory_format import keep_format
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import (
@@ -76,7 +77,8 @@ class DCANetwork(nn.Module):
         outputs = {}
         for stride, classifier, level in zip(STRIDES, self.classifiers, features, strict=True):
             # Up-sampling the logits instead of the features gives the same result at a hundredth of the cost.
-            logits = F.interpolate(classifier(level), scale_factor=stride, mode="bilinear", align_corners=False)
+            logits = keep_format(classifier(level))
+            logits = keep_format(F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False))
             for head, part in zip(HEADS, logits.chunk(len(HEADS), dim=1), strict=True):
                 outputs[f"{head}_{stride}"] = part
         return outputs

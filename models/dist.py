@@ -40,8 +40,8 @@ class DIST(NucleiMethod):
         weight_decay: L2 penalty (lambda, table I).
         target: Regressed quantity (section IV-C): the ``raw`` distance in pixels, the distance ``normalised`` to [0, 1]
             in each nucleus, or the normalised distance as the second of two ``softmax`` channels.
-        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the paper's
-            network.
+        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the
+            paper's network.
         weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
             (`models.networks.encoders.load_encoder`).
 

@@ -21,6 +21,7 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.card_texts import ONE_TRAINING
 from models.base.losses import cross_entropy
+from models.base.memory_format import keep_format
 from models.base.method import UNTYPED, Batch, Task, learnt_types
 from models.base.momentum import MomentumMethod
 from models.base.recipe import Phase, Recipe, Step
@@ -193,7 +194,7 @@ class MaskRCNN(MomentumMethod):
         """Return the five losses; proposal network, pooling and heads run in float32."""
         features = self(self.prepare(batch["image"]))
         with torch.autocast(self.device.type, enabled=False):
-            return self.loss({name: value.float() for name, value in features.items()}, batch)
+            return self.loss({name: keep_format(value.float()) for name, value in features.items()}, batch)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of proposals (objectness, box) and of regions (type, box, mask).

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.forward.network import Outputs
+from benchmark.forward.network import BATCH_PIXELS, Outputs
 from models.base.card import MethodCard, Variant
 from models.base.card_texts import HOVERNET_COMPARISON, RANDOM_CROPS
 from models.base.losses import cross_entropy
@@ -223,12 +223,16 @@ class MicroNet(NucleiMethod):
         if self.training:
             raise ConfigError(f"crop={height}: Micro-Net trains on crops of {SIDE} px. Use crop={SIDE}.")
         main = images.new_empty(len(images), max(self.types, 1) + 1, height, width)
-        for top, first_row, last_row in _spans(height):
-            for left, first_column, last_column in _spans(width):
-                logits = self.network(images[..., top : top + SIDE, left : left + SIDE])["main"]
-                rows, columns = slice(first_row, last_row), slice(first_column, last_column)
-                kept = logits[..., first_row - top : last_row - top, first_column - left : last_column - left]
-                main[..., rows, columns] = kept
+        windows = list(itertools.product(_spans(height), _spans(width)))
+        number = max(1, BATCH_PIXELS // (len(images) * SIDE**2))
+        for start in range(0, len(windows), number):
+            group = windows[start : start + number]
+            batch = torch.cat([images[..., y : y + SIDE, x : x + SIDE] for (y, _, _), (x, _, _) in group])
+            logits = self.network(batch.contiguous(memory_format=torch.channels_last))["main"]
+            for (rows, columns), found in zip(group, logits.split(len(images)), strict=True):
+                (top, first_row, last_row), (left, first_column, last_column) = rows, columns
+                kept = found[..., first_row - top : last_row - top, first_column - left : last_column - left]
+                main[..., first_row:last_row, first_column:last_column] = kept
         return {"main": main}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:

@@ -12,12 +12,12 @@ from benchmark.forward.network import Outputs
 from models.base.card import MethodCard, Variant
 from models.base.card_texts import ENCODER_OPTION, GLOROT, HOVERNET_COMPARISON, adam_instead
 from models.base.losses import cross_entropy
+from models.base.memory_format import centre_crop
 from models.base.method import UNTYPED, Batch, NucleiMethod, Task
 from models.base.recipe import Phase, Recipe, Step
 from models.base.weights import IMAGENET
 from models.networks.blocks import ConvBlock
 from models.networks.bodies import unet_body
-from models.networks.hovernet import centre_crop
 from postproc.codecs.binary import BinaryDynamicsCodec, DynamicsParams
 from postproc.codecs.binary_watershed import BorderedObjectCodec
 from postproc.windows import Geometry
@@ -83,8 +83,8 @@ class UNet(NucleiMethod):
         features: Channels of the first level; 64 in the paper.
         dropout: Dropout rate at the end of the contracting path.
         weight_decay: L2 penalty on kernels.
-        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the paper's
-            network. Its output is as large as the input, and it has no dropout.
+        encoder: Name of a timm encoder, over which the body is a U-Net of segmentation-models-pytorch; None = the
+            paper's network. Its output is as large as the input, and it has no dropout.
         weights: Weights of the encoder: ``imagenet``, ``none``, or the path of a file
             (`models.networks.encoders.load_encoder`).
 

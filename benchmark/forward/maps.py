@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.forward.memory import PROBES, largest_window
-from benchmark.forward.network import Network
+from benchmark.forward.network import BATCH_PIXELS, Network
 from benchmark.host.precision import autocast_dtype
 from datamodules.reading.rasters import ArrayRaster, Raster
 from postproc.codec import Maps
@@ -33,7 +33,7 @@ class InferenceSettings:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Maximum side of output tiles in pixels; None = as large as the free memory of the device allows
             (`benchmark.forward.memory.largest_window`).
-        batch_size: Tiles per forward pass.
+        batch_size: Tiles per forward pass; None = small tiles together, up to `BATCH_PIXELS` px.
         compile: Compile the network with torch.compile. This takes seconds to minutes for each tile size, and pays off
             for many images of the same size.
         published: Tile as in the published code of the methods, for comparison: inputs have the size of training crops,
@@ -43,7 +43,7 @@ class InferenceSettings:
 
     precision: str = "auto"
     tile: int | None = None
-    batch_size: int = 1
+    batch_size: int | None = None
     published: bool = False
     compile: bool = False
 
@@ -169,7 +169,7 @@ S = TypeVar("S", bound=Stitcher)
 def run_windows(method: Network, image: Raster, settings: InferenceSettings, new_stitcher: Callable[[], S]) -> S:
     """Run a network on an image in rows of tiles from the top, without loading the whole image.
 
-    If GPU memory is insufficient, it starts over with tiles of half the side.
+    If GPU memory is insufficient, it starts over with one tile per forward pass, then with tiles of half the side.
 
     Args:
         method: Network in eval mode, on its device.
@@ -185,11 +185,17 @@ def run_windows(method: Network, image: Raster, settings: InferenceSettings, new
     if settings.compile:
         _compile(method)
     largest = _window_side(method, image.shape, settings, dtype)
+    together = settings.batch_size is None
     while True:
         plan = list(windows(image.shape, method.geometry, largest, side_by_side=settings.published))
+        batch_size = _tiles_together(method, plan[0], largest, settings) if together else settings.batch_size or 1
         try:
-            return _run(method, image, plan, settings.batch_size, dtype, new_stitcher())
+            return _run(method, image, plan, batch_size, dtype, new_stitcher())
         except torch.OutOfMemoryError:
+            if together and batch_size > 1:
+                together = False
+                torch.cuda.empty_cache()
+                continue
             side = max(plan[0].height, plan[0].width)
             largest = min(largest, side) // 2
             smaller = next(windows(image.shape, method.geometry, max(largest, 1)))
@@ -206,7 +212,15 @@ def _window_side(
         return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
         return settings.tile
-    return PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size)
+    return PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size or 1)
+
+
+def _tiles_together(method: Network, window: Window, largest: int, settings: InferenceSettings) -> int:
+    """Return how many tiles of the size of `window` make `BATCH_PIXELS` px, or as many as the memory permits."""
+    margin = 2 * method.geometry.margin
+    measured = settings.tile is None and not settings.published
+    pixels = min(BATCH_PIXELS, (largest + margin) ** 2) if measured else BATCH_PIXELS
+    return max(1, pixels // ((window.height + margin) * (window.width + margin)))
 
 
 def _run(

@@ -12,6 +12,9 @@ from torch import Tensor
 from postproc.codec import Maps
 from postproc.windows import DenseStitcher, Geometry, Stitcher
 
+BATCH_PIXELS = 1 << 18
+"""Pixels of the inputs of a batch of small windows. Weights are read, and under autocast cast, once for each batch."""
+
 Outputs = dict[str, Tensor]
 """Raw output of a network: name -> logits (B, C, h, w)."""
 
@@ -72,4 +75,4 @@ class Network(pl.LightningModule, ABC):
         return DenseStitcher(shape)
 
 
-__all__ = ["Network", "Outputs"]
+__all__ = ["BATCH_PIXELS", "Network", "Outputs"]

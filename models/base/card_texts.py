@@ -64,8 +64,8 @@ def full_length(length: str) -> str:
 
 
 ENCODER_OPTION = (
-    "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is another "
-    "method with its own row; loss, targets and decoding are unchanged."
+    "With option encoder, the body is a U-Net of segmentation-models-pytorch over that encoder of timm. This is "
+    "another method with its own row; loss, targets and decoding are unchanged."
 )
 
 # ---- classical programs ------------------------------------------------------------------------------------------

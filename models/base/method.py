@@ -23,6 +23,7 @@ from datamodules.drawing.loading import Loading
 from datamodules.reading.sample import Sample
 from models.base.card import MethodCard
 from models.base.foreign import Foreign
+from models.base.memory_format import keep_format
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe
 from models.base.scores import VALIDATION, ImageScores, rounds_every
@@ -213,7 +214,7 @@ class NucleiMethod(Network):
         """Return the terms of the loss of one batch."""
         outputs = self(self.prepare(batch["image"]))
         with torch.autocast(self.device.type, enabled=False):
-            outputs = {name: value.float() for name, value in outputs.items()}
+            outputs = {name: keep_format(value.float()) for name, value in outputs.items()}
             return self.loss(outputs, crop_targets(batch, next(iter(outputs.values())).shape[-2:]))
 
     def optimizer(self, parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:

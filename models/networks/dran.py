@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.base.memory_format import centre_crop
 from models.base.weights import IMAGENET, NONE, check_width, from_timm, initial_state
-from models.networks.hovernet import FEATURES, TIMM_NAME, Encoder, centre_crop, load_resnet
+from models.networks.hovernet import FEATURES, TIMM_NAME, Encoder, load_resnet
 from postproc.errors import ConfigError
 
 SCALES = (0.5, 1.0, 2.0)

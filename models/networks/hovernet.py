@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.base.memory_format import centre_crop
 from models.base.weights import NONE, State, fold_normalisation, from_timm, initial_state, load_exactly, rename
 from models.networks.blocks import Shortcut
 from models.networks.initial import small_output
@@ -51,38 +51,6 @@ OFFICIAL_RULES = (
 )
 """Renaming from the published PyTorch checkpoints of HoVer-Net to `HoVerNetwork`."""
 OFFICIAL_DROP = ("upsample2x.", "linear.")
-
-
-class _Crop(torch.autograd.Function):
-    """Slice whose gradient keeps the memory format; the gradient of plain slicing is always NCHW."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-        ctx.shape, ctx.corner = x.shape, (top, left)
-        return x[..., top : top + height, left : left + width]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        channels_last = gradient.stride(1) == 1
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        padded = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout).zero_()
-        (top, left), (height, width) = ctx.corner, gradient.shape[-2:]
-        padded[..., top : top + height, left : left + width] = gradient
-        return padded, None, None, None, None
-
-
-def centre_crop(x: Tensor, size: torch.Size) -> Tensor:
-    """Return the central part of (B, C, H, W) with the height and width of `size`, as a view.
-
-    In training the memory format of the gradient is kept. With channels_last, sums with other gradients and the
-    convolutions before the crop then have the same format.
-    """
-    height, width = size[-2:]
-    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
-    if x.requires_grad and torch.is_grad_enabled():
-        cropped: Tensor = _Crop.apply(x, top, left, height, width)
-        return cropped
-    return x[..., top : top + height, left : left + width]
 
 
 class ResidualUnit(nn.Module):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
+from models.base.memory_format import unpool
 from models.base.weights import (
     IMAGENET,
     NONE,
@@ -124,7 +125,7 @@ class UnpoolingDecoder(nn.Module):
             places: Indices of the encoder's poolings, first stage first.
         """
         for block, index in zip(self.stages, reversed(places), strict=True):
-            x = block(F.max_unpool2d(x, index, [2, 2]))
+            x = block(unpool(x, index))
         return x
 
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.errors import DataError
 from postproc.instances import Instances
-from postproc.pixels.labels import LabelMap, relabel
+from postproc.pixels.components import compact
+from postproc.pixels.euclidean import disc_maxima, squared_distance
+from postproc.pixels.labels import LabelMap
 from postproc.pixels.watershed import watershed
 
 Mask = NDArray[np.uint8]
@@ -114,11 +116,11 @@ def split_touching(mask: Mask, sigma: float, window: float) -> LabelMap:
     """
     if not mask.any():
         return np.zeros(mask.shape, np.int32)
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    smooth = cv2.GaussianBlur(distance, (0, 0), sigma) if sigma > 0 else distance
-    peaks = (smooth == cv2.dilate(smooth, disc(window))) & (mask > 0)
-    _, markers = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
-    return relabel(watershed(-smooth, markers, mask > 0, ties="raster"))[0]
+    nuclear = mask > 0
+    distance = np.sqrt(squared_distance(nuclear).astype(np.float32))
+    smooth = np.asarray(cv2.GaussianBlur(distance, (0, 0), sigma) if sigma > 0 else distance, np.float32)
+    _, markers = cv2.connectedComponents(disc_maxima(smooth, nuclear, window).view(np.uint8), connectivity=8)
+    return compact(watershed(-smooth, markers, nuclear, ties="raster"))
 
 
 def disc(radius: float) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.codecs.binary import ForegroundCodec
-from postproc.codecs.distance import largest
 from postproc.errors import DataError
 from postproc.instances import Instances
+from postproc.pixels.compiled import compiled
 from postproc.pixels.components import connected_components, fill_holes, remove_small
+from postproc.pixels.euclidean import squared_distance
 from postproc.pixels.labels import LabelMap
+from postproc.pixels.spans import Spans, find_spans, join_spans
 from postproc.pixels.watershed import Ties, watershed
 
 GREY = 255
@@ -160,14 +163,23 @@ def relative_distance(nuclear: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """
     if not nuclear.any():
         return np.zeros(nuclear.shape, np.uint8)
-    rim = int(nuclear.all())
-    padded = np.pad(nuclear, rim).view(np.uint8)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance = distance[rim : rim + nuclear.shape[0], rim : rim + nuclear.shape[1]]
-    # OpenCV's last bits depend on the memory address of its input. Squared distances are integers: restore them.
-    squared = np.rint(distance.astype(np.float64) ** 2)
-    components, count = connected_components(nuclear, 4)
-    deepest = largest(squared, components, count).astype(np.float64)
-    deepest[0] = 1
-    levels: NDArray[np.uint8] = (GREY * (np.sqrt(squared) / np.sqrt(deepest)[components])).astype(np.uint8)
+    square = squared_distance(np.pad(nuclear, 1))[1:-1, 1:-1] if nuclear.all() else squared_distance(nuclear)
+    spans = find_spans(nuclear)
+    return _levels(square, spans, *join_spans(spans, 4))
+
+
+@compiled
+def _levels(square: NDArray[np.int32], spans: Spans, component: NDArray[np.int32], count: int) -> NDArray[np.uint8]:
+    """Scale squared distances to those of the deepest pixel of each component."""
+    place, _, _ = spans
+    deepest = np.zeros(count + 1, np.int32)
+    for span in range(component.size):
+        own = component[span]
+        for x in range(place[span, 1], place[span, 2]):
+            deepest[own] = max(deepest[own], square[place[span, 0], x])
+    levels = np.zeros(square.shape, np.uint8)
+    for span in range(component.size):
+        y, largest = place[span, 0], math.sqrt(deepest[component[span]])
+        for x in range(place[span, 1], place[span, 2]):
+            levels[y, x] = np.uint8(GREY * (math.sqrt(square[y, x]) / largest))
     return levels

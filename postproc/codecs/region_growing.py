@@ -158,41 +158,62 @@ def grow(seeds: LabelMap, boundary: Map, nuclear: NDArray[np.bool_], steps: int,
     Returns:
         int32 (H, W), ids 1..N.
     """
-    labels = np.array(seeds, np.int32)
-    best = np.zeros(int(seeds.max(initial=0)) + 1, np.float64)
-    active = np.ones(len(best), np.bool_)
+    return _grow(np.array(seeds, np.int32, order="C"), boundary, nuclear, steps, fall)
+
+
+@compiled
+def _grow(labels: LabelMap, boundary: Map, nuclear: NDArray[np.bool_], steps: int, fall: float) -> LabelMap:
+    # Only free nuclear pixels can be joined, so each step visits the list of those that remain.
+    width = labels.shape[1]
+    free = np.flatnonzero((labels == 0) & nuclear)
+    joined = np.empty(free.size, np.int32)
+    best = np.zeros(labels.max() + 1 if labels.size else 1, np.float64)
+    active = np.ones(best.size, np.bool_)
+    near = np.empty(8, np.int32)
     for _ in range(steps):
-        layer = next_layer(labels, nuclear, active)
-        size = np.bincount(layer.ravel(), minlength=len(best))
-        mean = np.bincount(layer.ravel(), weights=boundary.ravel(), minlength=len(best)) / np.maximum(size, 1)
-        active &= (size > 0) & (mean >= fall * best)
-        active[0] = False
-        if not active.any():
+        size, total = np.zeros(best.size, np.int64), np.zeros(best.size, np.float64)
+        for k in range(free.size):
+            y, x = free[k] // width, free[k] % width
+            joined[k] = _most_frequent(near, _active_around(labels, active, y, x, near))
+            size[joined[k]] += 1
+            total[joined[k]] += boundary[y, x]
+        for region in range(1, best.size):
+            mean = total[region] / max(size[region], 1)
+            active[region] &= size[region] > 0 and mean >= fall * best[region]
+            best[region] = max(best[region], mean)
+        left = 0
+        for k in range(free.size):
+            if joined[k] != 0 and active[joined[k]]:
+                labels[free[k] // width, free[k] % width] = joined[k]
+            else:
+                free[left] = free[k]
+                left += 1
+        if left == free.size:
             break
-        best = np.maximum(best, mean)
-        labels = np.where(active[layer], layer, labels)
+        free = free[:left]
     return labels
 
 
 @compiled
-def next_layer(labels: LabelMap, nuclear: NDArray[np.bool_], active: NDArray[np.bool_]) -> LabelMap:
-    """Return int32 (H, W): the region that each free nuclear pixel next to an active region joins, else 0."""
-    height, width = labels.shape
-    layer = np.zeros((height, width), np.int32)
-    near = np.empty(8, np.int32)
-    for y in range(height):
-        for x in range(width):
-            if labels[y, x] != 0 or not nuclear[y, x]:
-                continue
-            size = 0
-            for ny in range(max(y - 1, 0), min(y + 2, height)):
-                for nx in range(max(x - 1, 0), min(x + 2, width)):
-                    if labels[ny, nx] != 0 and active[labels[ny, nx]]:
-                        near[size] = labels[ny, nx]
-                        size += 1
-            most = 0
-            for k in range(size):
-                number = np.sum(near[:size] == near[k])
-                if number > most or (number == most and near[k] < layer[y, x]):
-                    most, layer[y, x] = number, near[k]
-    return layer
+def _active_around(labels: LabelMap, active: NDArray[np.bool_], y: int, x: int, near: NDArray[np.int32]) -> int:
+    """Write the active regions among the 8 neighbours of a free pixel to `near`, and return their number."""
+    size = 0
+    for ny in range(max(y - 1, 0), min(y + 2, labels.shape[0])):
+        for nx in range(max(x - 1, 0), min(x + 2, labels.shape[1])):
+            if labels[ny, nx] != 0 and active[labels[ny, nx]]:
+                near[size] = labels[ny, nx]
+                size += 1
+    return size
+
+
+@compiled
+def _most_frequent(near: NDArray[np.int32], size: int) -> int:
+    """Return the most frequent of `size` regions, in ties the lowest, or 0 if there is none."""
+    most, found = 0, 0
+    for k in range(size):
+        number = 0
+        for other in near[:size]:
+            number += other == near[k]
+        if number > most or (number == most and near[k] < found):
+            most, found = number, near[k]
+    return found

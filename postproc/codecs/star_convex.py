@@ -15,7 +15,8 @@ from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-from postproc.pixels.polygons import paint, ray_distances, suppress
+from postproc.pixels.polygons import gather_radii, paint, ray_distances
+from postproc.pixels.suppression import suppress
 
 Floats = NDArray[np.float32]
 
@@ -82,9 +83,9 @@ class StarConvexCodec(Codec[StarConvexParams]):
         probability = np.asarray(maps["probability"][0], np.float32)
         rows, columns = np.nonzero(probability >= params.probability)
         order = np.argsort(-probability[rows, columns], kind="stable")
+        rays = np.asarray(maps["rays"], np.float32)
+        radii = gather_radii(rays, rows, columns, order, max(probability.shape))
         rows, columns = rows[order], columns[order]
-        radii = np.ascontiguousarray(np.asarray(maps["rays"], np.float32)[:, rows, columns].T)
-        radii = np.clip(radii, 0, max(probability.shape))
         kept = suppress(rows, columns, radii, probability.shape, params.overlap)
         painted = paint(rows[kept], columns[kept], radii[kept], probability.shape)
         labels, _, ids = relabel(painted)

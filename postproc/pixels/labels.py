@@ -24,12 +24,16 @@ def relabel(
     Raises:
         ValueError: If an id is negative or `types` has no row for it.
     """
-    ids = np.unique(labels)
+    ids = _ids(labels)
     if ids.size and ids[0] < 0:
         raise ValueError(f"label map contains the negative id {ids[0]}")
-    ids = ids[ids > 0].astype(np.int64)
+    ids = ids[ids > 0]
     if ids.size and ids[-1] == ids.size:
         compact = labels.astype(np.int32)
+    elif ids.size and ids[-1] <= labels.size:
+        numbers = np.zeros(ids[-1] + 1, np.int32)
+        numbers[ids] = np.arange(1, ids.size + 1)
+        compact = numbers[labels]
     else:
         compact = np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
     if types is None:
@@ -37,3 +41,12 @@ def relabel(
     if ids.size and ids[-1] > len(types):
         raise ValueError(f"id {ids[-1]} has no row among {len(types)} types")
     return compact, np.asarray(types)[ids - 1].astype(np.int64), ids
+
+
+def _ids(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the values of a map in ascending order; small ones are found without sorting the pixels."""
+    if labels.size == 0 or labels.min() < 0 or labels.max() > labels.size:
+        return np.unique(labels).astype(np.int64)
+    present = np.zeros(int(labels.max()) + 1, np.bool_)
+    present[labels.ravel()] = True
+    return np.flatnonzero(present)

@@ -1,9 +1,9 @@
-"""Star-convex polygons on the pixel grid: measure, fill, suppress and paint them."""
+"""Star-convex polygons on the pixel grid: measure, gather, scan and paint them."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from postproc.pixels.compiled import compiled
 from postproc.pixels.labels import LabelMap
 
 Floats = NDArray[np.float32]
+
+ROUNDING = 1e-6
+"""Px by which the computed crossing of an edge and a row may be beyond both ends of the edge, at most."""
 
 
 @compiled
@@ -50,27 +53,71 @@ def ray_distances(labels: NDArray[Any], rays: int) -> Floats:
 
 
 @compiled
-def directions(rays: int) -> NDArray[np.float64]:
-    """Return the unit vector (x, y) of each ray, float64 (rays, 2).
+def gather_radii(
+    rays: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], order: NDArray[np.int64], largest: float
+) -> Floats:
+    """Collect the distances of some pixels, clipped to [0, `largest`].
 
-    Rounded to 12 digits, so that rays along an axis stay exactly on it despite the finite precision of pi.
+    Args:
+        rays: float32 (R, H, W) in pixels.
+        rows: (N,), rows of the pixels; in raster order for speed.
+        columns: (N,), their columns.
+        order: (N,), the pixel of each line of the result.
+        largest: Upper limit in pixels.
+
+    Returns:
+        float32 (N, R).
     """
-    units = np.empty((rays, 2))
-    for k in range(rays):
-        units[k, 0], units[k, 1] = math.cos(2 * math.pi * k / rays), math.sin(2 * math.pi * k / rays)
-    return np.round(units, 12)
+    radii = np.empty((rows.size, rays.shape[0]), np.float32)
+    line = np.empty_like(order)
+    line[order] = np.arange(order.size)
+    for i in range(rows.size):
+        for k in range(rays.shape[0]):
+            radii[line[i], k] = min(max(rays[k, rows[i], columns[i]], np.float32(0)), np.float32(largest))
+    return radii
 
 
 @compiled
-def scan(
-    row: int,
-    column: int,
-    radii: Floats,
-    units: NDArray[np.float64],
-    crossings: NDArray[np.float64],
-    counts: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Find the crossings of a polygon's outline with the rows of the image.
+def directions(rays: int) -> NDArray[np.float64]:
+    """Return x and y of the unit vector of each ray, float64 (2, rays).
+
+    Rounded to 12 digits, so that rays along an axis stay exactly on it despite the finite precision of pi.
+    """
+    units = np.empty((2, rays))
+    for k in range(rays):
+        units[0, k], units[1, k] = math.cos(2 * math.pi * k / rays), math.sin(2 * math.pi * k / rays)
+    return np.round(units, 12)
+
+
+class Scan(NamedTuple):
+    """Crossings of a polygon's outline with rows of the image, and memory for finding them.
+
+    Attributes:
+        crossings: float64 (rows, R), the sorted columns of the crossings of each scanned row.
+        counts: int64 (rows,), their number.
+        corners: float64 (2, R + 1), x and y of the corners; the last one equals the first.
+        ceilings: int64 (R + 1,), y of the corners, rounded up.
+    """
+
+    crossings: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    corners: NDArray[np.float64]
+    ceilings: NDArray[np.int64]
+
+
+@compiled
+def new_scan(lines: int, rays: int) -> Scan:
+    """Return memory for scanning up to `lines` rows of polygons with `rays` corners."""
+    return Scan(
+        np.empty((lines, rays)), np.empty(lines, np.int64), np.empty((2, rays + 1)), np.empty(rays + 1, np.int64)
+    )
+
+
+@compiled
+def scan_rows(
+    row: int, column: int, radii: Floats, units: NDArray[np.float64], first: int, end: int, scan: Scan
+) -> None:
+    """Find the crossings of a polygon's outline with some rows of the image.
 
     By the even-odd rule, the pixels of a row inside the polygon are those between crossings 0 and 1, 2 and 3, and so
     on.
@@ -80,132 +127,52 @@ def scan(
         column: Of the polygon's centre.
         radii: (R,), distance of each corner from the centre in pixels.
         units: From `directions`.
-        crossings: float64 (rows, R), filled with the sorted columns of the crossings of each row.
-        counts: int64 (rows,), filled with their number.
-
-    Returns:
-        First row that has pixels, and the row after the last; row y is in line ``y - first`` of `crossings`.
+        first: First row to be scanned, line 0 of the result.
+        end: Row after the last.
+        scan: Filled with the crossings.
     """
-    heights = row + radii * units[:, 1]
-    first, end = math.ceil(heights.min()), math.floor(heights.max()) + 1
+    crossings, counts, (xs, ys), ceilings = scan
+    rays = radii.size
+    for k in range(rays):  # its own loop, which becomes vector instructions
+        xs[k], ys[k] = column + radii[k] * units[0, k], row + radii[k] * units[1, k]
+        ceilings[k] = np.int64(math.ceil(ys[k]))
+    xs[rays], ys[rays], ceilings[rays] = xs[0], ys[0], ceilings[0]
     counts[: end - first] = 0
-    for k in range(radii.size):
-        after = (k + 1) % radii.size
-        x, y = column + radii[k] * units[k, 0], row + radii[k] * units[k, 1]
-        next_x, next_y = column + radii[after] * units[after, 0], row + radii[after] * units[after, 1]
-        for line in range(math.ceil(min(y, next_y)), math.ceil(max(y, next_y))):
-            place = counts[line - first]
-            crossing = x + (line - y) / (next_y - y) * (next_x - x)
-            while place > 0 and crossings[line - first, place - 1] > crossing:
-                crossings[line - first, place] = crossings[line - first, place - 1]
+    for k in range(rays):
+        start, stop = max(min(ceilings[k], ceilings[k + 1]), first), min(max(ceilings[k], ceilings[k + 1]), end)
+        for y in range(start, stop):
+            place = counts[y - first]
+            crossing = xs[k] + (y - ys[k]) / (ys[k + 1] - ys[k]) * (xs[k + 1] - xs[k])
+            while place > 0 and crossings[y - first, place - 1] > crossing:
+                crossings[y - first, place] = crossings[y - first, place - 1]
                 place -= 1
-            crossings[line - first, place] = crossing
-            counts[line - first] += 1
-    return first, end
+            crossings[y - first, place] = crossing
+            counts[y - first] += 1
 
 
 @compiled
-def suppress(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], radii: Floats, shape: tuple[int, int], overlap: float
-) -> NDArray[np.bool_]:
-    """Suppress polygons whose intersection with a likelier kept one exceeds `overlap` of the smaller area.
+def boxes_of(rows: NDArray[np.int64], columns: NDArray[np.int64], radii: Floats) -> NDArray[np.int32]:
+    """Return int32 (N, 4): first row and column of each polygon, and the row and column after the last.
 
-    Areas are counted in pixels, including those beyond the border of the image. For each kept polygon, the centres of
-    possible overlaps are searched among the pixels around it.
+    All pixels of a polygon are in its box.
 
     Args:
-        rows: (N,), rows of the centres, which are unique. The likeliest polygon comes first.
+        rows: (N,), rows of the centres.
         columns: (N,), columns of the centres.
         radii: float32 (N, R), corners in pixels.
-        shape: (H, W) of the image.
-        overlap: Largest fraction of the smaller area.
-
-    Returns:
-        bool (N,), True for polygons that are kept.
     """
-    count, rays = radii.shape
-    stays = np.ones(count, np.bool_)
-    at = np.full(shape, -1, np.int32)
-    for i in range(count):
-        at[rows[i], columns[i]] = i
-    reach = math.ceil(radii.max()) + 1 if count else 1
-    units = directions(rays)
-    crossings, counts = np.empty((2 * reach + 2, rays)), np.empty(2 * reach + 2, np.int64)
-    areas = np.full(count, -1, np.int64)
-    for i in range(count):
-        if not stays[i]:
-            continue
-        size = math.ceil(radii[i].max()) + 1
-        top, left = rows[i] - size, columns[i] - size
-        sums = _row_sums(rows[i], columns[i], radii[i], units, crossings, counts, top, left, 2 * size + 1)
-        areas[i] = sums[:, -1].sum()
-        for y in range(max(top - reach, 0), min(top + 2 * size + 1 + reach, shape[0])):
-            for x in range(max(left - reach, 0), min(left + 2 * size + 1 + reach, shape[1])):
-                j = at[y, x]
-                if j > i and stays[j]:
-                    first, end = scan(y, x, radii[j], units, crossings, counts)
-                    if areas[j] < 0:
-                        areas[j] = _area(crossings, counts, end - first)
-                    common = _common(crossings, counts, first, end, sums, top, left)
-                    stays[j] = common <= overlap * min(areas[i], areas[j])
-    return stays
-
-
-@compiled
-def _row_sums(
-    row: int,
-    column: int,
-    radii: Floats,
-    units: NDArray[np.float64],
-    crossings: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    top: int,
-    left: int,
-    side: int,
-) -> NDArray[np.int32]:
-    """Return int32 (side, side + 1): pixels of a polygon to the left of each column of a box, row by row."""
-    sums = np.zeros((side, side + 1), np.int32)
-    first, end = scan(row, column, radii, units, crossings, counts)
-    for y in range(first, end):
-        line = crossings[y - first]
-        for k in range(0, counts[y - first] - 1, 2):
-            for x in range(math.ceil(line[k]), math.floor(line[k + 1]) + 1):
-                sums[y - top, x - left + 1] = 1
-        for x in range(side):
-            sums[y - top, x + 1] += sums[y - top, x]
-    return sums
-
-
-@compiled
-def _area(crossings: NDArray[np.float64], counts: NDArray[np.int64], lines: int) -> int:
-    """Count the pixels of a scanned polygon."""
-    total = 0
-    for i in range(lines):
-        for k in range(0, counts[i] - 1, 2):
-            total += math.floor(crossings[i, k + 1]) - math.ceil(crossings[i, k]) + 1
-    return total
-
-
-@compiled
-def _common(
-    crossings: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    first: int,
-    end: int,
-    sums: NDArray[np.int32],
-    top: int,
-    left: int,
-) -> int:
-    """Count the pixels that a scanned polygon shares with another, given the row sums `sums` of that polygon's box."""
-    side = sums.shape[0]
-    total = 0
-    for y in range(max(first, top), min(end, top + side)):
-        line = crossings[y - first]
-        for k in range(0, counts[y - first] - 1, 2):
-            start = min(max(math.ceil(line[k]) - left, 0), side)
-            stop = min(max(math.floor(line[k + 1]) + 1 - left, start), side)
-            total += sums[y - top, stop] - sums[y - top, start]
-    return total
+    units = directions(radii.shape[1])
+    boxes = np.empty((rows.size, 4), np.int32)
+    for i in range(rows.size):
+        low_x = high_x = columns[i] + radii[i, 0] * units[0, 0]
+        low_y = high_y = rows[i] + radii[i, 0] * units[1, 0]
+        for k in range(1, radii.shape[1]):
+            x, y = columns[i] + radii[i, k] * units[0, k], rows[i] + radii[i, k] * units[1, k]
+            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
+        boxes[i, 0], boxes[i, 2] = math.ceil(low_y), math.floor(high_y) + 1
+        # a crossing may be outside by a rounding error
+        boxes[i, 1], boxes[i, 3] = math.ceil(low_x - ROUNDING), math.floor(high_x + ROUNDING) + 1
+    return boxes
 
 
 @compiled
@@ -223,14 +190,15 @@ def paint(rows: NDArray[np.int64], columns: NDArray[np.int64], radii: Floats, sh
     """
     labels = np.zeros(shape, np.int32)
     count, rays = radii.shape
-    reach = math.ceil(radii.max()) + 1 if count else 1
     units = directions(rays)
-    crossings, counts = np.empty((2 * reach + 2, rays)), np.empty(2 * reach + 2, np.int64)
+    boxes = boxes_of(rows, columns, radii)
+    scan = new_scan(shape[0], rays)
     for i in range(count - 1, -1, -1):
-        first, end = scan(rows[i], columns[i], radii[i], units, crossings, counts)
-        for y in range(max(first, 0), min(end, shape[0])):
-            line = crossings[y - first]
-            for k in range(0, counts[y - first] - 1, 2):
+        first, end = max(boxes[i, 0], 0), min(boxes[i, 2], shape[0])
+        scan_rows(rows[i], columns[i], radii[i], units, first, end, scan)
+        for y in range(first, end):
+            line = scan.crossings[y - first]
+            for k in range(0, scan.counts[y - first] - 1, 2):
                 start = max(math.ceil(line[k]), 0)
                 stop = max(min(math.floor(line[k + 1]) + 1, shape[1]), start)
                 labels[y, start:stop] = i + 1

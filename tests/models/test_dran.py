@@ -5,11 +5,12 @@ import pytest
 import timm
 import torch
 
+from models.base.memory_format import centre_crop
 from models.base.method import Batch, Task
 from models.base.weights import rename
 from models.dran import DRAN, PRETRAINED, boundary_weights
 from models.networks.dran import SCALES, DecoderUnit, DRANetwork, resized, restored
-from models.networks.hovernet import TIMM_DROP, TIMM_NAME, TIMM_RULES, centre_crop
+from models.networks.hovernet import TIMM_DROP, TIMM_NAME, TIMM_RULES
 from postproc.errors import ConfigError
 from postproc.instances import Instances
 

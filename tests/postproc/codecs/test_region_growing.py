@@ -104,3 +104,38 @@ def test_wrong_arguments_are_refused() -> None:
     for codec in CODECS:
         with pytest.raises(DataError, match="outlines"):
             codec.encode(Instances((4, 4), points=np.zeros((1, 2), np.float32)))
+
+
+def grow_over_the_image(
+    seeds: np.ndarray, boundary: np.ndarray, nuclear: np.ndarray, steps: int, fall: float
+) -> np.ndarray:
+    """Visit every pixel in every step."""
+    labels = seeds.copy()
+    best = np.zeros(seeds.max() + 1)
+    active = np.ones(len(best), bool)
+    for _ in range(steps):
+        layer = np.zeros_like(labels)
+        for y, x in np.argwhere((labels == 0) & nuclear):
+            near = labels[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+            near = near[(near > 0) & active[near]]
+            layer[y, x] = np.bincount(near).argmax() if near.size else 0
+        size = np.bincount(layer.ravel(), minlength=len(best))
+        mean = np.bincount(layer.ravel(), boundary.ravel(), minlength=len(best)) / np.maximum(size, 1)
+        active &= (size > 0) & (mean >= fall * best)
+        active[0] = False
+        best = np.maximum(best, mean)
+        labels = np.where(active[layer], layer, labels)
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_growing_equals_growing_over_the_whole_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    seeds = np.zeros((40, 50), np.int32)
+    seeds.flat[rng.permutation(seeds.size)[:30]] = rng.permutation(30) + 1
+    boundary = rng.random(seeds.shape).astype(np.float32)
+    nuclear = rng.random(seeds.shape) < 0.8
+    for fall in (0.5, 0.9):
+        expected = grow_over_the_image(seeds, boundary, nuclear, 5, fall)
+        np.testing.assert_array_equal(grow(seeds, boundary, nuclear, 5, fall), expected)
+    assert (expected > 0).sum() > 100

@@ -17,13 +17,14 @@ from datamodules.synthetic.images import generate
 from postproc.codecs.star_convex import StarConvexCodec, StarConvexParams, object_probability
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-from postproc.pixels.polygons import paint, ray_distances, suppress
+from postproc.pixels.polygons import gather_radii, paint, ray_distances
+from postproc.pixels.suppression import suppress
 
 RAYS = 8
 
 
 def plain_mask(row: int, column: int, radii: np.ndarray, shape: tuple[int, int], pad: int = 0) -> np.ndarray:
-    """Even-odd rule, px by px, in an image that is `pad` px larger on each side."""
+    """Even-odd rule in an image that is `pad` px larger on each side."""
     corners = [
         (
             column + pad + float(r) * round(math.cos(2 * math.pi * k / len(radii)), 12),
@@ -31,13 +32,11 @@ def plain_mask(row: int, column: int, radii: np.ndarray, shape: tuple[int, int],
         )
         for k, r in enumerate(radii)
     ]
-    mask = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad), bool)
-    for y, x in np.ndindex(mask.shape):
-        inside = False
-        for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-            if (y0 <= y) != (y1 <= y) and x0 + (y - y0) / (y1 - y0) * (x1 - x0) > x:
-                inside = not inside
-        mask[y, x] = inside
+    y, x = np.indices((shape[0] + 2 * pad, shape[1] + 2 * pad))
+    mask = np.zeros(y.shape, bool)
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+        if y0 != y1:
+            mask ^= ((y0 <= y) != (y1 <= y)) & (x0 + (y - y0) / (y1 - y0) * (x1 - x0) > x)
     return mask
 
 
@@ -58,18 +57,58 @@ def test_painting_is_the_even_odd_rule_with_the_first_on_top(seed: int) -> None:
     np.testing.assert_array_equal(paint(rows, columns, radii, (20, 20)), expected)
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.5]))
-def test_suppression_is_greedy_over_all_pairs(seed: int, overlap: float) -> None:
-    rows, columns, radii = polygons(seed)
-    masks = [plain_mask(*polygon, (30, 30), pad=8) for polygon in zip(rows, columns, radii, strict=True)]
+def greedy(rows: np.ndarray, columns: np.ndarray, radii: np.ndarray, side: int, overlap: float) -> list[int]:
+    """Compare every polygon with all kept ones, by their masks."""
+    pad = int(radii.max()) + 2
+    masks = [plain_mask(*polygon, (side, side), pad=pad) for polygon in zip(rows, columns, radii, strict=True)]
     kept: list[int] = []
     for i, mask in enumerate(masks):
         common = [(mask & masks[k]).sum() for k in kept]
         limits = [overlap * min(mask.sum(), masks[k].sum()) for k in kept]
         if all(c <= limit for c, limit in zip(common, limits, strict=True)):
             kept.append(i)
-    np.testing.assert_array_equal(np.flatnonzero(suppress(rows, columns, radii, (30, 30), overlap)), kept)
+    return kept
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.5]))
+def test_suppression_is_greedy_over_all_pairs(seed: int, overlap: float) -> None:
+    rows, columns, radii = polygons(seed)
+    expected = greedy(rows, columns, radii, 30, overlap)
+    np.testing.assert_array_equal(np.flatnonzero(suppress(rows, columns, radii, (30, 30), overlap)), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.4, 0.7, 1.0]), st.sampled_from([3, 8, 32]))
+def test_suppression_is_greedy_whatever_the_sizes_and_shapes(seed: int, overlap: float, rays: int) -> None:
+    rng = np.random.default_rng(seed)
+    side, count = 64, 40
+    nuclei = rng.integers(0, side, (6, 2))
+    places = np.clip(nuclei[rng.integers(0, 6, count)] + rng.integers(-6, 7, (count, 2)), 0, side - 1)
+    size = np.exp(rng.normal(2, 0.7, (count, 1)))  # from a few px to most of the image
+    radii = size * np.exp(rng.normal(0, rng.choice([0.02, 0.2, 0.6]), (count, rays)))
+    spikes = rng.random(radii.shape) < 0.01
+    radii[spikes] = rng.uniform(60, 120, spikes.sum())  # single rays that are far too long
+    radii[rng.random(radii.shape) < 0.02] = 0.07  # not 0: no pixel may be exactly on an outline
+    rows, columns = places.T
+    expected = greedy(rows, columns, radii.astype(np.float32), side, overlap)
+    found = suppress(rows, columns, radii.astype(np.float32), (side, side), overlap)
+    np.testing.assert_array_equal(np.flatnonzero(found), expected)
+
+
+def test_a_pixel_at_which_an_outline_touches_itself_counts_once() -> None:
+    # the notch at (4, 5) is a pixel of two stretches of its row, which meet there
+    notched = np.array([[4, 6, 1, 6, 4, 6, 4, 6], [4, 6, 1, 6, 4, 6, 4, 6]], np.float32)
+    places = np.array([4, 4])
+    assert suppress(places, places, notched, (9, 9), 1.0).all()  # identical polygons share all pixels, no more
+
+
+def test_distances_are_gathered_in_the_order_asked_for() -> None:
+    rays = np.random.default_rng(0).normal(3, 4, (5, 6, 7)).astype(np.float32)
+    rows, columns = np.nonzero(rays[0] > 2)
+    order = np.random.default_rng(1).permutation(rows.size)
+    expected = np.clip(rays[:, rows[order], columns[order]].T, 0, 7)
+    np.testing.assert_array_equal(gather_radii(rays, rows, columns, order, 7), expected)
 
 
 def test_rays_end_half_a_step_before_the_first_px_of_something_else() -> None:
