@@ -153,7 +153,7 @@ def _most_common(kept: Kept, box: Boxes) -> int:
     left, right = max(own[1], box[1]) - own[1], min(own[3], box[3]) - own[1]
     if top >= bottom or left >= right:
         return 0
-    return table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+    return int(table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left])
 
 
 @compiled
@@ -197,7 +197,7 @@ def _may_stay(
         skipped = high - box[0]
     else:
         scan_rows(row, column, radii, units, high, low, scan)
-    return _common(scan, skipped, high, low, kept) <= overlap * min(areas.exact[i], areas.exact[j])
+    return bool(_common(scan, skipped, high, low, kept) <= overlap * min(areas.exact[i], areas.exact[j]))
 
 
 @compiled
