@@ -1,10 +1,11 @@
-"""Write the tables of README.md from the cards: ``python -m benchmark.commands.readme``."""
+"""Write the tables of README.md from cards and result tables: ``python -m benchmark.commands.readme``."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from benchmark.commands.readme_results import results_table
 from benchmark.registry import DATASETS, METHODS, dataset_class, method_class
 
 README = Path(__file__).parents[2] / "README.md"
@@ -37,7 +38,8 @@ def datasets_table() -> str:
 
 def fill(text: str) -> str:
     """Return the README with its generated parts updated."""
-    for name, table in (("methods", methods_table()), ("datasets", datasets_table())):
+    tables = {"methods": methods_table(), "datasets": datasets_table(), "results": results_table()}
+    for name, table in tables.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         text = pattern.sub(lambda found, table=table: found[1] + table + found[2], text)  # type: ignore[misc]
     return text
