@@ -25,7 +25,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "evaluate": (
         'nucbench evaluate --predictions mine --dataset kumar --method "My method"',
-        'nucbench evaluate --predictions mine --dataset tnbc --split all --method "My method" --trained-on kumar',
+        'nucbench evaluate --predictions qupath --dataset consep --method "Mine" --types tumour=epithelial stroma=',
     ),
     "export": (
         "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",

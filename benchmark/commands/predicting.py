@@ -215,12 +215,17 @@ def evaluate(
     trained_on: str | None = None,
     note: str = "",
     components: bool | None = None,
+    types: list[str] | None = None,
     machine: Annotated[Machine, ("data", "runs", "progress")],
 ) -> None:
-    """Score external label maps on a dataset and store them as a row of the tables.
+    """Score external predictions on a dataset and store them as a row of the tables.
+
+    Files are matched with images by name without extension. Label maps (.mat, .npy, .npz, .png, .tif) are read as by
+    `nucbench score`. Outlines (.json, .geojson) may be GeoJSON of QuPath or CellViT, or JSON of HoVer-Net, TIAToolbox
+    or CellViT; the content decides. Label images of StarDist, Cellpose and InstanSeg are label maps.
 
     Args:
-        predictions: Folder of label maps, one per image, named like the images of the dataset.
+        predictions: Folder with one file per image.
         dataset: Dataset the predictions belong to.
         method: Row name, for example CellProfiler.
         split: Split of the dataset.
@@ -228,11 +233,15 @@ def evaluate(
         note: Source of the predictions; shown below tables.
         components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
             parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
+        types: Counterparts of the types of outlines whose name or number is not that of the dataset: FOREIGN=TYPE, for
+            example tumour=epithelial; FOREIGN= for none.
         machine: Where things are.
     """
     from benchmark.runs.foreign import evaluate_foreign
     from benchmark.runs.result import print_result
 
     print_result(
-        evaluate_foreign(predictions, dataset, split, method, trained_on or dataset, note, machine, components)
+        evaluate_foreign(
+            predictions, dataset, split, method, trained_on or dataset, note, machine, components, types or []
+        )
     )

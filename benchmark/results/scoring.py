@@ -16,6 +16,7 @@ from benchmark.metrics.pooling import summarise
 from benchmark.results.store import CANDIDATES
 from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
+from datamodules.reading.outlines import OUTLINE_SUFFIXES
 from datamodules.reading.rasters import label_raster
 from datamodules.reading.sense import Sense
 from postproc.cells import check_name
@@ -24,6 +25,12 @@ from postproc.instances import Instances
 
 LABEL_SUFFIXES = (".mat", ".npy", ".npz", ".png", ".tif", ".tiff")
 """Suffixes of label maps; other files in the folders are ignored."""
+
+PICKLED = (
+    "The .dat files of TIAToolbox are pickles, which can execute code. Convert those that you trust in Python: "
+    "json.dump(joblib.load('IN.dat'), open('OUT.json', 'w'), default=lambda array: array.tolist())"
+)
+"""Remedy for a folder of ``.dat`` files."""
 
 LARGE = 20_000_000
 """Pixels above which a map is scored by bands of rows."""
@@ -182,20 +189,35 @@ def _pairs(truth: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
     return {name: (path, pred_files[name]) for name, path in true_files.items()}
 
 
-def find_label_maps(folder: Path) -> dict[str, Path]:
+def find_label_maps(folder: Path, *, outlines: bool = False) -> dict[str, Path]:
     """Return the label maps of a folder by name without extension, ordered by name.
 
     The pictures that `nucbench predict` writes next to its label maps are skipped, and so are the candidates that runs
     store next to their predictions.
 
+    Args:
+        folder: The folder.
+        outlines: Also return files with outlines (`OUTLINE_SUFFIXES`) of images without a label map.
+
     Raises:
-        DataError: If the folder is missing or has no label map, or two files have the same name.
+        DataError: If the folder is missing or has no such file, or two files have the same name.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: folder not found")
+    files = _by_name(folder, LABEL_SUFFIXES)
+    if outlines:
+        files = _by_name(folder, OUTLINE_SUFFIXES) | files
+    if not files:
+        suffixes = LABEL_SUFFIXES + OUTLINE_SUFFIXES * outlines
+        pickled = f". {PICKLED}" if outlines and any(folder.glob("*.dat")) else ""
+        raise DataError(f"{folder}: no label map; expected files ending in {', '.join(suffixes)}{pickled}")
+    return dict(sorted(files.items()))
+
+
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in LABEL_SUFFIXES or not path.is_file():
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes or not path.is_file():
             continue
         if _is_companion(path):
             continue
@@ -203,9 +225,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
         if path.stem in files:
             raise DataError(f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one")
         files[path.stem] = path
-    if not files:
-        raise DataError(f"{folder}: no label map; expected files ending in {', '.join(LABEL_SUFFIXES)}")
-    return dict(sorted(files.items()))
+    return files
 
 
 def _is_companion(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.host.environment import environment
@@ -17,10 +18,13 @@ from benchmark.results.store import RunStore, write_instances
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
+from datamodules.reading.outlines import OUTLINE_SUFFIXES, draw, read_outlines
 from datamodules.reading.sense import Sense
+from datamodules.reading.type_names import parse_types, type_numbers
 from datamodules.sources import ImageSet
 from postproc.codec import Params
 from postproc.errors import ConfigError, DataError
+from postproc.instances import Instances
 
 
 def evaluate_foreign(
@@ -32,11 +36,12 @@ def evaluate_foreign(
     note: str,
     machine: Machine,
     components: bool | None = None,
+    types: Sequence[str] = (),
 ) -> Result:
-    """Score a folder of label maps on a dataset and store the result like a run.
+    """Score a folder of label maps or outlines on a dataset and store the result like a run.
 
     Args:
-        predictions: Folder with one label map per image of the split, named by image ID.
+        predictions: Folder with one label map or file with outlines per image of the split, named by image ID.
         dataset: Registry name.
         split: Split of the dataset.
         method: Row name in tables.
@@ -44,6 +49,7 @@ def evaluate_foreign(
         note: Source of the predictions.
         machine: Folders of datasets and runs.
         components: What a map is whose ids fall into many parts, see `Sense`.
+        types: Counterparts of the types of outlines, each ``FOREIGN=TYPE``, see `parse_types`.
 
     Raises:
         ConfigError: If the row name is empty, or the name of the training set is not a valid folder name.
@@ -58,12 +64,14 @@ def evaluate_foreign(
         )
     data = open_dataset(dataset, machine)
     records = data.select(split)
-    files = find_label_maps(predictions)
+    given = parse_types(types, data.card.types)
+    files = find_label_maps(predictions, outlines=True)
     missing = [record.image_id for record in records if record.image_id not in files]
     if missing:
         raise DataError(
             f"{predictions} has no prediction for {len(missing)} of {len(records)} images of {dataset}.{split}: "
-            f"{', '.join(missing[:5])}. Files are matched by image ID; extensions: .mat, .npy, .npz, .png or .tif."
+            f"{', '.join(missing[:5])}. Files are matched by image ID; extensions: "
+            ".mat, .npy, .npz, .png, .tif, .json or .geojson."
         )
     digest = hashlib.sha256()
     for record in records:
@@ -75,7 +83,8 @@ def evaluate_foreign(
     sense, kinds = Sense(components), Kinds()
     with store.lock():
         for record in records:
-            prediction, truth = read_label_map(files[record.image_id], sense), data.read(record).truth
+            truth = data.read(record).truth
+            prediction = _read(files[record.image_id], truth.shape, data.card.types, given, sense)
             if prediction.shape != truth.shape:
                 raise DataError(
                     f"{files[record.image_id]} is {prediction.shape} px, image {record.image_id} of {dataset} is "
@@ -90,6 +99,16 @@ def evaluate_foreign(
         images, variant = ImageSet(data, split), Decoding(slug, method, Params())
         summary = evaluate(store, images, variant, typed=bool(data.card.types), progress=machine.progress)
     return Result(store, {(str(images), method): summary})
+
+
+def _read(
+    path: Path, shape: tuple[int, int], types: Sequence[str], given: Mapping[str, int], sense: Sense
+) -> Instances:
+    """Read a label map, or draw the outlines of a file."""
+    if path.suffix.lower() not in OUTLINE_SUFFIXES:
+        return read_label_map(path, sense)
+    outlines = read_outlines(path)
+    return draw(outlines, shape, type_numbers(outlines, types, given))
 
 
 def _record(store: RunStore, method: str, slug: str, trained_on: str, note: str) -> dict[str, object]:

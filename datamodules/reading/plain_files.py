@@ -61,19 +61,34 @@ def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -
     Raises:
         NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not a JSON object.
     """
+    content = read_json(path, error, remedy)
+    if not isinstance(content, dict):
+        raise error(f"{path} holds {short(content)}, expected an object. {remedy}".rstrip())
+    return content
+
+
+def read_json(path: Path, error: type[NucbenchError], remedy: str = "", largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        error: Class of the error.
+        remedy: Remedy for a broken file, for the message.
+        largest: Largest file that is read, in bytes.
+
+    Raises:
+        NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not JSON.
+    """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise error(f"{path} is larger than {LARGEST_JSON:,} bytes, too large for its kind. {remedy}".rstrip())
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > largest:
+            raise error(f"{path} is larger than {largest:,} bytes, too large for its kind. {remedy}".rstrip())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as wrong:
         raise error(f"cannot read {path}: {wrong.strerror}. {remedy}".rstrip()) from None
     except RecursionError:
         raise error(f"cannot read {path}: it is nested too deeply. {remedy}".rstrip()) from None
     except ValueError as wrong:
         raise error(f"cannot read {path}: not readable as JSON ({one_line(str(wrong))}). {remedy}".rstrip()) from None
-    if not isinstance(content, dict):
-        raise error(f"{path} holds {short(content)}, expected an object. {remedy}".rstrip())
-    return content
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,6 +6,7 @@ examples of each reader, different ones each time, in place of the few and fixed
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark.host.files import read_json, write_json
+from benchmark.results.pictures import geojson
 from benchmark.results.store import read_instances as read_prediction
 from benchmark.results.store import write_instances
 from datamodules.consep import CoNSeP
@@ -36,11 +38,13 @@ from datamodules.points_csv import PointsCSV
 from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, write_aperio
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
+from datamodules.reading.outlines import draw, read_outlines
 from datamodules.reading.points_table import read_description, read_points, write_points
 from datamodules.reading.rasters import image_raster, label_raster
 from datamodules.reading.records import Record
 from datamodules.reading.slides import Slide
 from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
+from datamodules.reading.type_names import type_numbers
 from datamodules.synthetic.images import generate
 from datamodules.tnbc import TNBC
 from postproc.errors import DataError
@@ -213,6 +217,11 @@ def same_text(found: Any) -> None:
     assert found == {"a": [1, 2.5], "b": {"c": "text"}}
 
 
+def outlined(path: Path) -> Instances:
+    outlines = read_outlines(path)
+    return draw(outlines, SHAPE, type_numbers(outlines, TYPES, {}))
+
+
 READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], Callable[[Any], None]]] = {
     "png": ("x.png", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
     "bmp": ("x.bmp", lambda p: write_rgb(p, IMAGE), read_rgb, same_image),
@@ -237,6 +246,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
     "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
+    "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),
     "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
                lambda p: read_points(p, SHAPE, TYPES), same_typed_places),
