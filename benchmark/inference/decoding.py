@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.forward.scaling import decode, restore
-from benchmark.host.processes import end_with_parent
+from benchmark.host.processes import start_worker
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
@@ -68,7 +68,7 @@ def decoders(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
         yield pool
 
 

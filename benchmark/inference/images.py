@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.forward.scaling import check_magnification, rescale, scale_factor
+from benchmark.host.cores import usable_cores
 from benchmark.host.outputs import check_outputs
 from benchmark.host.progress import track
 from benchmark.inference.datasets import FEW_IMAGES, PENDING_PER_WORKER
@@ -43,7 +44,7 @@ def predict_images(
     progress: bool,
     compile: bool = False,
     again: bool = False,
-    workers: int = WORKERS,
+    workers: int | None = None,
 ) -> int:
     """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
@@ -65,7 +66,8 @@ def predict_images(
         progress: Show progress bars.
         compile: Compile the network with torch.compile.
         again: Also process finished images, and replace results of other images of the same name in `out`.
-        workers: Number of decoding processes; 0 = decode in this process.
+        workers: Number of decoding processes; 0 = decode in this process; None = one per usable core, at most
+            `benchmark.inference.large.WORKERS`.
 
     Returns:
         0 if all images are done, 1 otherwise.
@@ -76,6 +78,7 @@ def predict_images(
         BusyError: If another process is writing to `out`.
         DataError: If there are no images, or the model is damaged.
     """
+    workers = min(WORKERS, usable_cores()) if workers is None else workers
     check_magnification(magnification)
     find_model(run)
     found = find_user_images(images, out)
