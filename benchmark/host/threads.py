@@ -41,10 +41,10 @@ def use_one_thread() -> None:
     import cv2  # has no variable for this; all workers need it
 
     cv2.setNumThreads(1)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.NUMBA_NUM_THREADS = 1  # its function would start threads, and change those of torch
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)
 
 
 def _choose(name: str, value: str) -> None:

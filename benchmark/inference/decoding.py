@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.forward.scaling import decode, restore
 from benchmark.host.processes import start_worker
+from benchmark.host.stages import stage
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
@@ -47,14 +48,16 @@ def decode_to_pictures(
     path: Path,
 ) -> ImageSummary:
     """Decode one image, write its results with the prefix `path` and return a summary; runs in a worker process."""
-    found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
-    labels = path.parent / f"{path.name}.mat"
-    if found.labels is not None:
-        write_mat(labels, found)
-    else:
-        labels.unlink(missing_ok=True)  # result of an earlier call with another method
-    write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
-    write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
+    with stage("decoding"):
+        found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+    with stage("writing"):
+        labels = path.parent / f"{path.name}.mat"
+        if found.labels is not None:
+            write_mat(labels, found)
+        else:
+            labels.unlink(missing_ok=True)  # result of an earlier call with another method
+        write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
+        write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
 
 

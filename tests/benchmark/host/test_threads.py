@@ -157,4 +157,4 @@ def test_loader_workers_use_one_thread() -> None:
         "loader = DataLoader(Data(), batch_size=None, num_workers=1, worker_init_fn=start_loader)\n"
         "print(list(loader), torch.get_num_threads(), cv2.getNumThreads())"
     )
-    assert run(code, NUMBA_NUM_THREADS="2") == "[(1, 1, 1), (1, 1, 1)] 2 2"
+    assert run(code, NUMBA_NUM_THREADS="2") == "[[1, 1, 1], [1, 1, 1]] 2 2"
