@@ -70,6 +70,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "speed": (
         "nucbench speed --sizes 1000 4000",
         "nucbench speed hovernet dist --train",
+        "nucbench speed dist --pipeline --dataset kumar.test",
     ),
     "demo": (
         "nucbench demo",

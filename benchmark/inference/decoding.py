@@ -32,10 +32,13 @@ def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Ma
     Candidates are written before the nuclei, so that every existing prediction is complete.
     """
     for codec, params, path in codecs.values():
-        every = codec.candidates(maps, params)
-        if every is not None:
-            write_instances(candidates_file(path), restore(every, shape))
-        write_instances(path, decode(codec, maps, params, shape))
+        with stage("decoding"):
+            every = codec.candidates(maps, params)
+            found = decode(codec, maps, params, shape)
+        with stage("writing"):
+            if every is not None:
+                write_instances(candidates_file(path), restore(every, shape))
+            write_instances(path, found)
 
 
 def decode_to_pictures(
