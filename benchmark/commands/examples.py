@@ -70,7 +70,6 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "speed": (
         "nucbench speed --sizes 1000 4000",
         "nucbench speed hovernet dist --train",
-        "nucbench speed dist --pipeline --dataset kumar.test",
     ),
     "demo": (
         "nucbench demo",

@@ -158,3 +158,11 @@ def test_loader_workers_use_one_thread() -> None:
         "print(list(loader), torch.get_num_threads(), cv2.getNumThreads())"
     )
     assert run(code, NUMBA_NUM_THREADS="2") == "[[1, 1, 1], [1, 1, 1]] 2 2"
+
+
+def test_inference_loads_without_albumentations() -> None:
+    code = (
+        "import sys, benchmark.inference.images, benchmark.runs.trained, models.dist\n"
+        "print([m for m in ('albumentations', 'segmentation_models_pytorch') if m in sys.modules])"
+    )
+    assert run(code) == "[]"
