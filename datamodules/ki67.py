@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datamodules.base import NucleiDataModule
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_rgb, write_rgb
+from datamodules.reading.ki67_types import TYPES
 from datamodules.reading.layout import build_sample, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
@@ -21,8 +22,6 @@ from datamodules.reading.splits import SplitRow
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
-
-TYPES = ("immunopositive tumour", "immunonegative tumour", "non-tumour")
 
 LABELS = ("labels_postm", "labels_negtm", "labels_other")
 """Folders of types 1 to 3."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from postproc.errors import DataError, short
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STARTS = ("=", "+", "-", "@", "\t", "\r")
 """Characters with which a spreadsheet formula can begin."""
@@ -28,6 +31,8 @@ def unshown(cell: str) -> str:
 
 def shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy of a frame with `shown` applied to every text column."""
+    import pandas as pd
+
     texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
     return frame.assign(**{name: frame[name].map(shown) for name in texts})
 

@@ -21,9 +21,9 @@ from benchmark.commands import predicting, reporting, setting_up, tiling, traini
 from benchmark.commands.examples import EXAMPLES
 from benchmark.commands.usage import Settings, explain, settings_of, takes
 from benchmark.host import signals
-from benchmark.host.allocator import use_huge_pages
 from benchmark.host.faults import in_words
 from benchmark.host.machine import folder
+from benchmark.host.processes import start_process
 from benchmark.registry import DATASETS, METHODS, TABLES
 from postproc.errors import ConfigError, InputWarning, NucbenchError
 
@@ -170,7 +170,7 @@ def _item_type(hint: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 success, 1 failure, 2 wrong usage or configuration."""
-    use_huge_pages()
+    start_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands.common import Precision, filled
+from postproc.errors import ConfigError
 
 
 def prepare(
@@ -64,6 +65,9 @@ def speed(
     precision: Precision = "auto",
     train: bool = False,
     workers: int | None = None,
+    pipeline: bool = False,
+    dataset: str | None = None,
+    data: Path | None = None,
     out: Path = Path("leaderboards/speed"),
 ) -> None:
     """Time metrics, targets, post-processing and data loading in one thread, or methods, on synthetic images.
@@ -80,8 +84,19 @@ def speed(
         train: Also time training steps, with the batch and crop size of the recipe.
         workers: Processes that draw training samples, in addition to a measurement in one process; 0 = none. Default:
             one per core.
+        pipeline: Measure the stages of `nucbench predict` and `nucbench score` instead, from start-up to scores, with
+            random weights.
+        dataset: Images for --pipeline: DATASET.SPLIT, or DATASET for its test split. Default: synthetic images.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         out: Output folder.
     """
+    if pipeline:
+        from benchmark.speed.pipeline import run_pipeline
+
+        run_pipeline(methods or [], options or {}, dataset, filled(data), (sizes or [1000])[0], out)
+        return
+    if dataset is not None:
+        raise ConfigError("--dataset is an option of --pipeline; other timings use synthetic images")
     from benchmark.speed.report import run_speed
 
     run_speed(methods or [], options or {}, sizes or [1000], repeats, precision, out, train=train, workers=workers)

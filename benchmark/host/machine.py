@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
+from benchmark.host.cores import usable_cores
 from postproc.errors import ConfigError, unknown_name
 
 PER_CORE = 4
 """Worker processes per core; more only wait for each other."""
 
 LEAST_BOUND = 32
-"""Worker processes allowed on any machine, since containers may report fewer cores than they have."""
+"""Worker processes allowed on any machine, however few its cores."""
 
 
 Mirror = Literal["off", "offline", "online"]
@@ -73,25 +74,22 @@ class Machine:
             raise ConfigError(f"devices must be 1 or more, not {self.devices}")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"workers must be 0 or more, not {self.workers}")
-        most = max(LEAST_BOUND, PER_CORE * _cores())
+        cores = usable_cores()
+        most = max(LEAST_BOUND, PER_CORE * cores)
         if self.workers is not None and self.workers > most:
             raise ConfigError(
-                f"workers must be {most} or fewer on this machine with {_cores()} cores, not {self.workers}"
+                f"workers must be {most} or fewer on this machine with {cores} usable cores, not {self.workers}"
             )
 
     def loaders(self) -> int:
         """Return the number of processes that draw training samples; 0 on a small CPU, which training needs whole."""
         if self.workers is not None:
             return self.workers
-        return min(8, max(0, _cores() - 2))
+        return min(8, max(0, usable_cores() - 2))
 
     def decoders(self) -> int:
         """Return the number of processes that decode predictions."""
-        return self.workers if self.workers is not None else max(1, min(8, _cores() - 1))
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+        return self.workers if self.workers is not None else max(1, min(8, usable_cores() - 1))
 
 
 __all__ = ["MIRRORS", "Machine", "Mirror", "folder", "wandb_mode"]

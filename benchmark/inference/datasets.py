@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmark.forward.maps import predict_maps
 from benchmark.forward.scaling import rescale
 from benchmark.host.progress import track
+from benchmark.host.stages import stage
 from benchmark.inference.decoding import decode_to_files, decoders, submit
 from benchmark.results.run import Ready, Run
 from datamodules.reading.records import Record
@@ -44,14 +45,22 @@ def predict_dataset(run: Run | Ready, images: ImageSet, params: dict[str, Params
     with decoders(min(workers, len(todo)) if beside else 0) as pool:
         pending: list[Future[None]] = []
         for record, paths in track(todo, f"predicting {images}", run.machine.progress):
-            sample = images.data.read(record)
-            maps = predict_maps(method, rescale(sample.image, run.magnification, sample.magnification), run.settings)
+            with stage("reading images"):
+                sample = images.data.read_image(record)  # without the annotation, which takes longer to read
+            scaled = rescale(sample.image, run.magnification, sample.magnification)
+            with stage("network"):
+                maps = predict_maps(method, scaled, run.settings)
             jobs = {variant: (method.codecs[variant], params[variant], path) for variant, path in paths.items()}
             pending.append(submit(pool, decode_to_files, jobs, maps, sample.truth.shape))
             while len(pending) > PENDING_PER_WORKER * workers:
-                pending.pop(0).result()
+                _wait_for(pending.pop(0))
         for future in pending:
-            future.result()
+            _wait_for(future)
+
+
+def _wait_for(future: Future[None]) -> None:
+    with stage("waiting for decoding"):
+        future.result()
 
 
 __all__ = ["predict_dataset"]

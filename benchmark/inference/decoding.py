@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.forward.scaling import decode, restore
-from benchmark.host.processes import end_with_parent
+from benchmark.host.processes import start_worker
+from benchmark.host.stages import stage
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
@@ -31,10 +32,13 @@ def decode_to_files(codecs: dict[str, tuple[Codec[Any], Params, Path]], maps: Ma
     Candidates are written before the nuclei, so that every existing prediction is complete.
     """
     for codec, params, path in codecs.values():
-        every = codec.candidates(maps, params)
-        if every is not None:
-            write_instances(candidates_file(path), restore(every, shape))
-        write_instances(path, decode(codec, maps, params, shape))
+        with stage("decoding"):
+            every = codec.candidates(maps, params)
+            found = decode(codec, maps, params, shape)
+        with stage("writing"):
+            if every is not None:
+                write_instances(candidates_file(path), restore(every, shape))
+            write_instances(path, found)
 
 
 def decode_to_pictures(
@@ -47,14 +51,16 @@ def decode_to_pictures(
     path: Path,
 ) -> ImageSummary:
     """Decode one image, write its results with the prefix `path` and return a summary; runs in a worker process."""
-    found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
-    labels = path.parent / f"{path.name}.mat"
-    if found.labels is not None:
-        write_mat(labels, found)
-    else:
-        labels.unlink(missing_ok=True)  # result of an earlier call with another method
-    write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
-    write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
+    with stage("decoding"):
+        found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+    with stage("writing"):
+        labels = path.parent / f"{path.name}.mat"
+        if found.labels is not None:
+            write_mat(labels, found)
+        else:
+            labels.unlink(missing_ok=True)  # result of an earlier call with another method
+        write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
+        write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
 
 
@@ -68,7 +74,7 @@ def decoders(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
         yield pool
 
 

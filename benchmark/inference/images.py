@@ -13,8 +13,10 @@ from typing import Any
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.forward.scaling import check_magnification, rescale, scale_factor
+from benchmark.host.cores import usable_cores
 from benchmark.host.outputs import check_outputs
 from benchmark.host.progress import track
+from benchmark.host.stages import stage
 from benchmark.inference.datasets import FEW_IMAGES, PENDING_PER_WORKER
 from benchmark.inference.decoding import decode_to_pictures, decoders, submit
 from benchmark.inference.image_sources import FoundImages, count_pixels, find_images
@@ -43,7 +45,7 @@ def predict_images(
     progress: bool,
     compile: bool = False,
     again: bool = False,
-    workers: int = WORKERS,
+    workers: int | None = None,
 ) -> int:
     """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
@@ -65,7 +67,8 @@ def predict_images(
         progress: Show progress bars.
         compile: Compile the network with torch.compile.
         again: Also process finished images, and replace results of other images of the same name in `out`.
-        workers: Number of decoding processes; 0 = decode in this process.
+        workers: Number of decoding processes; 0 = decode in this process; None = one per usable core, at most
+            `benchmark.inference.large.WORKERS`.
 
     Returns:
         0 if all images are done, 1 otherwise.
@@ -76,6 +79,7 @@ def predict_images(
         BusyError: If another process is writing to `out`.
         DataError: If there are no images, or the model is damaged.
     """
+    workers = min(WORKERS, usable_cores()) if workers is None else workers
     check_magnification(magnification)
     find_model(run)
     found = find_user_images(images, out)
@@ -93,7 +97,8 @@ def predict_images(
             )
         failed = len(found.errors)
         if todo:
-            trained = load(run)
+            with stage("loading the model"):
+                trained = load(run)
             work = _Work(trained, folder, how, compile=compile, workers=min(workers, len(todo)))
             work.claim(todo, again=again)
             failed += work.run(todo, progress)
@@ -198,8 +203,11 @@ class _Work:
                 factor = scale_factor(self.trained.magnification, own)
                 self._note(path, read, predict_large(*work, factor=factor, workers=self.workers, name=path.name))
                 return
-            pixels = image.read(0, 0, *image.shape)
-        maps = predict_maps(method, rescale(pixels, self.trained.magnification, own), self.settings)
+            with stage("reading images"):
+                pixels = image.read(0, 0, *image.shape)
+        scaled = rescale(pixels, self.trained.magnification, own)
+        with stage("network"):
+            maps = predict_maps(method, scaled, self.settings)
         job = self.codec, self.params, method.task.types, self.folder.path / path.stem
         self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
 
@@ -207,7 +215,9 @@ class _Work:
         """Wait for the first pending image."""
         path, read, future = self._pending.pop(0)
         try:
-            self._note(path, read, future.result())
+            with stage("waiting for decoding"):
+                found = future.result()
+            self._note(path, read, found)
         except NucbenchError as error:
             self._fail(path, error)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.host.outputs import OVERLAY
+from benchmark.host.stages import stage
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
@@ -71,7 +72,10 @@ def score_folders(
         raise ConfigError(f"types is {types}; give the number of nucleus types, or omit it")
     pairs = _pairs(Path(truth), Path(predictions))
     sense, kinds = Sense(components), Kinds()
-    rows = [_score(name, *paths, radius, types or 0, sense, kinds) for name, paths in pairs.items()]
+    rows = []
+    for name, paths in pairs.items():
+        with stage("reading and scoring"):
+            rows.append(_score(name, *paths, radius, types or 0, sense, kinds))
     sense.tell()
     kinds.tell()
     scores = pd.DataFrame(rows)

@@ -6,16 +6,18 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from benchmark.host.files import atomic, held, read_json, write_json
 from benchmark.results.spec import FORMAT, RunSpec
 from datamodules.reading.files import MAX_PIXELS
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RunStore:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.host.files import atomic
-from datamodules.ki67 import TYPES as KI67_TYPES
+from datamodules.reading.ki67_types import TYPES as KI67_TYPES
 from postproc.cells import shown
 
 SUMMARY = "summary.csv"

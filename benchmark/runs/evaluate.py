@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.host.files import write_json
 from benchmark.host.progress import track
+from benchmark.host.stages import stage
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from benchmark.results.store import RunStore, candidates_file, read_instances, write_scores
@@ -64,17 +65,19 @@ def evaluate(
     types = len(card.types) if typed else 0
     rows: list[dict[str, Any]] = []
     for record in track(images.records(), f"scoring {images} ({variant.title})", progress):
-        sample = data.read(record)
+        with stage("reading annotation"):
+            sample = data.read(record)
         if not has_nuclei(sample.truth):
             continue  # only regions are annotated: predictions are neither right nor wrong
         path = store.prediction_file(card.name, variant.key, record.image_id)
-        found = score_image(
-            sample.truth,
-            read_instances(path),
-            radius=card.radius,
-            types=types,
-            candidates=_candidates(candidates_file(path), sample.truth),
-        )
+        with stage("scoring"):
+            found = score_image(
+                sample.truth,
+                read_instances(path),
+                radius=card.radius,
+                types=types,
+                candidates=_candidates(candidates_file(path), sample.truth),
+            )
         rows.append({"image": record.image_id, **found})
     if not rows:
         raise DataError(f"no image of {images} has annotated nuclei to score against; choose another split")

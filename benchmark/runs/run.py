@@ -27,7 +27,6 @@ from benchmark.runs.record import write_record
 from benchmark.runs.result import Result
 from benchmark.runs.train import build_method, load_weights, process_rank, task_of, train
 from benchmark.runs.tune import fit_parameters
-from datamodules.drawing.augment import build_policy
 from datamodules.sources import ImageSet
 from models.base.method import Task
 from models.base.weights import NONE
@@ -131,6 +130,8 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
         flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
         raise ConfigError(f"{method.card.name} trains nothing, so {flags} would have no effect; leave it out")
     recipe = spec.overrides.applied_to(method.recipe)
+    from datamodules.drawing.augment import build_policy  # imports albumentations, which prediction does not need
+
     build_policy(recipe.augment)
     crop, geometry = spec.overrides.crop, method.geometry
     if crop is None or not method.card.trained or geometry.valid_input(crop) == crop:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.host.files import held, read_json, write_json
-from benchmark.host.processes import end_with_parent
+from benchmark.host.processes import start_worker
 from benchmark.host.progress import track
 from benchmark.slides.journal import Journal, Place
 from datamodules.reading.slides import Image, Slide, tissue_share
@@ -268,7 +268,7 @@ def _pool(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     with ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     ) as pool:
         yield pool
 

@@ -17,6 +17,7 @@ from benchmark.speed.timing import Timing, measure
 from datamodules.drawing.augment import POLICIES, augment, build_policy
 from datamodules.drawing.crops import CropDrawer, random_window
 from datamodules.drawing.items import EpochSampler, ItemDataset
+from datamodules.drawing.loading import start_loader
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.codec import Targets
@@ -149,6 +150,7 @@ def worker_timing(sample: Sample, policy: str, repeats: int, workers: int) -> Ti
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=True,
+        worker_init_fn=start_loader,
     )
     timing = measure(
         f"training sample, {policy}: {workers} workers", f"{CROP} px", sample.truth.count, _drain(loader), repeats

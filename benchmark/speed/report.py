@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.host.console import print_frame
+from benchmark.host.cores import usable_cores
 from benchmark.host.environment import hardware
 from benchmark.host.precision import resolve
 from benchmark.results.store import write_scores
@@ -67,8 +67,7 @@ def run_speed(
         ]
     else:
         precision = "32-true"  # no network runs
-        cores = len(os.sched_getaffinity(0))
-        timings = _components(sides, repeats, cores if workers is None else workers)
+        timings = _components(sides, repeats, usable_cores() if workers is None else workers)
     return write_report(timings, "-".join(methods) or "components", precision, out)
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from benchmark.host.cores import usable_cores
+from benchmark.host.threads import THREADS, is_set_by_user
 from benchmark.sweeps.job import Job, attempt
 
 POLL_SECONDS = 0.2
@@ -116,8 +118,8 @@ def environment(slot: int, processes: int, gpus: int) -> dict[str, str]:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(gpu) for gpu in range(gpus)]
         variables["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
-    if "OMP_NUM_THREADS" not in os.environ:
-        variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    if not is_set_by_user(THREADS):
+        variables[THREADS] = str(max(1, usable_cores() // processes))
     return variables
 
 

@@ -16,6 +16,7 @@ from benchmark.host import signals
 from benchmark.host.faults import in_words
 from benchmark.host.files import atomic
 from benchmark.host.machine import Machine
+from benchmark.host.processes import start_process
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
 from postproc.errors import BusyError, ConfigError, DataError
@@ -127,9 +128,7 @@ def attempt(job: Job) -> bool:
 
 def main() -> int:
     """Do the job that standard input describes; return 0 if it is done and 1 otherwise."""
-    from benchmark.host.allocator import use_huge_pages
-
-    use_huge_pages()
+    start_process()
     signals.listen()
     try:
         return 0 if attempt(Job.from_json(sys.stdin.read())) else 1

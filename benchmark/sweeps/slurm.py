@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.host import signals
 from benchmark.host.files import read_json, write_json
+from benchmark.host.processes import start_process
 from benchmark.sweeps.job import Job, State, attempt
 from benchmark.sweeps.slurm_options import SlurmOptions
 from postproc.errors import ConfigError, DataError
@@ -38,6 +39,7 @@ class ArrayTask:
         Raises:
             SystemExit: If a signal stops the run.
         """
+        start_process()  # SLURM may be configured not to pass the environment on
         queue_again = signal.getsignal(REQUEUE)  # the handler of submitit, which would exit in the middle of a step
         signals.listen(REQUEUE)
         try:

@@ -16,13 +16,11 @@ from typing import Any
 
 import albumentations as A
 import numpy as np
-from numpy.typing import NDArray
 
-from datamodules.drawing.transforms import CoarseElastic, Image, MirroringAffine, StainJitter, inside
+from datamodules.drawing.parts import inside, split_parts
+from datamodules.drawing.transforms import CoarseElastic, Image, MirroringAffine, StainJitter
 from postproc.errors import unknown_name
 from postproc.instances import Instances
-from postproc.pixels.components import connected_components
-from postproc.pixels.labels import LabelMap
 
 TORN = 10
 """Minimum area, in px^2, of a part that counts as a nucleus after resampling, unless it is at the border."""
@@ -141,38 +139,6 @@ def _centre(shape: tuple[int, ...], side: int | None) -> tuple[tuple[slice, slic
     height, width = shape[:2] if side is None else (side, side)
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     return (slice(top, top + height), slice(left, left + width)), (height, width)
-
-
-def split_parts(
-    labels: LabelMap, types: NDArray[np.int64] | None, least: int = 1
-) -> tuple[LabelMap, NDArray[np.int64] | None]:
-    """Give each 8-connected part of each nucleus its own id.
-
-    A mirrored copy of a nucleus looks like another nucleus; HoVer-Net's training also renumbers such copies.
-
-    Args:
-        labels: int32 (H, W), gaps in the ids allowed.
-        types: Row k belongs to id k + 1, or None.
-        least: Parts smaller than this many pixels become background, except the largest part of each nucleus and
-            parts at the border of the map: nearest-neighbour resampling tears off tips that are one pixel wide.
-
-    Returns:
-        The map with ids 1..N, in the order of the old ids, and their types.
-    """
-    parts, count = connected_components(labels, 8)
-    owner = np.zeros(count + 1, np.int64)
-    owner[parts.ravel()] = labels.ravel()
-    area = np.bincount(parts.ravel(), minlength=count + 1)
-    order = np.lexsort((area, owner))  # the last part of each owner is its largest
-    keep = area >= least
-    keep[order[np.append(np.diff(owner[order]) > 0, True)]] = True
-    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
-        keep[edge] = True
-    keep[0] = False
-    kept = order[keep[order]]
-    number = np.zeros(count + 1, np.int32)
-    number[kept] = np.arange(1, len(kept) + 1, dtype=np.int32)
-    return number[parts], None if types is None else np.asarray(types)[owner[kept] - 1]
 
 
 # ---- policies ----------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.drawing.augment import augment, build_policy, split_parts
-from datamodules.drawing.transforms import BORDER, inside
+from datamodules.drawing.parts import BORDER, inside, split_parts
 from datamodules.reading.sample import Sample
 from postproc.codec import Codec, Targets
 from postproc.errors import DataError
@@ -66,12 +65,16 @@ class CropDrawer:
     """
 
     def __init__(self, crop: int, codec: Codec[Any], policy: str) -> None:
+        from datamodules.drawing.augment import build_policy  # imports albumentations, which inference does not need
+
         self._crop = crop
         self._codec = codec
         self._policy = build_policy(policy)
 
     def __call__(self, sample: Sample, rng: np.random.Generator, area: Area | None = None) -> Targets:
         """Return one item."""
+        from datamodules.drawing.augment import augment
+
         image, truth = random_window(sample, self._crop, rng, self._policy.window(self._crop), area)
         image, truth = augment(self._policy, image, truth, rng, self._crop)
         item = self._codec.encode(truth)

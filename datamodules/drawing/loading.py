@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark.host.threads import use_one_thread
 from datamodules.drawing.crops import Drawer
 from datamodules.drawing.items import EpochSampler, Items
 from datamodules.reading.sample import Sample
@@ -65,7 +66,7 @@ def item_loader(
         persistent_workers=loading.workers > 0,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last and len(items) >= loading.batch_size,
-        worker_init_fn=_leave_signals_to_the_first_process,
+        worker_init_fn=start_loader,
     )
 
 
@@ -80,7 +81,7 @@ def validation_loader(crops: Items, images: list[Sample], loading: Loading) -> D
         num_workers=loading.workers,
         persistent_workers=loading.workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_signals_to_the_first_process,
+        worker_init_fn=start_loader,
     )
 
 
@@ -110,7 +111,11 @@ def _only(samples: list[Sample]) -> Sample:
     return samples[0]
 
 
-def _leave_signals_to_the_first_process(worker: int) -> None:
-    """Keep a worker alive when its job is signalled to stop: the main process still writes a checkpoint."""
+def start_loader(worker: int) -> None:
+    """Prepare a worker: one thread, and no end when its job is signalled to stop.
+
+    The main process still writes a checkpoint then, and waits for its workers.
+    """
+    use_one_thread()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

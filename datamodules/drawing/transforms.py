@@ -16,27 +16,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 from albumentations.core.type_definitions import Targets
 
+from datamodules.drawing.parts import BORDER, inside
+
 Image = NDArray[np.uint8]
 Field = NDArray[np.float32]
-
-BORDER = cv2.BORDER_REFLECT
-"""Repeats the edge pixel, as `np.pad(mode="symmetric")` does."""
-
-
-def inside(points: NDArray[np.float32], shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Select the points whose nearest pixel is in the image.
-
-    Args:
-        points: float32 (N, 2) as (x, y) in pixels.
-        shape: (H, W) of the image.
-
-    Returns:
-        Those points, moved onto the outermost pixel centres if they are up to half a pixel beyond them, and
-        their rows.
-    """
-    extent = np.array(shape[::-1], np.float32)
-    rows = np.flatnonzero(((points >= -0.5) & (points < extent - 0.5)).all(axis=1))
-    return np.clip(points[rows], 0, extent - 1).astype(np.float32), rows
 
 
 def _stains() -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command_line import nucbench, wait_until
 
+from benchmark.host.cores import usable_cores
 from benchmark.host.machine import Machine
 from benchmark.sweeps.executors import environment, finish, run_local, start
 from benchmark.sweeps.job import Job, State
@@ -112,7 +113,7 @@ def test_a_run_of_another_process_is_left_to_it(place: Path) -> None:
 def test_processes_share_gpus_and_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     assert environment(1, 2, 2) == {"CUDA_VISIBLE_DEVICES": "6", "OMP_NUM_THREADS": str(max(1, cores // 2))}
     assert environment(2, 4, 2)["CUDA_VISIBLE_DEVICES"] == "4"
     assert environment(0, 1, 0) == {"OMP_NUM_THREADS": str(cores)}

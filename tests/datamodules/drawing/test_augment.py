@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.drawing.augment import POLICIES, Policy, _geometry, augment, build_policy, split_parts
-from datamodules.drawing.transforms import BORDER, CoarseElastic, StainJitter, mirrored
+from datamodules.drawing.augment import POLICIES, Policy, _geometry, augment, build_policy
+from datamodules.drawing.parts import BORDER, split_parts
+from datamodules.drawing.transforms import CoarseElastic, StainJitter, mirrored
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError
 from postproc.instances import Instances
