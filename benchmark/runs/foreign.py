@@ -14,6 +14,7 @@ from benchmark.registry import METHODS
 from benchmark.results.scoring import Kinds, find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT
 from benchmark.results.store import RunStore, write_instances
+from benchmark.runs.contamination import KnownImages, hash_named
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
@@ -34,6 +35,9 @@ def evaluate_foreign(
     components: bool | None = None,
 ) -> Result:
     """Score a folder of label maps on a dataset and store the result like a run.
+
+    Images of the split that are images of another, available training set are stored as seen; for the training split of
+    the same dataset, splits keep them apart.
 
     Args:
         predictions: Folder with one label map per image of the split, named by image ID.
@@ -88,7 +92,11 @@ def evaluate_foreign(
         write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
         write_json(store.record_file, _record(store, method, slug, trained_on, note))
         images, variant = ImageSet(data, split), Decoding(slug, method, Params())
-        summary = evaluate(store, images, variant, typed=bool(data.card.types), progress=machine.progress)
+        others = [name for name in trained_on.split("+") if name.partition(".")[0] != dataset]
+        overlap = KnownImages(hashes=hash_named(others, machine)).overlap(images)
+        overlap.tell(str(images))
+        typed = bool(data.card.types)
+        summary = evaluate(store, images, variant, typed=typed, overlap=overlap, progress=machine.progress)
     return Result(store, {(str(images), method): summary})
 
 

@@ -50,20 +50,23 @@ def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
         raise error(f"{path}: not readable as YAML: {one_line(str(wrong))}") from None
 
 
-def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -> dict[str, Any]:
+def read_json_object(
+    path: Path, error: type[NucbenchError], remedy: str = "", largest: int = LARGEST_JSON
+) -> dict[str, Any]:
     """Read a JSON file that contains an object.
 
     Args:
         path: The file.
         error: Class of the error.
         remedy: Remedy for a broken file, for the message.
+        largest: Largest file that is read, in bytes.
 
     Raises:
         NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not a JSON object.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise error(f"{path} is larger than {LARGEST_JSON:,} bytes, too large for its kind. {remedy}".rstrip())
+        if path.stat().st_size > largest:
+            raise error(f"{path} is larger than {largest:,} bytes, too large for its kind. {remedy}".rstrip())
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as wrong:
         raise error(f"cannot read {path}: {wrong.strerror}. {remedy}".rstrip()) from None
