@@ -29,6 +29,7 @@ def build_tables(
     roots: Iterable[Path] | None = None,
     out: Path = OUT,
     problems: list[str] | None = None,
+    refused: list[str] | None = None,
 ) -> list[Path]:
     """Write tables as CSV and Markdown.
 
@@ -40,6 +41,7 @@ def build_tables(
         out: Folder to write to, created if missing.
         problems: Collects one line per broken stored file that is skipped, and per table that could not be built;
             None = the first problem raises an error.
+        refused: Collects one line per evaluation that is left out because it has training images.
 
     Returns:
         The files written: ``<name>.csv`` and ``<name>.md`` of each table.
@@ -51,7 +53,7 @@ def build_tables(
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
     known = load_names()
     folders = ([SCORES] if SCORES.is_dir() else []) if roots is None else list(roots)
-    scores = load_scores(folders, known, problems)
+    scores = load_scores(folders, known, problems, refused)
     published = load_facts(known)
     texts: dict[str, str] = {}
     for table in tables:  # build all before writing any, so that an error leaves the old set intact

@@ -34,19 +34,25 @@ RENAMED = {"precision": "precision_d"}
 """Score -> its name in the frame, if it clashes with a column of the run: the precision of the detection."""
 
 
-def load_scores(roots: Iterable[Path], names: Names | None = None, problems: list[str] | None = None) -> pd.DataFrame:
+def load_scores(
+    roots: Iterable[Path],
+    names: Names | None = None,
+    problems: list[str] | None = None,
+    refused: list[str] | None = None,
+) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
 
     A root holds ``<method>/<train>/<run>/record.json`` and, next to it, the run's
     ``evaluations/<dataset>.<split>/<variant>``. Runs without a record and evaluations without scores are unfinished
-    and skipped, as are evaluations on training images. A result under several roots counts once; the first root
-    wins.
+    and skipped, as are evaluations on training images; images that only look like training images are named in
+    ``note``. A result under several roots counts once; the first root wins.
 
     Args:
         roots: Run directories and folders of collected scores.
         names: The name table; None = the committed one.
         problems: Collects one line per broken file, whose run or evaluation is then skipped; None = the first broken
             file raises an error.
+        refused: Collects one line per evaluation on training images, which is left out.
 
     Returns:
         One line per image, in a fixed order. `RUN_COLUMNS`: ``run_id``, ``method`` (registry name),
@@ -74,7 +80,11 @@ def load_scores(roots: Iterable[Path], names: Names | None = None, problems: lis
                 with kept_going(problems):
                     content = stored_evaluation(folder / "evaluation.json")
                     key = (facts["run_id"], content.dataset, content.split, content.variant)
-                    if not content.seen and key not in abouts:
+                    if content.refused:
+                        if refused is not None:
+                            place = f"{content.dataset}.{content.split}"
+                            refused.append(f"{facts['run_id']} on {place} ({content.title}): {content.refused}")
+                    elif key not in abouts:
                         abouts[key] = {**facts, **_about(content, facts, known)}
                         files[key] = ScoreFile(folder / "scores.csv", content.images)
     keys = sorted(abouts)
@@ -144,7 +154,7 @@ def _evaluations(run: Path) -> Iterator[Path]:
 
 
 def _about(content: StoredEvaluation, run: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """Return the `EVALUATION_COLUMNS` of an evaluation, except the image, and its options."""
+    """Return the `EVALUATION_COLUMNS` of an evaluation, except the image, its options and its note."""
     base = names.title(content.title, run["method"], content.variant)
     options = describe(split_options(run["options"]) | ({"images": "synthetic"} if content.synthetic else {}))
     return {
@@ -153,6 +163,7 @@ def _about(content: StoredEvaluation, run: Mapping[str, Any], names: Names) -> d
         "base": base,
         "options": options,
         "types": "|".join(content.types or ()),
+        "note": "; ".join(filter(None, (run["note"], content.doubt))),
     }
 
 

@@ -102,7 +102,30 @@ class StoredEvaluation:
     images: Count
     types: tuple[Name, ...] | None = None
     seen: CountOrNone | Flag | None = None
+    seen_images: Mapping[Name, Name] | None = None
+    similar_images: Mapping[Name, Name] | None = None
     synthetic: Flag | None = None
+
+    @property
+    def refused(self) -> str:
+        """Why tables leave out the scores: the model was trained on some of the images; otherwise empty."""
+        if not self.seen:
+            return ""
+        number = str(len(self.seen_images)) if self.seen_images else "some" if self.seen is True else str(self.seen)
+        return f"{number} of its images were trained on{_first(self.seen_images)}"
+
+    @property
+    def doubt(self) -> str:
+        """A note on images that look like training images; empty if there are none."""
+        if not self.similar_images:
+            return ""
+        number = f"{len(self.similar_images)} of {self.images} images of {self.dataset}.{self.split}"
+        return f"{number} may be re-encoded or rescaled training images{_first(self.similar_images)}"
+
+
+def _first(pairs: Mapping[str, str] | None) -> str:
+    first = next(iter((pairs or {}).items()), None)
+    return f", for example {first[0]} = {first[1]}" if first else ""
 
 
 def stored_run(record: Mapping[str, Any], path: Path) -> StoredRun:

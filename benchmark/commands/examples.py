@@ -29,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",
-        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --half --licence CC-BY-NC-4.0",
+        "nucbench export default --to graph --format onnx",
     ),
     "adopt": (
         "nucbench adopt hovernet hovernet_original_kumar_notype_tf2pytorch.tar --trained-on kumar --evaluate kumar",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from benchmark.commands.common import AnyProtocol, Precision
 from benchmark.host.machine import Machine
+from postproc.errors import ConfigError
 
 
 def predict(
@@ -75,21 +76,37 @@ def export(
     run: Path,
     *,
     to: Path,
+    format: Literal["folder", "onnx", "torchscript"] = "folder",
     name: str = "",
     half: bool = False,
     licence: str = "",
     note: str = "",
 ) -> None:
-    """Export a finished run as a portable model folder with weights, description and card.
+    """Export a finished run as a portable model folder with weights, description and card, or as a graph.
+
+    A graph (--format onnx or torchscript) runs without nucbench. Its input are RGB values of 0 to 255, (batch, 3,
+    height, width); its outputs are the maps of the method (probabilities, distances), not yet decoded into nuclei.
+    Standardisation is part of the graph. metadata.json states the valid heights and widths, the outputs and the
+    post-processing parameters.
+    The graph is compared with torch before it is written.
 
     Args:
-        run: Run directory.
+        run: Run directory; for a graph, also the folder or name of a model.
         to: Output folder; existing files are never overwritten.
+        format: folder: for nucbench. onnx, torchscript: the network as a graph, for dense methods in float32.
         name: Name of the model; default: name of the folder.
         half: Store kernels in float16: half the size, with a rounding error far below that of bfloat16.
         licence: Licence of the weights; default: licence of the training data.
         note: Sentence at the top of the card.
     """
+    if format != "folder":
+        if half:
+            raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
+        from benchmark.runs.export_graph import GRAPHS, export_graph
+
+        folder = export_graph(run, to, format, name=name, licence=licence, note=note)
+        print(f"written to {folder / GRAPHS[format]}")
+        return
     from benchmark.runs.export import export as write
 
     folder = write(run, to, name=name, half=half, licence=licence, note=note)

@@ -19,8 +19,9 @@ def leaderboard(
 ) -> int:
     """Rebuild the tables of our and the published scores from stored scores, as CSV and Markdown.
 
-    Nothing is trained and torch is not needed. Cells without a run stay empty. Broken stored files are reported and
-    skipped; the exit status is then 1.
+    Nothing is trained and torch is not needed. Cells without a run stay empty. Scores on images that the model was
+    trained on, also as part of another dataset, are left out and named. Broken stored files are reported and skipped;
+    the exit status is then 1.
 
     Args:
         tables: Tables to build; default: all.
@@ -36,10 +37,13 @@ def leaderboard(
 
     roots = _stored(store, filled(runs))
     problems: list[str] = []
-    files = build_tables(tables or (), roots, out, problems)
+    refused: list[str] = []
+    files = build_tables(tables or (), roots, out, problems, refused)
     for path in files:
         print(path)
     show_tables(files, wandb, filled(runs) / "leaderboard")
+    for line in dict.fromkeys(refused):
+        print(f"left out: {line}")
     return name_problems(problems)
 
 

@@ -1,7 +1,8 @@
-"""Model folders: a trained method in three files that can be copied anywhere, and the models shipped with nucbench.
+"""Model folders: a trained method in a few files that can be copied anywhere, and the models shipped with nucbench.
 
 ``weights.safetensors`` holds the weights, ``model.yaml`` everything needed to build the method and decode its maps, and
-``card.md`` the training data and scores.
+``card.md`` the training data and scores. ``trained_images.json`` holds hashes of the training images, so that they are
+recognised among test images.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmark.host.files import atomic, held, read_json, write_json
 from benchmark.results.spec import FORMAT, RunSpec
+from benchmark.results.trained_images import TRAINED_IMAGES
 from datamodules.reading.files import MAX_PIXELS
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
@@ -71,6 +72,11 @@ class RunStore:
     def params_file(self) -> Path:
         """Post-processing parameters per variant."""
         return self.path / "params.json"
+
+    @property
+    def trained_images_file(self) -> Path:
+        """Hashes of the training images."""
+        return self.path / TRAINED_IMAGES
 
     @property
     def checkpoints(self) -> Path:

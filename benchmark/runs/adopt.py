@@ -22,7 +22,9 @@ from benchmark.registry import DATASETS, dataset_class, method_class
 from benchmark.results.run import Ready
 from benchmark.results.spec import EXTERNAL, FORMAT, RunSpec, Target
 from benchmark.results.store import RunStore
+from benchmark.results.trained_images import TRAINED_IMAGES, TrainedImages
 from benchmark.runs.adopted_types import match_types
+from benchmark.runs.contamination import KnownImages, hash_named
 from benchmark.runs.result import Result
 from benchmark.runs.run import evaluate_images, load_run, open_targets
 from benchmark.runs.train import build_method
@@ -109,11 +111,23 @@ def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
         method, params, record = load_run(store)
         ready = Ready(spec, store, method, machine, record["magnification"])
         own = [each.data for each in images.values() if each.data.card.name == trained.dataset]
-        seen: set[Path | str] = {each.image for data in own for each in data.select(trained.split)}
+        files: frozenset[Path | str] = frozenset(each.image for data in own for each in data.select(trained.split))
+        known = KnownImages(files, _trained_images(store, request, machine))
         scores = {}
         for each in images.values():
-            scores.update(evaluate_images(ready, each, params, seen))
+            scores.update(evaluate_images(ready, each, params, known))
     return Result(store, scores)
+
+
+def _trained_images(store: RunStore, request: Request, machine: Machine) -> TrainedImages:
+    """Return the hashes of the training images: those next to the weights, otherwise of the named training set."""
+    if not store.trained_images_file.exists():
+        beside = request.weights.with_name(TRAINED_IMAGES)
+        known = TrainedImages.read(beside) if beside.is_file() else hash_named([request.trained_on], machine)
+        if not known.sets:
+            return known
+        known.write(store.trained_images_file)
+    return TrainedImages.read(store.trained_images_file)
 
 
 def load_foreign(method: NucleiMethod, foreign: Foreign, origin: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark.host.files import write_json
+from benchmark.host.files import read_json, write_json
 from benchmark.host.progress import track
 from benchmark.host.stages import stage
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
 from benchmark.results.store import RunStore, candidates_file, read_instances, write_scores
+from benchmark.runs.contamination import Overlap
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.sources import ImageSet
 from postproc.codec import Params
@@ -38,7 +40,13 @@ class Decoding:
 
 
 def evaluate(
-    store: RunStore, images: ImageSet, variant: Decoding, *, typed: bool, seen: int = 0, progress: bool = True
+    store: RunStore,
+    images: ImageSet,
+    variant: Decoding,
+    *,
+    typed: bool,
+    overlap: Overlap | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Score one variant on a set of images and store one row per image.
 
@@ -47,7 +55,7 @@ def evaluate(
         images: Images to score.
         variant: Variant that produced the predictions.
         typed: Whether to score types (if the method predicts the types of this dataset).
-        seen: Number of the images that were training images, stored with the scores.
+        overlap: Images that are or resemble training images, stored with the scores; None = none of them.
         progress: Show a progress bar.
 
     Returns:
@@ -59,7 +67,11 @@ def evaluate(
     data = images.data
     folder = store.evaluation(str(images), variant.key)
     file = folder / "scores.csv"
+    marks = _marks(overlap or Overlap())
     if (folder / "evaluation.json").exists() and file.exists():
+        stored = read_json(folder / "evaluation.json")
+        if overlap is not None and stored != {**stored, **marks}:  # of a version that compared less
+            write_json(folder / "evaluation.json", {**stored, **marks})
         return summarise(pd.read_csv(file, dtype={"image": str}))
     card = data.card
     types = len(card.types) if typed else 0
@@ -92,13 +104,34 @@ def evaluate(
             "title": variant.title,
             "params": dataclasses.asdict(variant.params),
             "images": len(rows),
-            "seen": seen,
+            **marks,
             "synthetic": data.is_stand_in,
             "types": list(card.types[:types]),
             "radius": card.radius,
         },
     )
     return summarise(scores)
+
+
+def _marks(overlap: Overlap) -> dict[str, Any]:
+    """Return what an evaluation stores about training images among its images."""
+    return {
+        "seen": len(overlap.seen),
+        "seen_images": dict(overlap.seen),
+        "similar_images": dict(overlap.similar),
+    }
+
+
+def stored_overlap(store: RunStore, images: ImageSet, variants: Iterable[str]) -> Overlap | None:
+    """Return the overlap that the stored evaluations of some variants state; None unless all state one."""
+    found: Overlap | None = None
+    for variant in variants:
+        file = store.evaluation(str(images), variant) / "evaluation.json"
+        stored = read_json(file) if file.exists() else {}
+        if "seen_images" not in stored or "similar_images" not in stored:
+            return None
+        found = Overlap(stored["seen_images"], stored["similar_images"])
+    return found
 
 
 def _candidates(path: Path, truth: Instances) -> Instances | None:

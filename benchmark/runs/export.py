@@ -21,6 +21,7 @@ from benchmark.options import option_defaults, weight_options
 from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
 from benchmark.results.store import RunStore
+from benchmark.results.trained_images import TRAINED_IMAGES
 from benchmark.runs.run import load_run
 from postproc.errors import ConfigError
 
@@ -77,6 +78,8 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
         )
         description.write(folder)
         (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")
+        if store.trained_images_file.exists():
+            shutil.copyfile(store.trained_images_file, folder / TRAINED_IMAGES)
         if to.exists():
             to.rmdir()
         shutil.move(folder, to)

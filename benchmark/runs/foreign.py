@@ -15,6 +15,7 @@ from benchmark.registry import METHODS
 from benchmark.results.scoring import Kinds, find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT
 from benchmark.results.store import RunStore, write_instances
+from benchmark.runs.contamination import KnownImages, hash_named
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
@@ -39,6 +40,9 @@ def evaluate_foreign(
     types: Sequence[str] = (),
 ) -> Result:
     """Score a folder of label maps or outlines on a dataset and store the result like a run.
+
+    Images of the split that are images of another, available training set are stored as seen; for the training split of
+    the same dataset, splits keep them apart.
 
     Args:
         predictions: Folder with one label map or file with outlines per image of the split, named by image ID.
@@ -97,7 +101,11 @@ def evaluate_foreign(
         write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
         write_json(store.record_file, _record(store, method, slug, trained_on, note))
         images, variant = ImageSet(data, split), Decoding(slug, method, Params())
-        summary = evaluate(store, images, variant, typed=bool(data.card.types), progress=machine.progress)
+        others = [name for name in trained_on.split("+") if name.partition(".")[0] != dataset]
+        overlap = KnownImages(hashes=hash_named(others, machine)).overlap(images)
+        overlap.tell(str(images))
+        typed = bool(data.card.types)
+        summary = evaluate(store, images, variant, typed=typed, overlap=overlap, progress=machine.progress)
     return Result(store, {(str(images), method): summary})
 
 

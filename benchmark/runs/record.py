@@ -10,6 +10,7 @@ from benchmark.host.files import write_json
 from benchmark.host.precision import resolve
 from benchmark.results.run import Run
 from benchmark.results.spec import FORMAT, RunSpec
+from benchmark.results.trained_images import TRAINED_IMAGES
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
             },
             "environment": machine,
             **_fingerprints(run),
+            **({"trained_images": TRAINED_IMAGES} if method.card.trained else {}),
             "source": "run",
             "note": "",
         },

@@ -20,8 +20,9 @@ from benchmark.results.run import Ready, Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.runs.balance import check_balance
-from benchmark.runs.datasets import check_pair, open_dataset, open_sources, trained_images_of
-from benchmark.runs.evaluate import Decoding, evaluate
+from benchmark.runs.contamination import KnownImages, known_images
+from benchmark.runs.datasets import check_pair, open_dataset, open_sources
+from benchmark.runs.evaluate import Decoding, evaluate, stored_overlap
 from benchmark.runs.monitor import check_monitor
 from benchmark.runs.record import write_record
 from benchmark.runs.result import Result
@@ -60,7 +61,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
     with run.store.lock(), Mirror(run, group) as mirror:
         params = prepare_run(run, mirror)
         mirror.prepared(params)
-        trained = trained_images_of(run.sources) if run.method.card.trained else set()
+        trained = known_images(run.store, run.sources) if run.method.card.trained else KnownImages()
         scores = {}
         for target, each in images.items():
             scores.update(evaluate_images(run, each, params, trained))
@@ -108,6 +109,8 @@ def prepare_run(run: Run, mirror: Mirror | None = None) -> dict[str, Params]:
     if torch.cuda.is_available():
         run.method.cuda()
     params = fit_parameters(run)
+    if run.method.card.trained:
+        known_images(run.store, run.sources)
     if not run.store.record_file.exists():
         write_record(run, training)
     return params
@@ -145,7 +148,7 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
 
 
 def evaluate_images(
-    run: Run | Ready, images: ImageSet, params: dict[str, Params], trained_images: set[Path | str]
+    run: Run | Ready, images: ImageSet, params: dict[str, Params], trained: KnownImages
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Predict and score a set of images with every variant; return summaries by set and title.
 
@@ -153,12 +156,12 @@ def evaluate_images(
         run: A trained run.
         images: Images to score.
         params: Post-processing parameters per variant.
-        trained_images: Files or groups of the training images, see `trained_images_of`.
+        trained: The training images.
     """
     predict_dataset(run, images, params)
-    seen = sum(not trained_images.isdisjoint((r.image, r.group)) for r in images.records())
-    if seen:
-        print(f"note: {seen} images of {images} are training images; its scores do not apply to new images", flush=True)
+    keys = [variant.key for variant in run.method.card.variants if variant.key in params]
+    overlap = stored_overlap(run.store, images, keys) or trained.overlap(images)
+    overlap.tell(str(images))
     types = images.data.card.types
     typed = bool(types) and types == run.method.task.types
     found = {}
@@ -166,7 +169,7 @@ def evaluate_images(
         if variant.key in params:
             decoding = Decoding(variant.key, variant.title, params[variant.key])
             found[(str(images), variant.title)] = evaluate(
-                run.store, images, decoding, typed=typed, seen=seen, progress=run.machine.progress
+                run.store, images, decoding, typed=typed, overlap=overlap, progress=run.machine.progress
             )
     return found
 

@@ -50,13 +50,16 @@ def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
         raise error(f"{path}: not readable as YAML: {one_line(str(wrong))}") from None
 
 
-def read_json_object(path: Path, error: type[NucbenchError], remedy: str = "") -> dict[str, Any]:
+def read_json_object(
+    path: Path, error: type[NucbenchError], remedy: str = "", largest: int = LARGEST_JSON
+) -> dict[str, Any]:
     """Read a JSON file that contains an object.
 
     Args:
         path: The file.
         error: Class of the error.
         remedy: Remedy for a broken file, for the message.
+        largest: Largest file that is read, in bytes.
 
     Raises:
         NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not a JSON object.

@@ -62,7 +62,8 @@ def build_report(roots: Sequence[Path], runs: Path, data: Path, out: Path) -> Re
 def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path, problems: list[str]) -> list[str]:
     known = load_names()
     published = load_facts(known)
-    scores = load_scores(roots, known, problems)
+    refused: list[str] = []
+    scores = load_scores(roots, known, problems, refused)
     found, unfinished = read_runs(roots, known, problems)
     tables = {}
     for name in TABLES:
@@ -74,7 +75,7 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path, problems: l
     stored = Stored((*fields(scores), *published_field(published)), published, Path(runs), Path(data), typed, scores)
     plots, no_plots = draw_plots(stored, out)
     left_out = {
-        "runs": (*(f"{run}: not finished" for run in unfinished), *dict.fromkeys(problems)),
+        "runs": (*(f"{run}: not finished" for run in unfinished), *dict.fromkeys(refused), *dict.fromkeys(problems)),
         "overlays": tuple(no_overlays),
         "plots": (*no_plots, *(f"{plot.name}: {plot.note}" for plot in plots if plot.note)),
     }

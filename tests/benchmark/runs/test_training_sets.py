@@ -22,8 +22,8 @@ SHORT = Overrides(crop=48, augment="flips", crops_per_image=1, steps=2, batch_si
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for kind in (Synthetic, Kumar, TNBC):
-        kind.write_synthetic(root / kind.card.name, size=64)
+    for seed, kind in enumerate((Synthetic, Kumar, TNBC)):  # otherwise the datasets share images
+        kind.write_synthetic(root / kind.card.name, size=64, seed=seed)
     return root
 
 

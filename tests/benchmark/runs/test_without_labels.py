@@ -51,9 +51,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for kind in (Kumar, TNBC, Tiles):
-        kind.write_synthetic(root / kind.card.name, size=64)
-    MoNuSeg.write_synthetic(root / "monuseg", size=64, images=8)
+    for seed, kind in enumerate((Kumar, TNBC, Tiles)):  # otherwise the datasets share images
+        kind.write_synthetic(root / kind.card.name, size=64, seed=seed)
+    MoNuSeg.write_synthetic(root / "monuseg", size=64, images=8, seed=3)
     return root
 
 
