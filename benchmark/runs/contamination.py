@@ -40,7 +40,8 @@ class Overlap:
         """
         if self.seen:
             print(
-                f"note: {_counted(self.seen)} of {images} are training images ({_pairs(self.seen)}); its "
+                f"note: {_counted(self.seen)} of {images} {'is a' if len(self.seen) == 1 else 'are'} training "
+                f"image{'s' * (len(self.seen) != 1)} ({_pairs(self.seen)}); its "
                 "scores do not apply to new images and are left out of tables",
                 flush=True,
             )
