@@ -129,8 +129,8 @@ MUTANTS = (
     Mutant(
         "detections count within 12 px in every set",
         "benchmark/runs/evaluate.py",
-        "            radius=card.radius,\n            types=types,",
-        "            radius=12.0,\n            types=types,",
+        "                radius=card.radius,\n                types=types,",
+        "                radius=12.0,\n                types=types,",
         (DATA,),
     ),
     Mutant(

@@ -35,14 +35,13 @@ def is_set_by_user(name: str) -> bool:
 def use_one_thread() -> None:
     """Limit each library to one thread in a worker process, since there is one worker for each core.
 
-    Libraries that this process has not loaded yet read the variables; those inherited from a forked parent are set.
+    Libraries that this process has not loaded yet read the variables. OpenCV and torch may be inherited from a forked
+    parent, so they are set. Numba is not: the compiled loops are serial, and setting its threads would start them.
     """
     os.environ.update({THREADS: "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     import cv2  # has no variable for this; all workers need it
 
     cv2.setNumThreads(1)
-    if "numba" in sys.modules:
-        sys.modules["numba"].config.NUMBA_NUM_THREADS = 1  # its function would start threads, and change those of torch
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

@@ -148,16 +148,16 @@ def test_the_decoding_module_loads_without_torch() -> None:
 
 def test_loader_workers_use_one_thread() -> None:
     code = (
-        "import cv2, numba, torch; torch.set_num_threads(2); cv2.setNumThreads(2)\n"
+        "import cv2, torch; torch.set_num_threads(2); cv2.setNumThreads(2)\n"
         "from torch.utils.data import DataLoader\n"
         "from datamodules.drawing.loading import start_loader\n"
         "class Data:\n"
         "    def __len__(self): return 2\n"
-        "    def __getitem__(self, i): return torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads()\n"
+        "    def __getitem__(self, i): return torch.get_num_threads(), cv2.getNumThreads()\n"
         "loader = DataLoader(Data(), batch_size=None, num_workers=1, worker_init_fn=start_loader)\n"
         "print(list(loader), torch.get_num_threads(), cv2.getNumThreads())"
     )
-    assert run(code, NUMBA_NUM_THREADS="2") == "[[1, 1, 1], [1, 1, 1]] 2 2"
+    assert run(code) == "[[1, 1], [1, 1]] 2 2"
 
 
 def test_inference_loads_without_albumentations() -> None:
