@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.commands.readme import README, fill
+from benchmark.commands.listing import CARDS
+from benchmark.commands.readme import README, cards, fill
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "models", "datamodules", "postproc", "leaderboards")
@@ -95,6 +96,10 @@ def test_imports_point_downwards(name: str) -> None:
 def test_readme_tables_are_those_of_the_cards() -> None:
     text = README.read_text(encoding="utf-8")
     assert fill(text) == text, "run: python -m benchmark.commands.readme"
+
+
+def test_the_list_of_methods_is_that_of_the_cards() -> None:
+    assert CARDS.read_text(encoding="utf-8") == cards(), "run: python -m benchmark.commands.readme"
 
 
 def test_files_stay_small() -> None:

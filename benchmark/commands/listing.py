@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,31 @@ from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_
 from benchmark.results.model_folder import CARD, WEIGHTS, Description, shipped_models
 from datamodules.reading.card import DatasetCard, Download
 from postproc.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from models.base.card import MethodCard
+
+CARDS = Path(__file__).parents[2] / "models" / "cards.json"
+"""Summaries of the methods, as `benchmark.commands.readme` writes them; methods need seconds to import."""
+
+
+class Summary(NamedTuple):
+    """Parts of a method's card that the list of methods shows.
+
+    Attributes:
+        titles: Rows in tables.
+        tasks: Tasks.
+        summary: One sentence.
+    """
+
+    titles: list[str]
+    tasks: list[str]
+    summary: str
+
+    @classmethod
+    def of(cls, card: MethodCard) -> Summary:
+        """Return the parts of a card."""
+        return cls([variant.title for variant in card.variants], list(card.tasks), card.summary)
 
 
 def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: Path) -> int:
@@ -61,16 +87,17 @@ def print_models() -> None:
 
 
 def _methods(console: Console, names: list[str], verbose: bool) -> None:
+    if not verbose:
+        known = {name: Summary(**each) for name, each in json.loads(CARDS.read_text(encoding="utf-8")).items()}
+        table = Table("method", "rows in tables", "tasks", "summary")
+        for name in names:
+            about = known.get(name) or Summary.of(method_class(name).card)
+            table.add_row(name, "\n".join(about.titles), "\n".join(about.tasks), about.summary)
+        console.print(table)
+        return
     from benchmark.options import option_defaults
     from models.base.recipe import describe
 
-    if not verbose:
-        table = Table("method", "rows in tables", "tasks", "summary")
-        for name in names:
-            card = method_class(name).card
-            table.add_row(name, "\n".join(v.title for v in card.variants), "\n".join(card.tasks), card.summary)
-        console.print(table)
-        return
     for name in names:
         kind = method_class(name)
         card = kind.card

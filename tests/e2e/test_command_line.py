@@ -63,6 +63,33 @@ def test_help_is_quick_and_complete(command: str, tmp_path: Path) -> None:
     assert ("examples:" if command else "hovernet") in done.stdout  # the methods are named
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "methods"],
+        ["list", "methods", "nosuch"],
+        ["run", "dits", "kumar"],
+        ["run", "dist", "kumr"],
+        ["predict", "default", "missing.png"],
+        ["predict", "nosuch", "missing.png"],
+        ["models"],
+    ],
+    ids=" ".join,
+)
+def test_lists_and_wrong_arguments_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, benchmark.commands.cli as cli\n"
+        f"try: cli.main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', [m for m in ('torch', 'numba', 'albumentations') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True, timeout=60,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "HEAVY []" in done.stdout
+
+
 def test_run_leaves_a_complete_directory(run: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     assert record["protocol"] == "strict"
