@@ -1,16 +1,20 @@
 """Names of methods, datasets and tables, imported only when requested.
 
 Installed packages can add their own: an entry point of the group ``nucbench.methods``, ``nucbench.datasets`` or
-``nucbench.tables`` with the name and ``module:class``.
+``nucbench.tables`` with the name and ``module:class``. Names become folders, so they have lower-case letters, digits,
+"-" and "_" only.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import TYPE_CHECKING, Any
 
-from postproc.errors import ConfigError, unknown_name
+from postproc.errors import ConfigError, one_line, short, unknown_name
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
@@ -88,23 +92,58 @@ TABLES = {
 """Table name -> "module:class"."""
 
 
-def _add_installed() -> dict[str, str]:
-    """Add the entry points of installed packages; nucbench's own names cannot be replaced.
-
-    Returns:
-        "group.name" -> name of the package.
-    """
-    packages = {}
-    for kind, registry in (("methods", METHODS), ("datasets", DATASETS), ("tables", TABLES)):
-        for point in sorted(entry_points(group=f"nucbench.{kind}"), key=lambda point: point.name):
-            if point.name not in registry:
-                registry[point.name] = point.value
-                packages[f"{kind}.{point.name}"] = point.dist.name if point.dist else "an installed package"
-    return packages
-
-
-INSTALLED = _add_installed()
+NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+"""Valid names; they become folders of runs and files of tables."""
+LONGEST = 60
+"""Maximum number of characters of a name."""
+GROUPS = {"nucbench.methods": METHODS, "nucbench.datasets": DATASETS, "nucbench.tables": TABLES}
+INSTALLED: dict[str, str] = {}
 """Entries of other packages: "methods.NAME" (or datasets, tables) -> package."""
+IGNORED: dict[str, str] = {}
+"""Entries of other packages that are not added: "methods.NAME" (or datasets, tables) -> reason."""
+
+
+def _add_installed() -> None:
+    """Add the entry points of installed packages; nucbench's own names cannot be replaced."""
+    own = {group: set(registry) for group, registry in GROUPS.items()}
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for point in _points():
+        found.setdefault((point.group, point.name), set()).add((_package(point), point.value))
+    for (group, name), places in sorted(found.items()):
+        entry, packages = f"{group.removeprefix('nucbench.')}.{name}", " and ".join(sorted({p for p, _ in places}))
+        if len(name) > LONGEST or not NAME.fullmatch(name):
+            IGNORED[entry] = (
+                f"the name {short(name)} of the package {packages} must have lower-case letters, digits, '-' and '_' "
+                f"only, up to {LONGEST}"
+            )
+        elif name in own[group]:
+            IGNORED[entry] = f"the package {packages} cannot replace {name!r} of nucbench"
+        elif len(places) > 1:
+            IGNORED[entry] = f"{name!r} is declared more than once, by {packages}; uninstall all but one"
+        else:
+            ((INSTALLED[entry], GROUPS[group][name]),) = places
+
+
+def _points() -> Iterator[EntryPoint]:
+    """Iterate over the entry points of nucbench's groups; packages with damaged metadata are skipped."""
+    try:
+        points = [point for group in GROUPS for point in entry_points(group=group)]
+    except Exception:  # of any package, related to nucbench or not
+        points = []
+        for package in distributions():
+            with suppress(Exception):
+                points += package.entry_points
+    return (point for point in points if point.group in GROUPS)
+
+
+def _package(point: EntryPoint) -> str:
+    name = None
+    with suppress(Exception):  # damaged metadata
+        name = point.dist.name if point.dist else None
+    return name or "an installed package"
+
+
+_add_installed()
 
 
 def method_class(name: str) -> type[NucleiMethod]:
@@ -136,13 +175,16 @@ def table_class(name: str) -> Any:
 
 def _load(kind: str, name: str, registry: dict[str, str]) -> Any:
     if name not in registry:
-        raise unknown_name(kind, name, registry)
+        ignored = IGNORED.get(f"{kind}s.{name}")
+        raise ConfigError(f"{kind} {name!r}: {ignored}") if ignored else unknown_name(kind, name, registry)
     module, _, attribute = registry[name].partition(":")
     package = INSTALLED.get(f"{kind}s.{name}")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as wrong:
+    except Exception as wrong:  # code of another package may raise anything
         if package is None:
             raise
         where = f"{kind} {name!r} of the package {package!r} ({registry[name]!r})"
-        raise ConfigError(f"{where} cannot be loaded: {wrong}. Correct or uninstall the package.") from wrong
+        raise ConfigError(
+            f"{where} cannot be loaded: {one_line(str(wrong))}. Correct or uninstall the package."
+        ) from wrong

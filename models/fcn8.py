@@ -124,7 +124,8 @@ class FCN8(ForegroundMethod):
             "The comparison of HoVer-Net resizes the scores. Here, as in the paper, two transposed convolutions start "
             "as bilinear interpolation and learn, and the last one is fixed.",
             adam_instead("with momentum"),
-            "FCN-8s is trained at once, not after FCN-32s and FCN-16s. Both comparisons do so, and both use Adam.",
+            "Adam instead of SGD with momentum, and FCN-8s at once instead of after FCN-32s and FCN-16s, as in both "
+            "comparisons.",
             "The hidden layers pad their input by 3 cells; the paper pads the image by 100 px and crops. The "
             "interpolations pad their input with its border values.",
             "The hidden layers start from ImageNet too, as in the paper; Naylor et al. 2018 mention only the features.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from models.base.card import MethodCard, Variant
-from models.base.card_texts import GLOROT, HOVERNET_COMPARISON, VGG16_BN, adam_instead
+from models.base.card_texts import HOVERNET_COMPARISON, VGG16_BN, adam_instead
 from models.base.foreground import ForegroundMethod
 from models.base.method import UNTYPED, Task
 from models.base.recipe import Phase, Recipe, Step
@@ -63,7 +63,8 @@ class SegNet(ForegroundMethod):
             adam_instead("with learning rate 0.1 and momentum 0.9"),
             "Classes have equal weights, as in that comparison, instead of median frequency balancing.",
             VGG16_BN,
-            "Other layers start from He et al.'s random weights; " + GLOROT,
+            "Other layers start from He et al.'s random weights. In the public code of HoVer-Net's comparison all "
+            "layers, the encoder too, start from Glorot's random weights.",
             "The public code of that comparison ends with a 1 x 1 convolution; here, as in the paper, it is 3 x 3.",
             "Images are standardised with ImageNet's mean and standard deviation; the paper normalises their local "
             "contrast.",

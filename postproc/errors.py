@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import reprlib
 from collections.abc import Iterable
 
@@ -12,7 +11,9 @@ LONGEST = 60
 
 
 MOST_CHOICES = 60
-"""Maximum number of choices that a message lists."""
+"""Maximum number of choices that a message lists completely."""
+SIMILAR = 8
+"""Number of choices that a message lists of more than `MOST_CHOICES`: those most similar to the given name."""
 
 
 class NucbenchError(Exception):
@@ -86,7 +87,9 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
     known = sorted(choices)
     near = nearest(name[:LONGEST].lower(), known)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
-    return ConfigError(
-        f"unknown {kind} {short(name)}.{hint} Choices: {', '.join(itertools.islice(known, MOST_CHOICES))}{more}."
-    )
+    if len(known) > MOST_CHOICES:
+        similar = difflib.get_close_matches(name[:LONGEST].lower(), known, n=SIMILAR, cutoff=0)
+        choices = f"{', '.join(similar)} and {len(known) - len(similar)} more"
+    else:
+        choices = ", ".join(known)
+    return ConfigError(f"unknown {kind} {short(name)}.{hint} Choices: {choices}.")

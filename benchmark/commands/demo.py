@@ -31,16 +31,16 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
     Returns:
         0 if every run succeeded, 1 otherwise.
     """
-    photograph = predict_photograph(out, progress=progress)
-    print("\nNow the whole benchmark: short trainings on synthetic images.", flush=True)
     machine = Machine(out / "data", out / "runs", progress=progress)
     plan = SweepSpec.load(SWEEP)
     plan = dataclasses.replace(plan, overrides={**plan.overrides, "steps": steps})
+    runs = plan.runs()  # rejects a wrong number of steps
+    photograph = predict_photograph(out, progress=progress)
+    print("\nNow the whole benchmark: short trainings on synthetic images.", flush=True)
     for name in plan.datasets:
         if not (machine.data / name).is_dir():
             write_stand_in(name, machine.data / name, StandIn())
     good = True
-    runs = plan.runs()
     for i, (spec, targets) in enumerate(runs, start=1):
         print(f"[{i}/{len(runs)}] {spec.run_id}", flush=True)
         job = Job(spec, tuple(targets), machine)

@@ -11,12 +11,14 @@ from skimage import data as photographs
 from skimage.color import hed2rgb, rgb2hed
 
 from benchmark.inference.images import predict_images
+from benchmark.results.model_folder import shipped_models
 from benchmark.results.pictures import side_by_side, write_png
 from benchmark.results.summary import SUMMARY
 from benchmark.runs.trained import load_trained
 from datamodules.reading.files import read_rgb
+from postproc.errors import DataError
 
-MODEL = Path("default")
+MODEL = "default"
 PHOTOGRAPH = "immunohistochemistry"
 PHOTOGRAPH_AT = 20.0
 """Magnification of the photograph, estimated from the size of its nuclei; its source states none."""
@@ -63,9 +65,12 @@ def predict_photograph(out: Path, *, progress: bool = True) -> Path:
 
 def _predict(image: Path, out: Path, magnification: float, progress: bool) -> int:
     """Return the number of nuclei found in an image; a finished prediction is kept."""
-    predict_images(
-        MODEL, [image], out, load=load_trained, variant=None, magnification=magnification, progress=progress, workers=0
+    model = shipped_models()[MODEL]  # by its path: a folder of this name may exist where the demo is started
+    failed = predict_images(
+        model, [image], out, load=load_trained, variant=None, magnification=magnification, progress=progress, workers=0
     )
+    if failed:
+        raise DataError(f"{image} could not be processed; delete {out} and run the demo again")
     with (out / SUMMARY).open(encoding="utf-8", newline="") as file:
         counts = {row["image"]: int(row["nuclei"]) for row in csv.DictReader(file)}
     return counts[image.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from benchmark.host.console import wide_console
 from benchmark.host.files import read_json
-from benchmark.registry import DATASETS, METHODS, TABLES, dataset_class, method_class
+from benchmark.registry import DATASETS, IGNORED, INSTALLED, METHODS, TABLES, dataset_class, method_class, table_class
 from benchmark.results.model_folder import CARD, WEIGHTS, Description, shipped_models
 from datamodules.reading.card import DatasetCard, Download
 from postproc.errors import ConfigError, unknown_name
@@ -47,7 +48,7 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
     """Print all methods, datasets, tables or runs, or the cards of the named ones.
 
     Returns:
-        Exit status: 1 if a stored file is broken, 0 otherwise.
+        Exit status: 1 if a stored file or an installed package is broken, 0 otherwise.
 
     Raises:
         ConfigError: If a name is unknown, or runs are named.
@@ -58,17 +59,29 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
             raise ConfigError(f"runs cannot be listed by name, such as {names[0]!r}; set their folder with --runs")
         return _runs(console, verbose, runs)
     registry = {"methods": METHODS, "datasets": DATASETS, "tables": TABLES}[what]
+    load = {"methods": method_class, "datasets": dataset_class, "tables": table_class}[what]
     for name in names:
-        if name not in registry:
+        if name not in registry and f"{what}.{name}" not in IGNORED:
             raise unknown_name(what.removesuffix("s"), name, registry)
-    chosen, whole = names or list(registry), verbose or bool(names)
+    chosen, whole, broken = [], verbose or bool(names), []
+    for name in names or list(registry):
+        try:
+            if names or f"{what}.{name}" in INSTALLED:
+                load(name)
+            chosen.append(name)
+        except ConfigError as error:
+            if names:
+                raise
+            broken.append(str(error))
     if what == "methods":
         _methods(console, chosen, whole)
     elif what == "datasets":
         _datasets(console, chosen, whole, data)
     else:
         _tables(console, chosen)
-    return 0
+    for reason in (*broken, *(text for entry, text in IGNORED.items() if entry.startswith(f"{what}."))):
+        print(f"nucbench: left out: {reason}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def print_models() -> None:
@@ -153,8 +166,6 @@ def _trust(download: Download) -> str:
 
 
 def _tables(console: Console, names: list[str]) -> None:
-    from benchmark.registry import table_class
-
     table = Table("table", "summary")
     for name in names:
         table.add_row(name, (table_class(name).__doc__ or "").strip().splitlines()[0])

@@ -159,8 +159,16 @@ def adopt(
     from benchmark.forward.scaling import given_magnification
 
     magnification = given_magnification(magnification, mpp)
+    from benchmark.registry import METHODS
     from benchmark.results.spec import Target
-    from benchmark.runs.adopt import Request
+    from postproc.errors import ConfigError, unknown_name
+
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if not weights.is_file():
+        raise ConfigError(f"{weights} does not exist; give a file with the weights of {method}")
+    targets = [Target.parse(text) for text in evaluate or []]
+    from benchmark.runs.adopt import Request  # after the checks above, since importing torch takes seconds
     from benchmark.runs.adopt import adopt as store
     from benchmark.runs.result import print_result
 
@@ -176,7 +184,7 @@ def adopt(
         note=note,
         licence=licence,
     )
-    print_result(store(request, [Target.parse(text) for text in evaluate or []], machine))
+    print_result(store(request, targets, machine))
 
 
 def models() -> None:
@@ -205,8 +213,9 @@ def score(
         predictions: Folder of predicted label maps.
         out: Output CSV; default: only print a table.
         radius: Largest distance of a matched detection for F_d and F_c, in pixels (12 at 40x, 6 at 20x).
-        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
-            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
+        components: How to read a map whose ids have many separate parts: true = as a mask or map of classes, whose
+            connected components are the nuclei; false = as a label map. Default: as a mask if it has only one value,
+            otherwise an error.
     """
     from benchmark.host.console import print_frame
     from benchmark.host.outputs import check_outputs
@@ -248,8 +257,9 @@ def evaluate(
         split: Split of the dataset.
         trained_on: Dataset the method was trained on; default: the same dataset.
         note: Source of the predictions; shown below tables.
-        components: What a map is whose ids fall into many parts: true = a mask or map of classes, whose connected
-            parts are the nuclei; false = a label map; default: a mask where one value leaves no doubt, else an error.
+        components: How to read a map whose ids have many separate parts: true = as a mask or map of classes, whose
+            connected components are the nuclei; false = as a label map. Default: as a mask if it has only one value,
+            otherwise an error.
         types: Counterparts of the types of outlines whose name or number is not that of the dataset: FOREIGN=TYPE, for
             example tumour=epithelial; FOREIGN= for none.
         machine: Where things are.

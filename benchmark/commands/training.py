@@ -52,8 +52,6 @@ def run(
         machine: Where things are and how much of this machine to use.
     """
     from benchmark.results.spec import RunSpec, Target
-    from benchmark.runs.result import print_result
-    from benchmark.runs.run import execute
 
     further = tuple(also or ())
     spec = RunSpec(
@@ -69,6 +67,9 @@ def run(
         validate=validate,
     )
     targets = [Target.parse(text) for text in evaluate or [dataset]]
+    from benchmark.runs.result import print_result
+    from benchmark.runs.run import execute  # after the check of names, since importing torch takes seconds
+
     print_result(execute(spec, targets, machine))
 
 
@@ -91,13 +92,13 @@ def sweep(
 
     Args:
         file: Sweep file.
-        executor: Where the runs are done: one after the other in this process (inline), in processes of their own on
-            this machine (local; one per GPU), or as an array of jobs on a cluster (slurm).
+        executor: How to execute the runs: one after the other in this process (inline), in separate processes on this
+            machine (local; one per GPU), or as an array of jobs on a cluster (slurm).
         processes: Number of parallel runs with --executor local; default: one per GPU, or one without a GPU.
-        slurm: What --executor slurm asks for, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
+        slurm: Resources for --executor slurm, for example --slurm.partition gpu --slurm.minutes 600 --slurm.gpus 1.
         retry_failed: Repeat all failed runs. Without it, only those are repeated whose input was missing or wrong.
-        dry_run: Only print the runs, which of them are done, the optimiser steps of each, those that the paper states,
-            how long the others may take, and the datasets that are missing (exit status 1).
+        dry_run: Only print the plan: state, optimiser steps, the paper's steps and the estimated time of each run, and
+            missing datasets (exit status 1).
         machine: Where things are and how much of this machine to use.
     """
     from benchmark.sweeps.sweep import run_sweep

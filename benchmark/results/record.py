@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmark.host.files import read_json
-from datamodules.reading.schema import OPEN, Name, Positive, Seed, check
-from postproc.errors import DataError
+from datamodules.reading.schema import OPEN, Name, Positive, Seed, Text, check
+from postproc.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,19 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
-__all__ = ["Record", "RecordedTask", "read_record"]
+@dataclass(frozen=True)
+class _Texts:
+    note: Text = ""
+    licence: Text = ""
+
+
+def check_texts(**texts: str) -> None:
+    """Check texts of the user before they are written into a record, which no table could read otherwise.
+
+    Raises:
+        ConfigError: If one has control characters other than tabs and line breaks, or is too long.
+    """
+    check(_Texts, texts, "the command line", ConfigError)
+
+
+__all__ = ["Record", "RecordedTask", "check_texts", "read_record"]

@@ -7,18 +7,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmark.forward.scaling import LEAST, MOST
 from benchmark.host.environment import environment
-from benchmark.host.files import atomic, write_json
+from benchmark.host.files import atomic, read_json, write_json
 from benchmark.host.machine import Machine
 from benchmark.host.precision import resolve
 from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.registry import DATASETS, dataset_class, method_class
+from benchmark.results.record import RecordedTask, check_texts
 from benchmark.results.run import Ready
 from benchmark.results.spec import EXTERNAL, FORMAT, RunSpec, Target
 from benchmark.results.store import RunStore
@@ -30,10 +33,11 @@ from benchmark.runs.run import evaluate_images, load_run, open_targets
 from benchmark.runs.train import build_method
 from benchmark.runs.tune import write_parameters
 from datamodules.reading.magnification import MPP_AT_1X
+from datamodules.reading.schema import check
 from models.base.foreign import Foreign
 from models.base.method import NucleiMethod, Task
 from models.base.weights import NONE, load_exactly, read_checkpoint
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, NucbenchError, short, unknown_name
 
 ADOPTED = "adopted"
 """Value of ``source`` in the record of such a run."""
@@ -80,15 +84,18 @@ def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
         ConfigError: If the method trains nothing, an option contradicts the file, or types are not named.
         DataError: If the file is unreadable, or a tensor of the file or of the method has no counterpart.
     """
+    check_texts(note=request.note, licence=request.licence)
     images = open_targets(targets, machine)
     kind, trained = _method(request), _training_set(request.trained_on)
     if not request.weights.is_file():
         raise ConfigError(f"{request.weights} does not exist; give a file with the weights of {request.method}")
     state, rest = read_checkpoint(request.weights)
     stored = _hyper_parameters(rest)
+    stored_task = _stored_task(stored.pop("task", None), str(request.weights))
     card = dataset_class(trained.dataset).card if trained.dataset in DATASETS else None
-    foreign, task = match_types(kind.read_foreign(state), request, stored.pop("task", None), card)
-    magnification = request.magnification or rest.get("magnification") or (task.mpp and MPP_AT_1X / task.mpp)
+    foreign, task = match_types(kind.read_foreign(state), request, stored_task, card)
+    magnification = request.magnification or _stored_magnification(rest, str(request.weights))
+    magnification = magnification or (MPP_AT_1X / task.mpp if task.mpp else None)
     task = Task(task.types, MPP_AT_1X / magnification if magnification else None)
     with request.weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -143,12 +150,13 @@ def load_foreign(method: NucleiMethod, foreign: Foreign, origin: str) -> None:
     """
     wild = [foreign.names[n] for n, v in foreign.state.items() if v.is_floating_point() and not v.isfinite().all()]
     if wild:
-        raise DataError(f"{origin}: {len(wild)} tensors have values that are not finite: {', '.join(wild[:5])}")
+        raise DataError(f"{origin}: tensors with values that are not finite ({len(wild)}): {', '.join(wild[:5])}")
     expected = method.state_dict()
     unknown = [foreign.names[name] for name in foreign.state if name not in expected]
     if unknown:
         raise DataError(
-            f"{origin}: {len(unknown)} tensors have no place in {method.card.name}: {', '.join(unknown[:5])}"
+            f"{origin}: tensors of the file that have no place in {method.card.name} ({len(unknown)}): "
+            f"{', '.join(unknown[:5])}"
             f"{', ...' if len(unknown) > 5 else ''}. Check that the file belongs to this method and its options."
         )
     load_exactly(method, foreign.state, origin)
@@ -158,6 +166,8 @@ def _method(request: Request) -> type[NucleiMethod]:
     kind = method_class(request.method)
     if not kind.card.trained:
         raise ConfigError(f"{request.method} trains nothing, so it has no weights to adopt")
+    if request.types and "classification" not in kind.card.tasks:
+        raise ConfigError(f"{request.method} predicts no types; leave out --types")
     for name in weight_options(kind):
         if name in request.options:
             raise ConfigError(f"leave out --options.{name}: all weights are those of {request.weights}")
@@ -171,9 +181,12 @@ def _training_set(text: str) -> Target:
         target = Target.parse(text, "train")
         target.check()
         return target
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*(\.[A-Za-z0-9][\w-]*)?", text):
+    if dataset.lower() in DATASETS:  # a folder of another case could be the same folder
+        raise unknown_name("dataset", dataset, DATASETS)
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,99}(\.[A-Za-z0-9][\w-]{0,99})?", text):
         raise ConfigError(
-            f"--trained-on {text!r} cannot name a dataset: use letters, digits, '_' and '-', for example pannuke"
+            f"--trained-on {short(text)} cannot name a dataset: use up to 100 letters, digits, '_' and '-', for "
+            "example pannuke"
         )
     return Target(dataset, split or "train")
 
@@ -182,6 +195,38 @@ def _hyper_parameters(rest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the constructor arguments that a Lightning checkpoint holds; empty for other files."""
     stored = rest.get("hyper_parameters", {})
     return dict(stored) if isinstance(stored, Mapping) else {}
+
+
+def _stored_task(task: object, origin: str) -> Task | None:
+    """Return the task that a checkpoint holds; unpickling does not check the values of its fields.
+
+    Raises:
+        DataError: If it is no task, or a field has a wrong value.
+    """
+    if task is None:
+        return None
+    if not isinstance(task, Task):
+        raise DataError(f"{origin}: hyper_parameters: task is {short(task)}, expected a Task of nucbench")
+    fields = {"types": getattr(task, "types", None), "mpp": getattr(task, "mpp", None)}
+    checked = check(RecordedTask, fields, f"{origin}: hyper_parameters: task", DataError)
+    return Task(checked.types, checked.mpp)
+
+
+def _stored_magnification(rest: Mapping[str, Any], origin: str) -> float | None:
+    """Return the magnification that a checkpoint holds, if any.
+
+    Raises:
+        DataError: If it is not that of a microscope.
+    """
+    stored = rest.get("magnification")
+    if stored is None:
+        return None
+    if not isinstance(stored, int | float) or not LEAST <= stored <= MOST:  # NaN is not
+        raise DataError(
+            f"{origin}: magnification is {short(stored)}, expected a number from {LEAST:g} to {MOST:g}; state that of "
+            "the training images with --magnification"
+        )
+    return float(stored)
 
 
 def _options(
@@ -209,7 +254,10 @@ def _digest(sha256: str, task: Task) -> str:
 def _write(
     store: RunStore, spec: RunSpec, method: NucleiMethod, foreign: Foreign, request: Request, sha256: str
 ) -> None:
-    """Write weights, parameters and, last, the record."""
+    """Write weights, parameters and, last, the record; a note and a licence are kept unless new ones are given."""
+    before: dict[str, Any] = {}
+    with suppress(NucbenchError):  # an unreadable record is replaced
+        before = read_json(store.record_file) if store.record_file.exists() else {}
     machine = environment()
     parameters = sum(p.numel() for p in method.parameters())
     with atomic(store.weights_file) as file:
@@ -246,12 +294,17 @@ def _write(
                 "layout": foreign.layout,
                 "tensors": len(foreign.state),
                 "left_out": list(foreign.left_out),
-                "licence": request.licence,
+                "licence": request.licence or _text(before.get("adopted"), "licence"),
             },
             "source": ADOPTED,
-            "note": request.note or "weights trained elsewhere",
+            "note": request.note or _text(before, "note") or "weights trained elsewhere",
         },
     )
+
+
+def _text(content: object, key: str) -> str:
+    value = content.get(key) if isinstance(content, Mapping) else None
+    return value if isinstance(value, str) else ""
 
 
 def _tell(request: Request, foreign: Foreign, task: Task) -> None:

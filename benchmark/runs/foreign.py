@@ -12,6 +12,7 @@ from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
 from benchmark.registry import METHODS
+from benchmark.results.record import check_texts
 from benchmark.results.scoring import Kinds, find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT
 from benchmark.results.store import RunStore, write_instances
@@ -59,6 +60,7 @@ def evaluate_foreign(
         ConfigError: If the row name is empty, or the name of the training set is not a valid folder name.
         DataError: If a prediction is missing or differs in size from its image.
     """
+    check_texts(note=note)
     slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
     if not slug:
         raise ConfigError(f"--method {method!r} is not a valid row name")

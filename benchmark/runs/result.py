@@ -76,7 +76,8 @@ def print_result(result: Result) -> None:
             markup=False,
         )
     console.print(f"run:     {result.store.path}", soft_wrap=True)
-    console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
+    if rows:
+        console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
     following = [f"nucbench {command} {result.store.path}{rest}" for command, rest in _next(result.store)]
     if following:
         console.print(f"next:    {'   '.join(following)}", soft_wrap=True, markup=False)

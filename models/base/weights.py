@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, one_line
 
 State = dict[str, Tensor]
 """State dictionary: name -> tensor."""
@@ -202,8 +200,10 @@ def _read_content(path: Path) -> Any:
             f"{path}: refused. It is damaged or contains objects other than tensors, which could run code when "
             "loaded. Save only its state_dict(), or use .safetensors."
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as {suffix} ({error}). Download the file again.") from error
+    except Exception as error:  # damaged files raise errors of every kind, depending on the bytes
+        raise DataError(
+            f"{path}: cannot be read as {suffix} ({one_line(str(error))}). Download the file again."
+        ) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -221,8 +221,18 @@ def _unwrap(content: Any, path: Path) -> State:
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise DataError(f"{path}: contains no state dictionary (names and tensors). Save the network's state_dict().")
+    unusable = [str(name) for name, value in content.items() if not _is_plain(value)]
+    if unusable:
+        raise DataError(
+            f"{path}: {len(unusable)} tensors are sparse, quantised, complex or without values: "
+            f"{', '.join(unusable[:5])}. Save dense tensors of real numbers."
+        )
     # DataParallel adds a prefix to the names.
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
 
 
 def rename(state: State, rules: Rules, drop: Iterable[str] = ()) -> State:
@@ -253,7 +263,8 @@ def load_exactly(module: nn.Module, state: State, origin: str) -> None:
         origin: Source of the weights, for the message.
 
     Raises:
-        DataError: If tensors are missing, unknown or of another shape. The message names them, and nothing is loaded.
+        DataError: If tensors are missing, unknown, or of another shape or kind of number. The message names them, and
+            nothing is loaded.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
@@ -263,9 +274,19 @@ def load_exactly(module: nn.Module, state: State, origin: str) -> None:
         for name, value in state.items()
         if name in expected and value.shape != expected[name].shape
     ]
+    kinds = [
+        f"{name} {value.dtype} instead of {expected[name].dtype}"
+        for name, value in state.items()
+        if name in expected and value.is_floating_point() != expected[name].is_floating_point()
+    ]
     problems = [
         f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for kind, names in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+        for kind, names in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("of another shape", shapes),
+            ("of another type", kinds),
+        )
         if names
     ]
     if problems:

@@ -13,6 +13,9 @@ from postproc.pixels.spans import Spans, find_spans
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.int32]
 
+FARTHEST = 46340
+"""Largest distance whose square is an int32."""
+
 
 def squared_distance(mask: Mask) -> Ints:
     """Compute the squared Euclidean distance of each pixel of a mask to the nearest pixel outside.
@@ -21,10 +24,10 @@ def squared_distance(mask: Mask) -> Ints:
     limited to the spans of the mask: no pixel beyond the ends of a span is nearer than these.
 
     Args:
-        mask: bool (H, W), sides of up to 32,767 px.
+        mask: bool (H, W). Distances of more than 46,340 px are that large.
 
     Returns:
-        int32 (H, W) in pixels squared, 0 outside; ``(H + W) ** 2`` if the mask covers the whole image.
+        int32 (H, W) in pixels squared, 0 outside; ``min(H + W, 46340) ** 2`` if the mask covers the whole image.
     """
     square = np.zeros(mask.shape, np.int32)
     if mask.size:
@@ -35,9 +38,9 @@ def squared_distance(mask: Mask) -> Ints:
 
 @compiled
 def _by_column(mask: Mask, distance: Ints) -> None:
-    """Write the distance to the nearest pixel outside in the same column, at most H + W."""
+    """Write the distance to the nearest pixel outside in the same column, at most H + W and `FARTHEST`."""
     height, width = mask.shape
-    far = height + width
+    far = min(height + width, FARTHEST)
     for x in range(width):
         distance[0, x] = far if mask[0, x] else 0
     for y in range(1, height):
@@ -76,7 +79,7 @@ def _by_span(spans: Spans, distance: Ints) -> None:
                 size += 1
         for k in range(size):
             for x in range(start[k], start[k + 1] if k + 1 < size else end):
-                row[x] = _value(x, apex[k], height)
+                row[x] = min(_value(x, apex[k], height), FARTHEST * FARTHEST)
 
 
 @compiled

@@ -24,6 +24,7 @@ def relabel(
     Raises:
         ValueError: If an id is negative or `types` has no row for it.
     """
+    labels = labels.view(np.uint8) if labels.dtype == np.bool_ else labels  # booleans would select, not index
     ids = _ids(labels)
     if ids.size and ids[0] < 0:
         raise ValueError(f"label map contains the negative id {ids[0]}")

@@ -56,7 +56,9 @@ def ray_distances(labels: NDArray[Any], rays: int) -> Floats:
 def gather_radii(
     rays: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], order: NDArray[np.int64], largest: float
 ) -> Floats:
-    """Collect the distances of some pixels, clipped to [0, `largest`].
+    """Collect the distances of some pixels, clipped to [0, `largest`]; NaN becomes 0.
+
+    Everything after this relies on the limits: boxes and cells of polygons are indices into arrays.
 
     Args:
         rays: float32 (R, H, W) in pixels.
@@ -73,7 +75,8 @@ def gather_radii(
     line[order] = np.arange(order.size)
     for i in range(rows.size):
         for k in range(rays.shape[0]):
-            radii[line[i], k] = min(max(rays[k, rows[i], columns[i]], np.float32(0)), np.float32(largest))
+            radius = rays[k, rows[i], columns[i]]
+            radii[line[i], k] = min(radius, np.float32(largest)) if radius > 0 else np.float32(0)  # NaN is not > 0
     return radii
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -82,6 +83,9 @@ def test_a_published_file_becomes_a_run_for_every_command(place: Path) -> None:
     adopt(place, *words, "--evaluate", "kumar", "kumar.train", "--note", "released by the authors")
     assert run_of(place, "hovernet/kumar") == run
     assert scores.stat().st_mtime_ns == before
+    adopt(place, *words)  # without the options
+    record = json.loads((run / "record.json").read_text())
+    assert (record["note"], record["adopted"]["licence"]) == ("released by the authors", "MIT")
     assert json.loads((run / "evaluations/kumar.train/hovernet/evaluation.json").read_text())["seen"] > 0
 
     image = sorted((place / "data/kumar").rglob("*.tif"))[0]
@@ -195,6 +199,12 @@ def test_a_plain_state_needs_its_options(place: Path) -> None:
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--options.mode", "original"), 2, "has mode=fast"),
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--options.weights", "none"), 2, "leave out --options.w"),
         (("hovernet", "plain.tar", "--trained-on", "a/b"), 2, "cannot name a dataset"),
+        (("hovernet", "plain.tar", "--trained-on", "Kumar"), 2, "Did you mean 'kumar'"),
+        (("hovernet", "plain.tar", "--trained-on", "kumar", "--note", "a\x1b[31m"), 2, "without control characters"),
+        (("pangnet", "plain.tar", "--trained-on", "kumar", "--types", "a"), 2, "pangnet predicts no types"),
+        (("pangnet", "far.ckpt", "--trained-on", "x"), 1, "magnification is -5.0, expected a number from 1 to 200"),
+        (("pangnet", "text.ckpt", "--trained-on", "x"), 1, "task is 'foo', expected a Task"),
+        (("pangnet", "bad.ckpt", "--trained-on", "x"), 1, "hyper_parameters: task: mpp is 'y'"),
         (("hovernet", "plain.tar", "--trained-on", "kumar.tets"), 2, "Did you mean 'test'"),
         (("hovernet", "plain.tar", "--trained-on", "kumar", "--evaluate", "kumarr"), 2, "Did you mean 'kumar'"),
         (("dist", "plain.tar", "--trained-on", "kumar"), 1, "have no place in dist: conv0./.weight"),
@@ -215,6 +225,13 @@ def test_what_cannot_work_is_one_line(place: Path, words: tuple[str, ...], statu
     }
     if words[1] in files:
         write_published(place / words[1], files[words[1]])
+    checkpoints: dict[str, dict[str, Any]] = {
+        "far.ckpt": {"magnification": -5.0},
+        "text.ckpt": {"hyper_parameters": {"task": "foo"}},
+        "bad.ckpt": {"hyper_parameters": {"task": Task((), "y")}},  # type: ignore[arg-type]  # the point of the test
+    }
+    if words[1] in checkpoints:
+        torch.save({"state_dict": state, **checkpoints[words[1]]}, place / words[1])
     before = sorted((place / "runs").rglob("*")) if (place / "runs").exists() else []
     error = adopt(place, *words, status=status)
     assert named in error

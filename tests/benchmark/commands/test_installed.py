@@ -75,3 +75,34 @@ def test_a_package_that_cannot_be_loaded_is_named(package: Path) -> None:
     done = _command(package, "list", "methods", "mine")
     assert done.returncode == 2
     assert "method 'mine' of the package 'my-methods' ('my_methods:Other') cannot be loaded" in done.stderr
+
+
+def test_unusable_entries_are_left_out_and_named(package: Path) -> None:
+    names = ("../mine", "Mine", "a/b", "..", "mine")
+    _declare(package, "".join(f"{name} = my_methods:Mine\n" for name in names))
+    other = package / "other-0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 0.1\n")
+    (other / "entry_points.txt").write_text("[nucbench.methods]\nmine = other:Mine\ngood = my_methods:Mine\n")
+    damaged = package / "damaged-0.1.dist-info"
+    damaged.mkdir()
+    (damaged / "entry_points.txt").write_text("[nucbench.methods]\nno equals sign\n")
+    listed = _command(package, "list", "methods")
+    assert listed.returncode == 0, listed.stderr
+    assert "good" in listed.stdout
+    for name in names[:-1]:
+        assert f"the name {name!r} of the package my-methods must have lower-case letters" in listed.stderr
+    assert "'mine' is declared more than once, by my-methods and other" in listed.stderr
+    for name in names:
+        done = _command(package, "run", name, "synthetic", "--steps", "1")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    assert not (package / "runs").exists()
+
+
+def test_a_package_that_fails_does_not_hide_the_others(package: Path) -> None:
+    (package / "my_methods.py").write_text("1 / 0")
+    done = _command(package, "list", "methods")
+    assert done.returncode == 1
+    assert "stardist" in done.stdout
+    assert "method 'mine' of the package 'my-methods' ('my_methods:Mine') cannot be loaded: division" in done.stderr

@@ -269,3 +269,28 @@ def test_timms_network_and_the_encoder_give_the_same_features(tmp_path: Path) ->
         for stage, end, feature in zip(reference.stages, ends, features, strict=True):
             x = stage(x)
             torch.testing.assert_close(feature, end(x), rtol=1e-3, atol=1e-4 * float(feature.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.eye(3).to_sparse(), torch.zeros(3, dtype=torch.complex64), torch.zeros(3, device="meta")],
+    ids=["sparse", "complex", "meta"],
+)
+def test_tensors_without_plain_values_are_refused(value: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1), "odd": value}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=r"weights\.pt: 1 tensors are sparse.*: odd"):
+        read_state(tmp_path / "weights.pt")
+
+
+def test_files_that_are_something_else_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("hello")
+    np.savez(tmp_path / "words.npz", a=np.array(["x"]))
+    for name in ("text.pth", "words.npz"):
+        with pytest.raises(DataError, match=rf"{name}: (cannot be read|refused)"):
+            read_state(tmp_path / name)
+
+
+def test_whole_numbers_are_no_kernels(layer: nn.Sequential) -> None:
+    state = {name: value.int() for name, value in layer.state_dict().items()}
+    with pytest.raises(DataError, match=r"of another type: 0\.weight torch\.int32 instead of torch\.float32"):
+        load_exactly(layer, state, "file")

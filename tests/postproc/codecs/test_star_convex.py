@@ -175,3 +175,19 @@ def test_what_cannot_work_is_refused() -> None:
         StarConvexCodec(2)
     with pytest.raises(DataError, match="outlines"):
         StarConvexCodec().encode(Instances((4, 4), points=np.zeros((0, 2), np.float32)))
+
+
+def test_distances_of_a_diverged_network_do_not_leave_the_image() -> None:
+    wild = np.array([np.nan, np.inf, -np.inf, -1, 5], np.float32).reshape(5, 1, 1)
+    zero = np.zeros(1, np.int64)
+    np.testing.assert_array_equal(gather_radii(wild, zero, zero, zero, 10), [[0, 10, 0, 0, 5]])
+    rng = np.random.default_rng(0)
+    for value in (np.nan, np.inf, -np.inf):
+        rays = rng.uniform(2, 4, (RAYS, 20, 30)).astype(np.float32)
+        rays[:, 3, 4] = rays[2, 10] = value
+        for maps in (rays, np.full_like(rays, value)):
+            found = StarConvexCodec(RAYS).decode(
+                {"probability": rng.random((1, 20, 30)), "rays": maps}, StarConvexParams()
+            )
+            assert found.labels is not None
+            assert found.labels.shape == (20, 30)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from postproc.codecs.attention import disc
-from postproc.pixels.euclidean import disc_maxima, squared_distance
+from postproc.pixels.euclidean import FARTHEST, disc_maxima, squared_distance
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,3 +33,12 @@ def test_maxima_in_a_disc_equal_those_of_a_dilation(radius: float) -> None:
     mask = rng.random(image.shape) < 0.6
     expected = (image == cv2.dilate(image, disc(radius))) & mask
     np.testing.assert_array_equal(disc_maxima(image, mask, radius), expected)
+
+
+def test_long_distances_do_not_overflow() -> None:
+    mask = np.ones((1, 50_000), bool)
+    assert (squared_distance(mask) == FARTHEST**2).all()
+    mask[0, -1] = False
+    square = squared_distance(mask)
+    assert square[0, 0] == FARTHEST**2
+    np.testing.assert_array_equal(square[0, -1001:], np.arange(1000, -1, -1) ** 2)

@@ -25,3 +25,9 @@ def test_negative_ids_and_missing_types_are_refused() -> None:
         relabel(np.array([[0, -2]]))
     with pytest.raises(ValueError, match="no row among 1 types"):
         relabel(np.array([[0, 2]]), np.array([0]))
+
+
+def test_a_mask_is_one_nucleus() -> None:
+    compact, _, ids = relabel(np.array([[True, False, True]]))
+    np.testing.assert_array_equal(compact, [[1, 0, 1]])
+    np.testing.assert_array_equal(ids, [1])
