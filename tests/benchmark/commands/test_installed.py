@@ -84,9 +84,6 @@ def test_unusable_entries_are_left_out_and_named(package: Path) -> None:
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 0.1\n")
     (other / "entry_points.txt").write_text("[nucbench.methods]\nmine = other:Mine\ngood = my_methods:Mine\n")
-    damaged = package / "damaged-0.1.dist-info"
-    damaged.mkdir()
-    (damaged / "entry_points.txt").write_text("[nucbench.methods]\nno equals sign\n")
     listed = _command(package, "list", "methods")
     assert listed.returncode == 0, listed.stderr
     assert "good" in listed.stdout
@@ -106,3 +103,12 @@ def test_a_package_that_fails_does_not_hide_the_others(package: Path) -> None:
     assert done.returncode == 1
     assert "stardist" in done.stdout
     assert "method 'mine' of the package 'my-methods' ('my_methods:Mine') cannot be loaded: division" in done.stderr
+
+
+def test_damaged_metadata_of_a_package_does_not_stop_commands_without_torch(package: Path) -> None:
+    damaged = package / "damaged-0.1.dist-info"
+    damaged.mkdir()
+    (damaged / "entry_points.txt").write_text("[nucbench.methods]\nno equals sign\n")
+    done = _command(package, "list", "runs")
+    assert done.returncode == 0, done.stderr
+    assert "mine" in _command(package, "--help").stdout
