@@ -56,11 +56,12 @@ def test_all_tiles_are_prepared_with_the_statistics_of_the_whole_image(monkeypat
     def watched(self: torch.nn.Module, images: torch.Tensor, statistics: torch.Tensor | None = None) -> torch.Tensor:
         prepared = prepare(self, images, statistics)
         scaled = images.float() / 255
-        # what was subtracted and divided by, from two px of the first channel
-        flat, out = scaled[0, 0].ravel(), prepared[0, 0].ravel()
-        low, high = int(flat.argmin()), int(flat.argmax())
-        std = (flat[high] - flat[low]) / (out[high] - out[low])
-        given.append(torch.stack([flat[low] - out[low] * std, std]))
+        for tile, result in zip(scaled, prepared, strict=True):
+            # what was subtracted and divided by, from two px of the first channel
+            flat, out = tile[0].ravel(), result[0].ravel()
+            low, high = int(flat.argmin()), int(flat.argmax())
+            std = (flat[high] - flat[low]) / (out[high] - out[low])
+            given.append(torch.stack([flat[low] - out[low] * std, std]))
         return prepared
 
     monkeypatch.setattr(kind, "prepare", watched)
