@@ -13,6 +13,9 @@ THREADS = "OMP_NUM_THREADS"
 _CHOSEN: dict[str, str] = {}
 """Variables that this process has set, so that they can be told from those of the user."""
 
+_OPENCV = {"threads": 1}
+"""Threads of OpenCV before a fork."""
+
 
 def use_threads_well() -> None:
     """Make the threads of OpenMP sleep while they wait, and limit them to the CPU quota of this process.
@@ -44,6 +47,24 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _stop_opencv() -> None:
+    """Stop OpenCV's threads before a fork; a forked process that sets their number would wait for them forever."""
+    cv2 = sys.modules.get("cv2")
+    if cv2 is not None:
+        _OPENCV["threads"] = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+
+
+def _restore_opencv() -> None:
+    cv2 = sys.modules.get("cv2")
+    if cv2 is not None:
+        cv2.setNumThreads(_OPENCV["threads"])
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_stop_opencv, after_in_parent=_restore_opencv)
 
 
 def _choose(name: str, value: str) -> None:

@@ -160,6 +160,24 @@ def test_loader_workers_use_one_thread() -> None:
     assert run(code) == "[[1, 1], [1, 1]] 2 2"
 
 
+def test_loader_workers_start_while_opencv_has_threads() -> None:
+    code = (
+        "import cv2, numpy as np\n"
+        "from torch.utils.data import DataLoader\n"
+        "from datamodules.drawing.loading import start_loader\n"
+        "class Data:\n"
+        "    def __len__(self): return 4\n"
+        "    def __getitem__(self, i): return cv2.getNumThreads()\n"
+        "cv2.setNumThreads(4)\n"
+        "for _ in range(3):\n"
+        "    cv2.GaussianBlur(np.ones((2000, 2000), np.float32), (0, 0), 5)  # starts the threads\n"
+        "    loader = DataLoader(Data(), batch_size=None, num_workers=2, worker_init_fn=start_loader, timeout=60)\n"
+        "    found = list(loader)\n"
+        "print(found, cv2.getNumThreads())"
+    )
+    assert run(code) == "[1, 1, 1, 1] 4"
+
+
 def test_inference_loads_without_albumentations() -> None:
     code = (
         "import sys, benchmark.inference.images, benchmark.runs.trained, models.dist\n"
