@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skimage import data as photographs
 from skimage.color import hed2rgb, rgb2hed
 
+from benchmark.host.outputs import OVERLAY
 from benchmark.inference.images import predict_images
 from benchmark.results.model_folder import shipped_models
 from benchmark.results.pictures import side_by_side, write_png
@@ -57,7 +58,7 @@ def predict_photograph(out: Path, *, progress: bool = True) -> Path:
     write_png(image, recoloured(photograph))
     count = _predict(image, out / "predictions", PHOTOGRAPH_AT, progress)
     picture = out / "pictures" / f"{PHOTOGRAPH}.png"
-    found = read_rgb(out / "predictions" / f"{PHOTOGRAPH}_overlay.png")
+    found = read_rgb(out / "predictions" / f"{PHOTOGRAPH}{OVERLAY}")
     write_png(picture, side_by_side([photograph, found]))
     print(f"model {MODEL}: {count} nuclei in the photograph {PHOTOGRAPH!r} of scikit-image, see {picture}", flush=True)
     return picture

@@ -23,11 +23,12 @@ from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.registry import DATASETS, dataset_class, method_class
 from benchmark.results.record import RecordedTask, check_texts
 from benchmark.results.run import Ready
-from benchmark.results.spec import EXTERNAL, FORMAT, RunSpec, Target
+from benchmark.results.spec import EXTERNAL, RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES, TrainedImages
 from benchmark.runs.adopted_types import match_types
 from benchmark.runs.contamination import KnownImages, hash_named
+from benchmark.runs.record import record_head
 from benchmark.runs.result import Result
 from benchmark.runs.run import evaluate_images, load_run, open_targets
 from benchmark.runs.train import build_method
@@ -267,16 +268,7 @@ def _write(
     write_json(
         store.record_file,
         {
-            "format": FORMAT,
-            "run_id": store.run_id,
-            "method": spec.method,
-            "protocol": spec.protocol,
-            "seed": spec.seed,
-            "train": {"dataset": spec.dataset, "split": spec.split},
-            "magnification": method.magnification,
-            "task": dataclasses.asdict(method.task),
-            "variants": {variant.key: variant.title for variant in method.card.variants},
-            "options": dict(spec.options),
+            **record_head(store, spec, method, method.magnification),
             "overrides": {},
             "training": {
                 "steps": None,

@@ -10,7 +10,9 @@ from benchmark.host.files import write_json
 from benchmark.host.precision import resolve
 from benchmark.results.run import Run
 from benchmark.results.spec import FORMAT, RunSpec
+from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES
+from models.base.method import NucleiMethod
 
 
 def _training_set(spec: RunSpec) -> dict[str, Any]:
@@ -32,6 +34,29 @@ def _fingerprints(run: Run) -> dict[str, Any]:
     return found
 
 
+def record_head(store: RunStore, spec: RunSpec, method: NucleiMethod, magnification: float | None) -> dict[str, Any]:
+    """Return the part of a record that names the run and its method.
+
+    Args:
+        store: Run directory.
+        spec: Its definition.
+        method: Its method.
+        magnification: Magnification of the training images; None = unknown.
+    """
+    return {
+        "format": FORMAT,
+        "run_id": store.run_id,
+        "method": spec.method,
+        "protocol": spec.protocol,
+        "seed": spec.seed,
+        "train": _training_set(spec) if method.card.trained else None,
+        "magnification": magnification,
+        "task": dataclasses.asdict(method.task),
+        "variants": {variant.key: variant.title for variant in method.card.variants},
+        "options": dict(spec.options),
+    }
+
+
 def write_record(run: Run, training: dict[str, Any]) -> None:
     """Write the record of a trained run.
 
@@ -44,16 +69,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
     write_json(
         store.record_file,
         {
-            "format": FORMAT,
-            "run_id": store.run_id,
-            "method": spec.method,
-            "protocol": spec.protocol,
-            "seed": spec.seed,
-            "train": _training_set(spec) if method.card.trained else None,
-            "magnification": run.magnification,
-            "task": dataclasses.asdict(method.task),
-            "variants": {variant.key: variant.title for variant in method.card.variants},
-            "options": dict(spec.options),
+            **record_head(store, spec, method, run.magnification),
             "overrides": spec.overrides.given(),
             "training": {
                 **training,
@@ -85,4 +101,4 @@ def starting_weights(spec: RunSpec) -> str:
     return " and ".join(dict.fromkeys(name or "none" for name in named)) or kind.card.pretrained or "none"
 
 
-__all__ = ["starting_weights", "write_record"]
+__all__ = ["record_head", "starting_weights", "write_record"]

@@ -53,16 +53,10 @@ def read_yaml(path: Path, error: type[NucbenchError]) -> Any:
 def read_json_object(
     path: Path, error: type[NucbenchError], remedy: str = "", largest: int = LARGEST_JSON
 ) -> dict[str, Any]:
-    """Read a JSON file that contains an object.
-
-    Args:
-        path: The file.
-        error: Class of the error.
-        remedy: Remedy for a broken file, for the message.
-        largest: Largest file that is read, in bytes.
+    """Read a JSON file that contains an object, with the arguments of `read_json`.
 
     Raises:
-        NucbenchError: A one-line `error`, if the file is missing, too large, nested too deeply or not a JSON object.
+        NucbenchError: A one-line `error`, as `read_json`, also if the content is not an object.
     """
     content = read_json(path, error, remedy)
     if not isinstance(content, dict):

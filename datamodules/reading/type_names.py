@@ -22,7 +22,7 @@ def parse_types(pairs: Sequence[str], types: Sequence[str]) -> dict[str, int]:
     Raises:
         ConfigError: If a pair has another form, or names an unknown type.
     """
-    known = {plain(name): i for i, name in enumerate(types, start=1)}
+    known = _numbers(types)
     found = {}
     for pair in pairs:
         foreign, separator, own = pair.partition("=")
@@ -49,7 +49,7 @@ def type_numbers(outlines: Outlines, types: Sequence[str], given: Mapping[str, i
     """
     if not types or all(nucleus.kind is None for nucleus in outlines.nuclei):
         return None
-    known = {plain(name): i for i, name in enumerate(types, start=1)}
+    known = _numbers(types)
     numbers: dict[Kind, int] = {}
     for kind in dict.fromkeys(nucleus.kind for nucleus in outlines.nuclei):
         name = outlines.names.get(kind, str(kind)) if isinstance(kind, int) else kind or ""
@@ -66,6 +66,10 @@ def type_numbers(outlines: Outlines, types: Sequence[str], given: Mapping[str, i
             )
         numbers[kind] = number
     return [numbers[nucleus.kind] for nucleus in outlines.nuclei]
+
+
+def _numbers(types: Sequence[str]) -> dict[str, int]:
+    return {plain(name): i for i, name in enumerate(types, start=1)}
 
 
 def plain(name: str) -> str:
