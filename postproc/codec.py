@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from postproc.errors import ConfigError
 from postproc.instances import Instances
+
+if TYPE_CHECKING:
+    from postproc.symmetry import Symmetry
 
 Array = NDArray[Any]
 Targets = dict[str, Array]
@@ -117,6 +120,20 @@ class Codec(ABC, Generic[P]):
             survey: Survey of the whole image.
         """
         return self.decode(maps, params)
+
+    def check_symmetries(self) -> None:
+        """Check that maps of mirrored and rotated images can be averaged.
+
+        Raises:
+            ConfigError: If they cannot.
+        """
+
+    def undo(self, maps: Mapping[str, Array], symmetry: Symmetry) -> Maps:
+        """Return the maps of an image from those of the mirrored and rotated image.
+
+        Codecs whose maps have directions turn these too.
+        """
+        return {name: symmetry.undo(value) for name, value in maps.items()}
 
     def defaults(self) -> P:
         """Return the paper's parameters."""

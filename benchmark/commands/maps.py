@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.commands.map_panels import panels_of
-from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import predict_maps
 from benchmark.forward.scaling import decode, rescale
 from benchmark.registry import DATASETS, dataset_class
+from benchmark.results.run import inference_settings
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
 from benchmark.runs.run import load_run
@@ -63,7 +64,7 @@ def pictures_of(run: Path, images: Sequence[str], data: Path, *, variant: str | 
     key = variant or next(iter(params))
     if key not in params:
         raise unknown_name("variant", key, params)
-    codec, settings = method.codecs[key], InferenceSettings(precision=store.spec().precision)
+    codec, settings = method.codecs[key], inference_settings(store.spec())
     for module, place in [find_image(name, data) for name in images] or [typical(store, data)]:
         card = module.card
         sample = module.read_image(place) if card.annotation == "none" else module.read(place)

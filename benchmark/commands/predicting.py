@@ -19,6 +19,7 @@ def predict(
     magnification: float | None = None,
     mpp: float | None = None,
     again: bool = False,
+    tta: bool = False,
     compile: bool = False,
     progress: bool = True,
 ) -> int:
@@ -46,6 +47,8 @@ def predict(
             resolution), otherwise the magnification of the training images.
         mpp: Microns per pixel, instead of --magnification.
         again: Process finished images again.
+        tta: Average the network's maps over the eight mirrored and rotated versions of each image; usually a little
+            more accurate, and eight times slower.
         compile: Compile the network with torch.compile; worthwhile for many images of one size.
         progress: Hide progress bars.
     """
@@ -67,6 +70,7 @@ def predict(
         variant=variant,
         magnification=magnification,
         progress=progress,
+        tta=tta,
         compile=compile,
         again=again,
     )

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmark.host.precision import autocast_dtype
 from datamodules.reading.rasters import ArrayRaster, Raster
 from postproc.codec import Maps
 from postproc.errors import DataError
+from postproc.symmetry import SYMMETRIES
 from postproc.windows import Geometry, Stitcher, Window
 
 SAMPLE = 4096
@@ -39,6 +41,8 @@ class InferenceSettings:
         published: Tile as in the published code of the methods, for comparison: inputs have the size of training crops,
             and outputs are placed side by side from the top left corner, without overlap and with all their context.
             `tile` is ignored.
+        tta: Average the maps over the eight mirrored and rotated versions of each tile (test-time augmentation), which
+            takes eight times as long.
     """
 
     precision: str = "auto"
@@ -46,6 +50,7 @@ class InferenceSettings:
     batch_size: int | None = None
     published: bool = False
     compile: bool = False
+    tta: bool = False
 
 
 def windows(
@@ -190,7 +195,7 @@ def run_windows(method: Network, image: Raster, settings: InferenceSettings, new
         plan = list(windows(image.shape, method.geometry, largest, side_by_side=settings.published))
         batch_size = _tiles_together(method, plan[0], largest, settings) if together else settings.batch_size or 1
         try:
-            return _run(method, image, plan, batch_size, dtype, new_stitcher())
+            return _run(method, image, plan, batch_size, dtype, new_stitcher(), average=settings.tta)
         except torch.OutOfMemoryError:
             if together and batch_size > 1:
                 together = False
@@ -230,8 +235,11 @@ def _run(
     batch_size: int,
     dtype: torch.dtype | None,
     stitcher: S,
+    *,
+    average: bool,
 ) -> S:
     device = method.device
+    predict = partial(_average, method) if average else method.predict_batch
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         statistics = _statistics(method, image)
         for start in range(0, len(plan), batch_size):
@@ -239,9 +247,21 @@ def _run(
             tiles = np.stack([_cut(image, window, method.geometry.margin) for window in group])
             batch = torch.from_numpy(tiles.transpose(0, 3, 1, 2).copy())
             prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))
-            for window, maps in zip(group, method.predict_batch(prepared), strict=True):
+            for window, maps in zip(group, predict(prepared), strict=True):
                 stitcher.add(window, maps)
     return stitcher
+
+
+def _average(method: Network, prepared: Tensor) -> list[Maps]:
+    """Return the maps of prepared tiles, averaged over the symmetries of the square."""
+    sums: list[Maps] = [{} for _ in prepared]
+    for symmetry in SYMMETRIES:
+        turned = torch.rot90(prepared.flip(3) if symmetry.mirrored else prepared, symmetry.turns, (2, 3))
+        found = method.predict_batch(turned.contiguous(memory_format=torch.channels_last))
+        for total, maps in zip(sums, found, strict=True):
+            for name, value in method.undo(maps, symmetry).items():
+                total[name] = total[name] + value if name in total else np.array(value)
+    return [{name: value / len(SYMMETRIES) for name, value in total.items()} for total in sums]
 
 
 def _compile(method: Network) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from postproc.codec import Maps
+from postproc.symmetry import Symmetry
 from postproc.windows import DenseStitcher, Geometry, Stitcher
 
 BATCH_PIXELS = 1 << 18
@@ -69,6 +70,10 @@ class Network(pl.LightningModule, ABC):
         outputs = {name: value.float() for name, value in self(images).items()}
         arrays = {name: value.float().cpu().numpy() for name, value in self.activate(outputs).items()}
         return [{name: value[i] for name, value in arrays.items()} for i in range(len(images))]
+
+    def undo(self, maps: Maps, symmetry: Symmetry) -> Maps:
+        """Return the maps of a tile from those of the mirrored and rotated tile."""
+        return {name: symmetry.undo(value) for name, value in maps.items()}
 
     def stitcher(self, shape: tuple[int, int]) -> Stitcher:
         """Return the stitcher of the tiles of an image of (H, W) px."""

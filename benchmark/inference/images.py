@@ -43,6 +43,7 @@ def predict_images(
     variant: str | None,
     magnification: float | None,
     progress: bool,
+    tta: bool = False,
     compile: bool = False,
     again: bool = False,
     workers: int | None = None,
@@ -65,6 +66,7 @@ def predict_images(
         magnification: Magnification of the images; None = the one stated by each file, else that of the training
             images.
         progress: Show progress bars.
+        tta: Average maps over mirrored and rotated images, also if the model does not.
         compile: Compile the network with torch.compile.
         again: Also process finished images, and replace results of other images of the same name in `out`.
         workers: Number of decoding processes; 0 = decode in this process; None = one per usable core, at most
@@ -83,7 +85,7 @@ def predict_images(
     check_magnification(magnification)
     find_model(run)
     found = find_user_images(images, out)
-    how = {"model": model_digest(run), "variant": variant, "magnification": magnification}
+    how = {"model": model_digest(run), "variant": variant, "magnification": magnification, "tta": tta}
     with PredictionFolder.hold(out) as folder:
         todo = [path for path in found.images if again or not folder.is_done(path, how)]
         for error in found.errors:
@@ -135,7 +137,7 @@ class _Work:
     Attributes:
         trained: The model.
         folder: Output folder, locked.
-        how: Settings that determine the results: model, variant and magnification.
+        how: Settings that determine the results: model, variant, magnification and averaging over symmetries.
         compile: Compile the network.
         workers: Number of decoding processes.
     """
@@ -155,7 +157,10 @@ class _Work:
             raise unknown_name("variant", self.key, params)
         self.params = params[self.key]
         self.codec = self.trained.method.codecs[self.key]
-        self.settings = InferenceSettings(precision=self.trained.precision, compile=self.compile)
+        tta = self.trained.tta or self.how["tta"]
+        if tta:
+            self.trained.method.check_symmetries()
+        self.settings = InferenceSettings(precision=self.trained.precision, compile=self.compile, tta=tta)
 
     def claim(self, images: list[Path], *, again: bool) -> None:
         """Claim the names of all results."""

@@ -21,6 +21,7 @@ class Trained:
         magnification: Magnification of the training images; None if unknown.
         precision: Lightning precision of inference.
         trained_on: Training sets, each ``dataset.split``.
+        tta: Average maps over mirrored and rotated images.
     """
 
     method: NucleiMethod
@@ -28,3 +29,4 @@ class Trained:
     magnification: float | None
     precision: str
     trained_on: tuple[str, ...]
+    tta: bool = False

@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from benchmark.registry import METHODS
 from datamodules.reading.plain_files import read_yaml
-from datamodules.reading.schema import STRICT, Name, Positive, check
+from datamodules.reading.schema import STRICT, Flag, Name, Positive, check
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Description:
         sha256: SHA-256 of the weights file.
         trained_on: Training sets, each ``dataset.split``.
         licence: Licence of the weights.
+        tta: Average maps over mirrored and rotated images.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -60,6 +61,7 @@ class Description:
     sha256: Name
     trained_on: tuple[Name, ...]
     licence: Name
+    tta: Flag = False
 
     @classmethod
     def read(cls, folder: Path) -> Description:

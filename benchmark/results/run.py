@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from models.base.recipe import Recipe
 
 
+def inference_settings(spec: RunSpec, machine: Machine | None = None) -> InferenceSettings:
+    """Return the settings of inference of a run, without compilation if no machine is given."""
+    compiled = machine is not None and machine.compile
+    return InferenceSettings(precision=spec.precision, compile=compiled, tta=spec.overrides.tta)
+
+
 @dataclass(frozen=True)
 class Ready:
     """A method with its weights, and the store of its predictions; `Run` without the training images.
@@ -37,7 +43,7 @@ class Ready:
     @property
     def settings(self) -> InferenceSettings:
         """Settings of inference."""
-        return InferenceSettings(precision=self.spec.precision, compile=self.machine.compile)
+        return inference_settings(self.spec, self.machine)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Run:
     @property
     def settings(self) -> InferenceSettings:
         """Settings of inference."""
-        return InferenceSettings(precision=self.spec.precision, compile=self.machine.compile)
+        return inference_settings(self.spec, self.machine)
 
 
-__all__ = ["Ready", "Run"]
+__all__ = ["Ready", "Run", "inference_settings"]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmark.registry import DATASETS, METHODS, dataset_class
-from datamodules.reading.schema import LARGEST_SEED, STRICT, Integer, Name, Number, Text, check
+from datamodules.reading.schema import LARGEST_SEED, STRICT, Flag, Integer, Name, Number, Text, check
 from datamodules.reading.splits import belongs
 from models.base.recipe import SCHEDULES, Recipe
 from postproc.errors import ConfigError, unknown_name
@@ -55,6 +55,8 @@ class Overrides:
         ema: Decay of the moving average of the weights, for example 0.999; 0 = no average.
         monitor: What chooses the checkpoint under protocol strict: the validation loss, or a score on whole validation
             images, computed up to 40 times per phase. Default: loss.
+        tta: Average the network's maps over the eight mirrored and rotated versions of each image, in tuning and
+            prediction; takes eight times as long. Weights of the same run without this option are reused.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -72,6 +74,7 @@ class Overrides:
     balance: Name | None = field(default=None, metadata={"choices": BALANCES})
     ema: Number | None = None
     monitor: Name | None = field(default=None, metadata={"choices": MONITORS})
+    tta: Flag = False
 
     def __post_init__(self) -> None:
         """Check that numbers are positive, the share of labels is at most 1, and names are among their choices.
@@ -96,7 +99,7 @@ class Overrides:
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be at least 0 and below 1, for example 0.999, not {self.ema}")
         for name, value in dataclasses.asdict(self).items():
-            if name == "ema":
+            if name in ("ema", "tta"):
                 continue
             if isinstance(value, int | float) and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} must be a positive number, not {value}")
@@ -117,13 +120,14 @@ class Overrides:
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set and concern the recipe."""
         given = self.given()
-        for name in ("max_minutes", "label_share", "balance", "monitor"):
+        for name in ("max_minutes", "label_share", "balance", "monitor", "tta"):
             given.pop(name, None)
         return recipe.override(**given)
 
     def given(self) -> dict[str, Any]:
         """Return the overrides that are set."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        settings = dataclasses.asdict(self).items()
+        return {name: value for name, value in settings if value is not None and value is not False}
 
 
 @dataclass(frozen=True)

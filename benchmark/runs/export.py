@@ -75,6 +75,7 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
             sha256=hashlib.sha256(weights).hexdigest(),
             trained_on=tuple(str(target) for target in spec.training_sets),
             licence=licence or record.get("adopted", {}).get("licence") or _licence(spec.training_sets),
+            tta=spec.overrides.tta,
         )
         description.write(folder)
         (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")

@@ -72,10 +72,10 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
             **record_head(store, spec, method, run.magnification),
             "overrides": spec.overrides.given(),
             "training": {
-                **training,
-                "weights": starting_weights(spec),
                 "hardware": machine["hardware"],
                 "precision": resolve(spec.precision),
+                **training,
+                "weights": starting_weights(spec),
             },
             "environment": machine,
             **_fingerprints(run),

@@ -130,8 +130,11 @@ def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
     """
     given = spec.overrides.given()
     if given and not method.card.trained:
-        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+        words = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+        flags = " ".join(flag if value is True else f"{flag} {value}" for flag, value in words.items())
         raise ConfigError(f"{method.card.name} trains nothing, so {flags} would have no effect; leave it out")
+    if spec.overrides.tta:
+        method.check_symmetries()
     recipe = spec.overrides.applied_to(method.recipe)
     from datamodules.drawing.augment import build_policy  # imports albumentations, which prediction does not need
 

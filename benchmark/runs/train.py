@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import shutil
 import warnings
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from benchmark.mirrors.training import log_interval, watch
 from benchmark.registry import dataset_class, method_class
 from benchmark.results.run import Run
 from benchmark.results.spec import RunSpec
+from benchmark.results.store import RunStore
 from benchmark.runs.announcement import Announcement
 from benchmark.runs.balance import type_weights, weighs_loss, window_side
 from benchmark.runs.phase_keeper import SEED_STEP, AtomicCheckpointIO, PhaseKeeper
@@ -38,6 +41,9 @@ from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:
     from benchmark.mirrors.mirror import Mirror
+
+DONE = "done.json"
+"""File in the folder of checkpoints with the result of a finished training."""
 
 # Lightning's hints on loggers, devices and its internals, repeated in every run.
 for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector"):
@@ -81,7 +87,9 @@ def train(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
         NucbenchError: If the loss is not finite.
     """
     store, method = run.store, run.method
-    done_file = store.checkpoints / "done.json"
+    done_file = store.checkpoints / DONE
+    if run.spec.overrides.tta and not process_rank():
+        _take_weights(run)
     if done_file.exists() and store.weights_file.exists():
         load_weights(method, store.weights_file)
         return read_json(done_file)
@@ -104,6 +112,24 @@ def train(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
     for path in store.checkpoints.glob("phase*.ckpt"):
         path.unlink()
     return totals
+
+
+def _take_weights(run: Run) -> None:
+    """Copy the result of the same training without `Overrides.tta`, which only changes predictions, if it is stored."""
+    spec, store = run.spec, run.store
+    plain = dataclasses.replace(spec, overrides=dataclasses.replace(spec.overrides, tta=False))
+    source = RunStore(store.root, plain.run_id)
+    begun = store.checkpoints.exists() and any(store.checkpoints.iterdir())
+    if begun or not (source.record_file.exists() and source.weights_file.exists()):
+        return
+    trained = read_json(source.record_file)["training"]
+    if (source.path / "logs").is_dir():
+        shutil.copytree(source.path / "logs", store.path / "logs", dirs_exist_ok=True)
+    with atomic(store.weights_file) as file, source.weights_file.open("rb") as weights:
+        shutil.copyfileobj(weights, file)
+    kept = {name: trained[name] for name in ("hardware", "precision")}  # those of the training, not of this process
+    write_json(store.checkpoints / DONE, {**read_json(source.checkpoints / DONE), **kept})
+    print(f"weights of {plain.run_id}, which was trained in the same way")
 
 
 def load_weights(method: NucleiMethod, path: Path) -> None:

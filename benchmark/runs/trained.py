@@ -31,7 +31,7 @@ def load_trained(source: Path) -> Trained:
         method, params, record = load_run(store)
         spec = store.spec()
         sets = tuple(str(target) for target in spec.training_sets)
-        return Trained(method, params, record["magnification"], spec.precision, sets)
+        return Trained(method, params, record["magnification"], spec.precision, sets, spec.overrides.tta)
     model = Description.read(folder)
     initial = dict.fromkeys(weight_options(method_class(model.method)), NONE)
     sets = model.trained_on
@@ -41,7 +41,7 @@ def load_trained(source: Path) -> Trained:
     params = fitting_params(method, method.codecs, lambda key: model.parameters[key], folder / DESCRIPTION)
     if torch.cuda.is_available():
         method = method.cuda()
-    return Trained(method.eval(), params, model.magnification, "auto", sets)
+    return Trained(method.eval(), params, model.magnification, "auto", sets, model.tta)
 
 
 __all__ = ["load_trained"]

@@ -27,11 +27,13 @@ from models.base.memory_format import keep_format
 from models.base.optimizers import kernels_decay
 from models.base.recipe import Phase, Recipe
 from models.base.scores import VALIDATION, ImageScores, rounds_every
+from models.base.targets import crop_targets
 from models.base.weight_average import WeightAverage
 from models.base.weights import NONE, State, is_weight_option
-from postproc.codec import Codec, Params, Targets
+from postproc.codec import Codec, Maps, Params, Targets
 from postproc.errors import ConfigError, unknown_name
 from postproc.instances import Instances
+from postproc.symmetry import Symmetry
 
 if TYPE_CHECKING:
     from datamodules.base import NucleiDataModule
@@ -174,6 +176,21 @@ class NucleiMethod(Network):
     def codec(self) -> Codec[Any]:
         """The codec of the default variant, which encodes the training targets."""
         return next(iter(self.codecs.values()))
+
+    def check_symmetries(self) -> None:
+        """Check that maps of mirrored and rotated images can be averaged.
+
+        Raises:
+            ConfigError: If they cannot.
+        """
+        if not self.card.trained:
+            raise ConfigError(f"{self.card.name} has no network, so --tta would have no effect; leave it out")
+        for codec in self.codecs.values():
+            codec.check_symmetries()
+
+    def undo(self, maps: Maps, symmetry: Symmetry) -> Maps:
+        """Return the maps of a tile from those of the mirrored and rotated tile."""
+        return self.codec.undo(maps, symmetry)
 
     def drawer(self, recipe: Recipe, *, augment: bool) -> Drawer:
         """Return the drawer of one training item from a sample; validation items are drawn without augmentation."""
@@ -400,16 +417,3 @@ class NucleiMethod(Network):
         rate = self.phase.lr * self.phase.schedule(self.progress)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-
-
-def crop_targets(batch: Batch, size: torch.Size | tuple[int, int]) -> Batch:
-    """Crop all dense targets of a batch to their centre, (h, w), the size of the outputs."""
-    height, width = batch["image"].shape[-2:]
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-
-    def centre(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.shape[-2:] == (height, width):
-            return value[..., top : top + size[0], left : left + size[1]]
-        return value
-
-    return {name: value if name == "image" else centre(value) for name, value in batch.items()}

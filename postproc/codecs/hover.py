@@ -19,6 +19,7 @@ from postproc.pixels.components import compact, fill_holes, large_components, wi
 from postproc.pixels.labels import LabelMap
 from postproc.pixels.spans import Spans, find_spans, join_spans
 from postproc.pixels.watershed import watershed
+from postproc.symmetry import Symmetry
 
 Energy = Literal["sobel", "pseudo-distance"]
 Markers = Literal["sobel", "threshold"]
@@ -139,6 +140,10 @@ class HoverCodec(Codec[HoverParams]):
             labels = self._split(nuclear, horizontal, vertical, params, survey)
         types = majority_of_probabilities(labels, maps["tp"]) if self.types else None
         return Instances((height, width), labels=labels, types=types)
+
+    def undo(self, maps: Mapping[str, Array], symmetry: Symmetry) -> Maps:
+        """Return the maps of an image from those of the mirrored and rotated image, with the distances turned back."""
+        return {**super().undo(maps, symmetry), "hv": symmetry.undo_vectors(maps["hv"])}
 
     def _split(
         self, nuclear: NDArray[np.bool_], horizontal: FloatMap, vertical: FloatMap, p: HoverParams, survey: Survey

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from postproc.codec import Array, Codec, Maps, Params, Targets, tunable
-from postproc.errors import DataError
+from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap, relabel
@@ -112,6 +112,10 @@ class MaskCodec(Codec[MaskParams]):
             "masks": masks,
             "shape": np.array(targets["masks"].shape[1:], np.int64),
         }
+
+    def check_symmetries(self) -> None:
+        """Raise a ConfigError: detections of different images are not averaged."""
+        raise ConfigError("only dense maps can be averaged over mirrored and rotated images (--tta), not detections")
 
     def decode(self, maps: Mapping[str, Array], params: MaskParams) -> Instances:
         """Return the nuclei of one image.

@@ -17,6 +17,7 @@ from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 from postproc.pixels.polygons import gather_radii, paint, ray_distances
 from postproc.pixels.suppression import suppress
+from postproc.symmetry import Symmetry
 
 Floats = NDArray[np.float32]
 
@@ -69,6 +70,19 @@ class StarConvexCodec(Codec[StarConvexParams]):
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the targets themselves: the network regresses them."""
         return {name: np.array(targets[name], np.float32) for name in ("probability", "rays")}
+
+    def check_symmetries(self) -> None:
+        """Check that quarter turns map the rays onto each other.
+
+        Raises:
+            ConfigError: If they do not.
+        """
+        if self.rays % 4:
+            raise ConfigError(f"{self.rays} rays cannot be averaged over rotated images (--tta); use a multiple of 4")
+
+    def undo(self, maps: Mapping[str, Array], symmetry: Symmetry) -> Maps:
+        """Return the maps of an image from those of the mirrored and rotated image, with the rays turned back."""
+        return {**super().undo(maps, symmetry), "rays": symmetry.undo_directions(maps["rays"])}
 
     def decode(self, maps: Mapping[str, Array], params: StarConvexParams) -> Instances:
         """Return the polygons that no likelier one suppresses; where two overlap, the likelier one is on top.

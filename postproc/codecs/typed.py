@@ -12,6 +12,7 @@ from postproc.codec import Array, Codec, Maps, P, Survey, Targets, one_hot
 from postproc.codecs.types import majority_of_probabilities, type_map
 from postproc.errors import ConfigError
 from postproc.instances import Instances
+from postproc.symmetry import Symmetry
 
 
 class TypedCodec(Codec[P]):
@@ -71,6 +72,14 @@ class TypedCodec(Codec[P]):
     def decode_region(self, maps: Mapping[str, Array], params: P, survey: Survey) -> Instances:
         """Return the nuclei of a region, as `decode`."""
         return self._with_types(self.outlines.decode_region(maps, params, survey), maps)
+
+    def check_symmetries(self) -> None:
+        """Check the wrapped codec."""
+        self.outlines.check_symmetries()
+
+    def undo(self, maps: Mapping[str, Array], symmetry: Symmetry) -> Maps:
+        """Return the maps of an image from those of the mirrored and rotated image."""
+        return self.outlines.undo(maps, symmetry)
 
     def _with_types(self, found: Instances, maps: Mapping[str, Array]) -> Instances:
         assert found.labels is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from command_line import environment, nucbench, start
 from scipy.io import loadmat
 from shapely.geometry import shape
@@ -172,6 +173,30 @@ def test_score_and_evaluate_agree(run: Path, place: Path) -> None:
     assert name in done.stdout
     (stored,) = place.glob("runs/their-b-method-b-y/*/*/evaluations/synthetic.test/*/scores.csv")
     np.testing.assert_allclose(pd.read_csv(stored)["pq"].mean(), scores["pq"].iloc[-1])
+
+
+@pytest.mark.slow
+def test_averaging_over_symmetries_reuses_the_training(run: Path, place: Path) -> None:
+    """With --tta the weights are those of the run, the predictions are others, and the row has its own name."""
+    done = nucbench(*RUN, "--tta", folder=place)
+    assert f"weights of dist/synthetic/{run.name}" in done.stdout
+    (other,) = set((place / "runs/dist/synthetic").iterdir()) - {run}
+    records = [json.loads((folder / "record.json").read_text()) for folder in (run, other)]
+    assert records[1]["training"] == records[0]["training"]
+    assert records[1]["overrides"] == {**records[0]["overrides"], "tta": True}
+    weights = [torch.load(folder / "checkpoints/final.pt", weights_only=True) for folder in (run, other)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert (other / "logs/phase0/metrics.csv").read_bytes() == (run / "logs/phase0/metrics.csv").read_bytes()
+    nucbench("export", other, "--to", "averaging", folder=place)
+    assert "tta: true" in (place / "averaging/model.yaml").read_text()
+    found = []
+    for number, (model, *more) in enumerate(((run,), (run, "--tta"), (other,), ("averaging",))):
+        out = f"averaged-{number}"
+        nucbench("predict", model, "data/synthetic/test/Images", "--out", out, *more, folder=place)
+        found.append(loadmat(place / out / "test_01.mat")["inst_map"])
+    assert not np.array_equal(found[0], found[1])
+    assert np.array_equal(found[2], found[3])  # with other parameters than the run's: its own tuning averages too
+    shutil.rmtree(other)  # other tests expect one run
 
 
 def test_leaderboard_rebuilds_tables(run: Path, place: Path) -> None:

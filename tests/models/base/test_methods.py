@@ -17,6 +17,8 @@ from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from models.base.method import Batch, NucleiMethod, Task
 from postproc.codec import search_space
+from postproc.errors import ConfigError
+from postproc.symmetry import SYMMETRIES
 from postproc.windows import DenseStitcher
 
 TYPES = ("miscellaneous", "inflammatory", "epithelial", "spindle")
@@ -71,6 +73,27 @@ def test_card_codecs_and_options_agree(name: str) -> None:
         defaults = dataclasses.asdict(codec.defaults())
         assert all(choices for choices in space.values())
         assert set(space) <= set(defaults)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_averaged_maps_turn_with_the_image(name: str) -> None:
+    """Averaging over all symmetries makes a network equivariant, whatever its weights."""
+    method = build(name)
+    if name == "mask-rcnn":
+        with pytest.raises(ConfigError, match="detections"):
+            method.check_symmetries()
+        return
+    method.check_symmetries()
+    size = method.geometry.output(crop_size(method))
+    image = sample(size).image
+    settings = InferenceSettings(precision="32-true", tta=True)
+    maps = predict_maps(method, image, settings)
+    for symmetry in (SYMMETRIES[1], SYMMETRIES[6]):
+        mirrored = image[:, ::-1] if symmetry.mirrored else image
+        turned = predict_maps(method, np.ascontiguousarray(np.rot90(mirrored, symmetry.turns)), settings)
+        back = method.undo(turned, symmetry)
+        for key, value in maps.items():
+            assert np.allclose(back[key], value, atol=1e-4 * max(1.0, float(np.abs(value).max()))), key
 
 
 @pytest.mark.parametrize("name", TRAINED)
