@@ -17,7 +17,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 from jsonargparse import Namespace as Arguments
 
-from benchmark.commands import predicting, reporting, setting_up, tiling, training
+from benchmark.commands import looking, predicting, reporting, setting_up, tiling, training
 from benchmark.commands.examples import EXAMPLES
 from benchmark.commands.usage import Settings, explain, settings_of, takes
 from benchmark.host import signals
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "sweep": training.sweep,
     "search": training.search,
     "predict": predicting.predict,
+    "look": looking.look,
     "score": predicting.score,
     "evaluate": predicting.evaluate,
     "export": predicting.export,

@@ -19,6 +19,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "nucbench predict default image.png",
         "nucbench predict runs/dist/kumar/paper-s0-1234abcd images/ --magnification 20 --out nuclei",
     ),
+    "look": (
+        "nucbench look image.png --mpp 0.25",
+        "nucbench look image.png predictions/image.geojson --window 200 200 300 300 --zoom 3 --out detail.png",
+    ),
     "score": (
         "nucbench score --truth labels --predictions mine",
         "nucbench score --truth labels --predictions mine --out scores.csv --radius 6",
