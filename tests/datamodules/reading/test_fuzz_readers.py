@@ -39,7 +39,7 @@ from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, write_aperio
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.reading.outlines import draw, read_outlines
-from datamodules.reading.points_table import read_description, read_points, write_points
+from datamodules.reading.points_table import read_points, read_points_description, write_points
 from datamodules.reading.rasters import image_raster, label_raster
 from datamodules.reading.records import Record
 from datamodules.reading.slides import Slide
@@ -253,7 +253,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "points-csv": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES), points_csv,
                    same_typed_places),
     "dataset.yaml": ("x.yaml", lambda p: p.write_text("types: [a, b]\nradius: 6\nmpp: 0.3\ncases: {a: b, c: d}\n"),
-                     read_description, described),
+                     read_points_description, described),
     "manifest": ("manifest.csv", manifest, lambda p: read_manifest(p.parent), three_tiles),
     "prediction": ("x.npz", lambda p: write_instances(p, TRUTH), read_prediction, same_typed_nuclei),
     "json": ("x.json", lambda p: write_json(p, {"a": [1, 2.5], "b": {"c": "text"}}), read_json, same_text),
