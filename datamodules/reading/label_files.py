@@ -25,7 +25,7 @@ from datamodules.reading.outlines import OUTLINE_SUFFIXES, draw, read_outlines
 from datamodules.reading.schema import Flag, Positive
 from datamodules.reading.sense import Sense
 from datamodules.reading.type_names import type_numbers
-from postproc.errors import DataError
+from postproc.errors import DataError, short
 from postproc.instances import Instances
 
 MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
@@ -174,9 +174,10 @@ def _read_types(path: Path, types: tuple[str, ...]) -> dict[int, int]:
     found: dict[int, int] = {}
     for number, row in rows_of(path, lines, columns):
         where = f"{path}, line {number}"
-        if not (row["id"].isascii() and row["id"].isdigit() and 0 < int(row["id"][:10]) < 2**31):
-            raise DataError(f"{where}: id is {row['id'][:20]!r}, expected the id of a nucleus; correct the line")
-        nucleus = int(row["id"][:10])
+        text = row["id"]
+        nucleus = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
+        if not 0 < nucleus < 2**31:
+            raise DataError(f"{where}: id is {short(text)}, expected the id of a nucleus; correct the line")
         if nucleus in found:
             raise DataError(f"{where}: id {nucleus} is in two lines; remove one")
         named = {name.casefold() for name in types}
