@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from benchmark.registry import METHODS
 from datamodules.reading.plain_files import read_yaml
-from datamodules.reading.schema import STRICT, Name, Positive, check
+from datamodules.reading.schema import STRICT, Name, Positive, Text, check
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Description:
         sha256: SHA-256 of the weights file.
         trained_on: Training sets, each ``dataset.split``.
         licence: Licence of the weights.
+        parent: Name and hash of the model that the training started from; empty = none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -60,6 +61,7 @@ class Description:
     sha256: Name
     trained_on: tuple[Name, ...]
     licence: Name
+    parent: Text = ""
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -83,6 +85,8 @@ class Description:
         """Write the description into a model folder."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         content |= {"types": list(self.types), "trained_on": list(self.trained_on)}
+        if not self.parent:
+            del content["parent"]
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
