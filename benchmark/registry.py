@@ -61,6 +61,7 @@ DATASETS = {
     "crchisto": "datamodules.crchisto:CRCHisto",
     "ki67": "datamodules.ki67:Ki67",
     "kumar": "datamodules.kumar:Kumar",
+    "masks": "datamodules.masks:Masks",
     "monuseg": "datamodules.monuseg:MoNuSeg",
     "points-csv": "datamodules.points_csv:PointsCSV",
     "synthetic": "datamodules.synthetic_sets:Synthetic",

@@ -120,6 +120,15 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     # ---- implemented by the base class --------------------------------------------------------------------------
 
+    @classmethod
+    def survey(cls, root: Path) -> tuple[list[Record], list[str]]:
+        """List the images under `root`, and a message for each file that cannot be used.
+
+        Raises:
+            DataError: If the layout is not recognised; by default also for the first such file, as `index`.
+        """
+        return cls.index(root), []
+
     def read_image(self, record: Record) -> Sample:
         """Read one image without its annotation.
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import NucleiDataModule
-from datamodules.ki67 import case_of, read_grey
+from datamodules.ki67 import read_grey
+from datamodules.own_images import Found, OwnImages
 from datamodules.reading.card import DatasetCard
+from datamodules.reading.description import DESCRIPTION, PARTS, SPLITS, Description
 from datamodules.reading.files import read_rgb, replacing, write_rgb
-from datamodules.reading.layout import build_sample, images_in, make_records, walk
-from datamodules.reading.points_table import Description, read_description, read_points, write_points
+from datamodules.reading.layout import build_sample, images_in
+from datamodules.reading.points_table import (
+    PointsDescription,
+    read_points,
+    read_points_description,
+    write_points,
+)
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
-from datamodules.reading.splits import SplitRow
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
-DESCRIPTION = "dataset.yaml"
 REGIONS = "_regions.png"
 """Suffix of weak region files."""
 
 REGION_VALUES = {0: 0, 128: 1, 255: 2}
 """Grey level -> not annotated, other tissue, tumour."""
-
-_PARTS = {"train": ("train", False), "val": ("train", True), "test": ("test", False)}
 
 _EXAMPLE = """\
 # Description of these images for nucbench; see "A set of points of your own" in CONTRIBUTING.md.
@@ -40,24 +42,16 @@ mpp: 0.34            # microns per pixel; omit if unknown
 """
 
 
-class PointsCSV(NucleiDataModule):
+class PointsCSV(OwnImages):
     """Any number of images, each with a CSV of nucleus centres (and types), weak regions, or both.
 
-    ``dataset.yaml`` states the types, the radius and, optionally, magnification and microns per pixel; they are on the
-    `card` of the opened dataset. The folder gives the split (``val`` = training image kept for validation). The case
-    is the name without a final ``_<number>`` (``CASE_1``, ``CASE_2``), unless ``cases: {image: case}`` in dataset.yaml
-    overrides it.
+    ``dataset.yaml`` states the types, the radius and, optionally, magnification, microns per pixel and cases;
+    `OwnImages` describes it and the splits.
 
     A CSV has the columns x, y (in pixels; 0 = the first column and row; less than the width and height) and class; for
     other spellings, see `points_table`. A CSV without rows means that there are no nuclei. An image without a CSV has
     no nucleus labels and needs regions (``X_regions.png``, grey: 255 = tumour, 128 = other tissue, 0 = not annotated).
 
-    Args:
-        root: The dataset's folder, or its parent.
-        settings: Further settings of `NucleiDataModule`.
-
-    Raises:
-        DataError: If dataset.yaml cannot be used.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -81,41 +75,46 @@ class PointsCSV(NucleiDataModule):
         notes=("Types, radius, magnification and microns per pixel are read from dataset.yaml.",),
     )
 
-    def __init__(self, root: Path | str, **settings: Any) -> None:
-        super().__init__(root, **settings)
-        file = _find(self.root) if self.root.is_dir() else None
-        if file is not None:
-            # other datasets state this on the card of their class, this one in its folder
-            self.card = _card(read_description(file))  # type: ignore[misc]
+    @classmethod
+    def describe(cls, path: Path) -> PointsDescription:
+        """Read dataset.yaml, see `OwnImages.describe`."""
+        return read_points_description(path)
 
     @classmethod
-    def index(cls, root: Path) -> list[Record]:
-        """List the images under `root`, see `NucleiDataModule.index`."""
-        file = _find(root)
-        if file is None:
-            raise DataError(f"{root}: no {DESCRIPTION} found; lay out the images as:\n{cls.card.layout}")
-        cases = read_description(file).cases
-        found: list[tuple[str, Path, tuple[Path, ...]]] = []
-        rows: dict[str, SplitRow] = {}
-        for part, (split, validation) in _PARTS.items():
-            folder = file.parent / part
-            for image in _images(folder):
-                group = cases.get(image.stem) or case_of(image.stem)
-                rows.setdefault(image.stem, SplitRow(image.stem, group, split, validation))
-                found.append((image.stem, image, (*_annotations(image), file)))
-        if not found:
-            raise DataError(f"{file.parent}: no image in {', '.join(_PARTS)}; lay them out as:\n{cls.card.layout}")
-        unknown = sorted(set(cases) - set(rows))
-        if unknown:
-            raise DataError(f"{file}: cases lists {unknown[0]!r}, but there is no such image; remove it")
-        return make_records(found, cls.card, rows)
+    def described(cls, about: Description) -> DatasetCard:
+        """Return the card with the contents of dataset.yaml."""
+        assert isinstance(about, PointsDescription)
+        return dataclasses.replace(super().described(about), radius=about.radius)
+
+    @classmethod
+    def find(cls, folder: Path) -> Found:
+        """List images with their CSV and regions, see `OwnImages.find`."""
+        found = Found()
+        images = [path for path in images_in(folder) if not path.name.endswith(REGIONS)]
+        stems = {path.stem for path in images}
+        for ending in (".csv", REGIONS):
+            for path in sorted(folder.glob(f"[!.]*{ending}")):
+                stem = path.name.removesuffix(ending)
+                if stem not in stems and path.name != SPLITS:
+                    found.problems.append(f"{path}: no image {stem!r} next to it; add or remove one")
+        for image in images:
+            regions, table = image.with_name(f"{image.stem}{REGIONS}"), image.with_suffix(".csv")
+            paths = tuple(path for path in (regions, table) if path.is_file())
+            if paths:
+                found.images.append((image, paths))
+            else:
+                found.problems.append(
+                    f"{image}: no annotation; expected {table} (with only the header if there are no nuclei) or "
+                    f"{regions}"
+                )
+        return found
 
     @classmethod
     def read(cls, record: Record) -> Sample:
         """Read one image with its centres, types and regions, see `NucleiDataModule.read`."""
         image = read_rgb(record.image)
         shape = (image.shape[0], image.shape[1])
-        about = read_description(record.annotations[-1])
+        about = cls.describe(record.annotations[-1])
         points = types = regions = None
         for path in record.annotations[:-1]:
             if path.name.endswith(REGIONS):
@@ -123,7 +122,7 @@ class PointsCSV(NucleiDataModule):
             else:
                 points, types = read_points(path, shape, about.types)
         truth = Instances(shape, points=points, types=types, regions=regions)
-        return build_sample(record, truth, _card(about), image=image)
+        return build_sample(record, truth, cls.described(about), image=image)
 
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
@@ -137,9 +136,9 @@ class PointsCSV(NucleiDataModule):
         root = Path(root)
         with replacing(root / DESCRIPTION) as temporary:
             temporary.write_text(_EXAMPLE, encoding="utf-8")
-        names = read_description(root / DESCRIPTION).types
+        names = cls.describe(root / DESCRIPTION).types
         for number in range(images):
-            folder, stem = root / tuple(_PARTS)[number % len(_PARTS)], f"synthetic{number:03d}_1"
+            folder, stem = root / tuple(PARTS)[number % len(PARTS)], f"synthetic{number:03d}_1"
             rng = np.random.default_rng((seed, number))
             image, truth = generate((size, size), rng, density=2.4e-3, stain="ihc", scale=0.5)
             assert truth.types is not None
@@ -177,39 +176,4 @@ def read_regions(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
     return regions
 
 
-def _find(root: Path) -> Path | None:
-    """Return dataset.yaml in `root` or in a subfolder."""
-    return next((folder / DESCRIPTION for folder in walk(root) if (folder / DESCRIPTION).is_file()), None)
-
-
-def _images(folder: Path) -> list[Path]:
-    """List the images of a folder, empty if it is missing; an annotation without its image is an error."""
-    if not folder.is_dir():
-        return []
-    images = [path for path in images_in(folder) if not path.name.endswith(REGIONS)]
-    stems = {path.stem for path in images}
-    for ending in (".csv", REGIONS):
-        for path in sorted(folder.glob(f"[!.]*{ending}")):
-            if path.name.removesuffix(ending) not in stems:
-                raise DataError(f"{path}: no image {path.name.removesuffix(ending)!r} next to it; add or remove one")
-    return images
-
-
-def _card(about: Description) -> DatasetCard:
-    return dataclasses.replace(
-        PointsCSV.card, types=about.types, radius=about.radius, magnification=about.magnification, mpp=about.mpp
-    )
-
-
-def _annotations(image: Path) -> tuple[Path, ...]:
-    """Return the existing files among regions and CSV of an image."""
-    regions, table = image.with_name(f"{image.stem}{REGIONS}"), image.with_suffix(".csv")
-    paths = tuple(path for path in (regions, table) if path.is_file())
-    if not paths:
-        raise DataError(
-            f"{image}: no annotation; expected {table} (with only the header if there are no nuclei) or {regions}"
-        )
-    return paths
-
-
-__all__ = ["DESCRIPTION", "REGIONS", "PointsCSV", "read_regions"]
+__all__ = ["REGIONS", "PointsCSV", "read_regions"]

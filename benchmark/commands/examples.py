@@ -5,7 +5,7 @@ from __future__ import annotations
 EXAMPLES: dict[str, tuple[str, str]] = {
     "run": (
         "nucbench run dist kumar --evaluate kumar tnbc.all consep",
-        "nucbench run hover-lite consep --protocol strict --max-minutes 60 --schedule cosine",
+        "nucbench run hover-lite masks --protocol strict --start-from default --max-minutes 60",
     ),
     "sweep": (
         "nucbench sweep generalisation.yaml --dry-run",

@@ -19,7 +19,7 @@ from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.run import inference_settings
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
-from benchmark.runs.run import load_run
+from benchmark.runs.trained import load_run
 from leaderboards.plots.maps import MapPanel, MapPicture, draw_maps
 from leaderboards.plots.style import Drawn, save, style
 from postproc.errors import ConfigError, DataError, unknown_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
@@ -17,6 +17,7 @@ from benchmark.host.progress import track
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.base import SYNTHETIC_MARKER, NucleiDataModule
 from datamodules.reading.magnification import differs, stated_magnification
+from datamodules.reading.sample import Sample
 from datamodules.synthetic_sets import GENERATED
 from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
 
@@ -103,26 +104,70 @@ def prepare_dataset(
     check_dataset(kind, folder, progress=progress)
 
 
+@dataclass
+class _Counts:
+    """Images and nuclei of one split.
+
+    Attributes:
+        images: Number of images.
+        validation: Number of those that are kept for validation.
+        nuclei: Number of nuclei.
+        types: Type 1..T (0 = unknown) -> number of nuclei.
+    """
+
+    images: int = 0
+    validation: int = 0
+    nuclei: int = 0
+    types: Counter[int] = field(default_factory=Counter)
+
+    def add(self, sample: Sample, *, validation: bool) -> None:
+        """Count an image."""
+        self.images += 1
+        self.validation += validation
+        self.nuclei += sample.truth.count
+        if sample.truth.types is not None:
+            self.types.update(sample.truth.types.tolist())
+
+    def text(self, names: Sequence[str]) -> str:
+        """Return the nuclei by type: ``, 812 nuclei: 500 tumour, 312 other``."""
+        kinds = [f"{self.types[kind]:,} {name}" for kind, name in enumerate(names, start=1)] if self.types else []
+        kinds += [f"{self.types[0]:,} without a type"] if self.types[0] else []
+        held = f", {self.validation} of them for validation" if self.validation else ""
+        return f"{held}, {self.nuclei:,} nuclei" + (f": {', '.join(kinds)}" if kinds else "")
+
+
 def check_dataset(kind: type[NucleiDataModule], folder: Path, *, progress: bool = True) -> None:
     """Read all images of a dataset, and print their number compared with the card.
 
     Raises:
-        DataError: If the dataset is missing, or an image or annotation cannot be read.
+        DataError: If the dataset is missing, or images or annotations cannot be read; the message names all of them.
     """
     data = kind(folder)
     card = data.card
-    found: Counter[str] = Counter()
-    nuclei = 0
+    if not folder.is_dir():
+        raise DataError(data.missing_message())
+    records, problems = kind.survey(folder)
+    if not records and not problems:
+        raise DataError(f"no image found. {data.missing_message()}")
+    counts: dict[str, _Counts] = {}
     contradictions: list[str] = []
-    for record in track(data.records, f"reading {card.name}", progress):
-        sample = data.read(record)
-        nuclei += sample.truth.count
-        found[record.split] += 1
+    for record in track(records, f"reading {card.name}", progress):
+        try:
+            sample = data.read(record)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        counts.setdefault(record.split, _Counts()).add(sample, validation=record.validation)
         contradictions += _contradiction(record.image, sample.magnification)
+    found = Counter({split: each.images for split, each in counts.items()})
+    nuclei = sum(each.nuclei for each in counts.values())
     print(f"{card.title} in {folder}: {sum(found.values())} images, {nuclei} nuclei")
     for split, expected in (card.images or found).items():  # user datasets have no release
         note = "" if found[split] == expected else f"  (the release has {expected})"
-        print(f"  {split}: {found[split]} images{note}")
+        print(f"  {split}: {found[split]} images{note}{counts.get(split, _Counts()).text(card.types)}")
+    if problems:
+        rest = f"{len(problems)} problems; correct them, then run nucbench prepare {card.name} again"
+        raise DataError("\n".join([*problems, rest]) if problems[1:] else problems[0])
     if (folder / SYNTHETIC_MARKER).exists():
         if not card.generated:
             print(f"  These images are synthetic, not {card.title}.")

@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from benchmark.registry import METHODS
 from datamodules.reading.plain_files import read_yaml
-from datamodules.reading.schema import STRICT, Flag, Name, Positive, check
+from datamodules.reading.schema import STRICT, Flag, Name, Positive, Text, check
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Description:
         trained_on: Training sets, each ``dataset.split``.
         licence: Licence of the weights.
         tta: Average maps over mirrored and rotated images.
+        parent: Name and hash of the model that the training started from; empty = none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -62,6 +63,7 @@ class Description:
     trained_on: tuple[Name, ...]
     licence: Name
     tta: Flag = False
+    parent: Text = ""
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -85,6 +87,8 @@ class Description:
         """Write the description into a model folder."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         content |= {"types": list(self.types), "trained_on": list(self.trained_on)}
+        if not self.parent:
+            del content["parent"]
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 

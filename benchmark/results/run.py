@@ -12,6 +12,7 @@ from benchmark.results.store import RunStore
 from datamodules.sources import Sources
 
 if TYPE_CHECKING:
+    from benchmark.results.parent import Start
     from models.base.method import NucleiMethod
     from models.base.recipe import Recipe
 
@@ -56,6 +57,7 @@ class Run:
         method: Method; training changes its weights.
         sources: Training and validation images.
         machine: Folders and hardware settings.
+        start: How the method received the weights of another model; None = it did not, or has been trained since.
     """
 
     spec: RunSpec
@@ -63,6 +65,7 @@ class Run:
     method: NucleiMethod
     sources: Sources
     machine: Machine
+    start: Start | None = None
 
     @property
     def strict(self) -> bool:

@@ -57,6 +57,8 @@ class Overrides:
             images, computed up to 40 times per phase. Default: loss.
         tta: Average the network's maps over the eight mirrored and rotated versions of each image, in tuning and
             prediction; takes eight times as long. Weights of the same run without this option are reused.
+        start_from: Trained model to start from instead of initial weights: run directory, exported folder, or name of
+            a shipped model. Its options are taken over unless given; heads of other nucleus types start anew.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -75,6 +77,7 @@ class Overrides:
     ema: Number | None = None
     monitor: Name | None = field(default=None, metadata={"choices": MONITORS})
     tta: Flag = False
+    start_from: Name | None = None
 
     def __post_init__(self) -> None:
         """Check that numbers are positive, the share of labels is at most 1, and names are among their choices.
@@ -120,7 +123,7 @@ class Overrides:
     def applied_to(self, recipe: Recipe) -> Recipe:
         """Return a recipe with the overrides that are set and concern the recipe."""
         given = self.given()
-        for name in ("max_minutes", "label_share", "balance", "monitor", "tta"):
+        for name in ("max_minutes", "label_share", "balance", "monitor", "tta", "start_from"):
             given.pop(name, None)
         return recipe.override(**given)
 
@@ -149,6 +152,8 @@ class RunSpec:
             empty = the validation images of the training set.
         adopted: Digest of weights that were trained elsewhere (`benchmark.runs.adopt`), whose training set may be any;
             empty = trained here.
+        parent: Name and hash of the model that ``overrides.start_from`` names, found when the spec is made; the options
+            of this model are then among `options`. Empty = none.
     """
 
     method: Name
@@ -162,12 +167,14 @@ class RunSpec:
     also: tuple[Name, ...] = ()
     validate: Text = ""
     adopted: Text = ""
+    parent: Text = ""
 
     def __post_init__(self) -> None:
         """Check names.
 
         Raises:
-            ConfigError: If a name is unknown, or validation images are named under protocol ``paper``.
+            ConfigError: If a name is unknown, validation images are named under protocol ``paper``, or the model to
+                start from is missing or of another method.
         """
         for kind, name, choices in (
             ("method", self.method, METHODS),
@@ -185,6 +192,12 @@ class RunSpec:
             raise ConfigError(
                 f"monitor={self.overrides.monitor}: protocol paper keeps the last checkpoint; use --protocol strict"
             )
+        if self.overrides.start_from is not None and not self.parent:
+            from benchmark.results.parent import inherited_options  # it builds on this module
+
+            parent, options = inherited_options(self.overrides.start_from, self.method, self.options)
+            object.__setattr__(self, "parent", parent)
+            object.__setattr__(self, "options", options)
         training_sets = self.training_sets
         if self.overrides.label_share is not None:
             for target in training_sets:
@@ -199,7 +212,7 @@ class RunSpec:
         content = dataclasses.asdict(dataclasses.replace(self, options=dict(sorted(self.options.items()))))
         content["overrides"] = self.overrides.given()
         also = list(content.pop("also"))
-        optional = {"also": also, "validate": content.pop("validate"), "adopted": content.pop("adopted")}
+        optional = {"also": also} | {name: content.pop(name) for name in ("validate", "adopted", "parent")}
         return content | {name: value for name, value in optional.items() if value}
 
     @classmethod
@@ -234,7 +247,9 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """Folder of the run in the runs folder: method / training set / protocol, seed and hash of the spec."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        content = self.to_dict()
+        content["overrides"].pop("start_from", None)  # a place; `parent` says which weights lie there
+        text = json.dumps(content, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         names = [t.dataset if t.split == "train" else str(t) for t in self.training_sets]
         train = "+".join(names).replace(":", "-").replace(",", "+")

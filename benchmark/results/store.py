@@ -79,6 +79,11 @@ class RunStore:
         return self.path / TRAINED_IMAGES
 
     @property
+    def parent_file(self) -> Path:
+        """Model that the run started from, if any."""
+        return self.path / "parent.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"

@@ -30,8 +30,9 @@ from benchmark.runs.adopted_types import match_types
 from benchmark.runs.contamination import KnownImages, hash_named
 from benchmark.runs.record import record_head
 from benchmark.runs.result import Result
-from benchmark.runs.run import evaluate_images, load_run, open_targets
+from benchmark.runs.run import evaluate_images, open_targets
 from benchmark.runs.train import build_method
+from benchmark.runs.trained import load_run
 from benchmark.runs.tune import write_parameters
 from datamodules.reading.magnification import MPP_AT_1X
 from datamodules.reading.schema import check

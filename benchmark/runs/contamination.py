@@ -8,13 +8,14 @@ from pathlib import Path
 
 from benchmark.host.machine import Machine
 from benchmark.registry import DATASETS
+from benchmark.results.parent import Parent
 from benchmark.results.spec import Target
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import NOTHING_TRAINED, TrainedImages
-from benchmark.runs.datasets import open_dataset, trained_images_of
+from benchmark.runs.datasets import files_of, open_dataset, trained_images_of
 from datamodules.reading.pixel_hash import hash_image
 from datamodules.sources import ImageSet, Sources
-from postproc.errors import DataError
+from postproc.errors import ConfigError, DataError
 
 NAMED = 3
 """Images that a message names."""
@@ -86,13 +87,27 @@ class KnownImages:
         return Overlap(seen, similar)
 
 
-def known_images(store: RunStore, sources: Sources) -> KnownImages:
-    """Return the training images of a run; their hashes are computed once and stored in its directory."""
+def known_images(store: RunStore, sources: Sources, machine: Machine | None = None) -> KnownImages:
+    """Return the training images of a run; their hashes are computed once and stored in its directory.
+
+    Args:
+        store: The run.
+        sources: Its images.
+        machine: Folders in which the training images of its parent are looked for; None = only by their hashes.
+    """
     if not store.trained_images_file.exists():
-        sets = [*sources.train, *([sources.validation] if sources.elsewhere else [])]
-        hash_sets(sets).write(store.trained_images_file)
+        hash_sources(sources).write(store.trained_images_file)
     hashes = TrainedImages.read(store.trained_images_file)
-    return KnownImages(frozenset(trained_images_of(sources)), hashes)
+    files = trained_images_of(sources)
+    parent = Parent.read(store.parent_file)
+    if parent is not None and machine is not None:
+        files |= files_of(each for name in parent.trained_on if (each := _find_set(name, machine)))
+    return KnownImages(frozenset(files), hashes)
+
+
+def hash_sources(sources: Sources) -> TrainedImages:
+    """Return the hashes of all images used for training or for the choice of checkpoint and parameters."""
+    return hash_sets([*sources.train, *([sources.validation] if sources.elsewhere else [])])
 
 
 def hash_sets(sets: Iterable[ImageSet]) -> TrainedImages:
@@ -115,14 +130,8 @@ def hash_named(names: Iterable[str], machine: Machine) -> TrainedImages:
     found: list[ImageSet] = []
     missing: list[str] = []
     for name in names:
-        if name.partition(".")[0] not in DATASETS:
-            missing.append(name)
-            continue
-        target = Target.parse(name, "train")
-        try:
-            images = ImageSet(open_dataset(target.dataset, machine), target.split)
-            images.records()
-        except DataError:
+        images = _find_set(name, machine)
+        if images is None:
             missing.append(name)
         else:
             found.append(images)
@@ -135,6 +144,19 @@ def hash_named(names: Iterable[str], machine: Machine) -> TrainedImages:
     return hash_sets(found)
 
 
+def _find_set(name: str, machine: Machine) -> ImageSet | None:
+    """Open a training set; None if the dataset is unknown, or its images are not here."""
+    if name.partition(".")[0] not in DATASETS:
+        return None
+    target = Target.parse(name, "train")
+    try:
+        images = ImageSet(open_dataset(target.dataset, machine), target.split)
+        images.records()
+    except (DataError, ConfigError):  # sets of one's own may have other splits by now
+        return None
+    return images
+
+
 def _counted(pairs: Mapping[str, str]) -> str:
     return f"{len(pairs)} image{'s' * (len(pairs) != 1)}"
 
@@ -144,4 +166,4 @@ def _pairs(pairs: Mapping[str, str]) -> str:
     return ", ".join(named) + (f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else "")
 
 
-__all__ = ["KnownImages", "Overlap", "hash_named", "hash_sets", "known_images"]
+__all__ = ["KnownImages", "Overlap", "hash_named", "hash_sets", "hash_sources", "known_images"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,13 +83,18 @@ def _open_validation(spec: RunSpec, machine: Machine, sets: tuple[ImageSet, ...]
 
 
 def trained_images_of(sources: Sources) -> set[Path | str]:
-    """Return the files of all images used for training or for the choice of checkpoint and parameters.
+    """Return the files of all images used for training or for the choice of checkpoint and parameters."""
+    return files_of((*sources.train, *([sources.validation] if sources.elsewhere else [])))
+
+
+def files_of(sets: Iterable[ImageSet]) -> set[Path | str]:
+    """Return the files of the images of some sets.
 
     For tiles of whole slides, which may be parts of images in other datasets, the patients are returned instead.
     """
     return {
         record.group if data.card.annotation == "none" else record.image
-        for data, split in (*sources.train, *([sources.validation] if sources.elsewhere else []))
+        for data, split in sets
         for record in data.select(split)
     }
 

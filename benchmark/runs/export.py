@@ -18,11 +18,11 @@ from torch import Tensor
 from benchmark.host.files import read_json
 from benchmark.metrics.pooling import summarise
 from benchmark.options import option_defaults, weight_options
-from benchmark.registry import DATASETS, dataset_class
 from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
+from benchmark.results.parent import find_parent
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES
-from benchmark.runs.run import load_run
+from benchmark.runs.trained import load_run
 from postproc.errors import ConfigError
 
 SHOWN = ("dice", "aji", "pq", "F_d", "f1")
@@ -52,7 +52,7 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
     method, params, record = load_run(store)
     if not method.card.trained:
         raise ConfigError(f"{method.card.name} has no weights to export, since it trains nothing")
-    spec = store.spec()
+    spec, (as_parent, _) = store.spec(), find_parent(str(store.path))
     # all options, so that the model does not depend on later defaults; without the source of initial weights
     options = {**option_defaults(type(method)), **spec.options}
     for name_of_weights in weight_options(type(method)):
@@ -73,9 +73,10 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
             magnification=record["magnification"],
             parameters={key: dataclasses.asdict(value) for key, value in params.items()},
             sha256=hashlib.sha256(weights).hexdigest(),
-            trained_on=tuple(str(target) for target in spec.training_sets),
-            licence=licence or record.get("adopted", {}).get("licence") or _licence(spec.training_sets),
+            trained_on=as_parent.trained_on,
+            licence=licence or as_parent.licence,
             tta=spec.overrides.tta,
+            parent=spec.parent,
         )
         description.write(folder)
         (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")
@@ -92,15 +93,8 @@ def _stored(value: Tensor, half: bool) -> Tensor:
     return value.to(torch.float16) if half and value.is_floating_point() and value.ndim > 1 else value
 
 
-def _licence(sets: Any) -> str:
-    cards = {target.dataset: dataset_class(target.dataset).card for target in sets if target.dataset in DATASETS}
-    if not cards:
-        return "unknown"
-    return "as the training data: " + "; ".join(f"{name}: {card.licence or 'unknown'}" for name, card in cards.items())
-
-
 def _card(model: Description, store: RunStore, record: dict[str, Any], folder: Path, note: str) -> str:
-    training, adopted = record["training"], record.get("adopted")
+    training, adopted, parent = record["training"], record.get("adopted"), record.get("parent")
     size = (folder / WEIGHTS).stat().st_size / 1e6
     lines = [
         f"# {model.name}",
@@ -118,6 +112,7 @@ def _card(model: Description, store: RunStore, record: dict[str, Any], folder: P
         if adopted
         else f"- training: {training['steps']} steps, {training['minutes']} minutes on {training['hardware']}, "
         f"{training['precision']}, initial weights: {training['weights']}",
+        *([f"- fine-tuned from {parent['name']}, sha256 {parent['sha256']}"] if parent else []),
         f"- settings that differ from the recipe: {record['overrides'] or 'none'}",
         f"- {training['parameters']:,} parameters, {size:.1f} MB",
         f"- licence of the weights: {model.licence}",

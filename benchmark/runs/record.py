@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from benchmark.host.environment import environment
-from benchmark.host.files import write_json
+from benchmark.host.files import read_json, write_json
 from benchmark.host.precision import resolve
 from benchmark.results.run import Run
 from benchmark.results.spec import FORMAT, RunSpec
@@ -70,7 +70,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
         store.record_file,
         {
             **record_head(store, spec, method, run.magnification),
-            "overrides": spec.overrides.given(),
+            "overrides": spec.overrides.given() | ({"start_from": spec.parent} if spec.parent else {}),
             "training": {
                 "hardware": machine["hardware"],
                 "precision": resolve(spec.precision),
@@ -80,6 +80,7 @@ def write_record(run: Run, training: dict[str, Any]) -> None:
             "environment": machine,
             **_fingerprints(run),
             **({"trained_images": TRAINED_IMAGES} if method.card.trained else {}),
+            **({"parent": read_json(store.parent_file)} if spec.parent else {}),
             "source": "run",
             "note": "",
         },
@@ -91,6 +92,8 @@ def starting_weights(spec: RunSpec) -> str:
     from benchmark.options import option_defaults, weight_options
     from benchmark.registry import method_class
 
+    if spec.parent:
+        return spec.parent
     kind = method_class(spec.method)
     known = {**option_defaults(kind), **spec.options}
     chosen = [str(known[name]) for name in weight_options(kind)]

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmark.host.files import read_json
 from benchmark.host.machine import Machine
 from benchmark.inference.datasets import predict_dataset
 from benchmark.mirrors.mirror import Mirror
-from benchmark.options import weight_options
-from benchmark.registry import method_class
-from benchmark.results.record import read_record
 from benchmark.results.run import Ready, Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
@@ -26,13 +19,12 @@ from benchmark.runs.evaluate import Decoding, evaluate, stored_overlap
 from benchmark.runs.monitor import check_monitor
 from benchmark.runs.record import write_record
 from benchmark.runs.result import Result
-from benchmark.runs.train import build_method, load_weights, process_rank, task_of, train
+from benchmark.runs.start import has_begun, load_parent, write_start
+from benchmark.runs.train import build_method, process_rank, task_of, train
 from benchmark.runs.tune import fit_parameters
 from datamodules.sources import ImageSet
-from models.base.method import Task
-from models.base.weights import NONE
 from postproc.codec import Params
-from postproc.errors import ConfigError, DataError, NucbenchError
+from postproc.errors import ConfigError
 
 if TYPE_CHECKING:
     from models.base.method import NucleiMethod
@@ -61,7 +53,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
     with run.store.lock(), Mirror(run, group) as mirror:
         params = prepare_run(run, mirror)
         mirror.prepared(params)
-        trained = known_images(run.store, run.sources) if run.method.card.trained else KnownImages()
+        trained = known_images(run.store, run.sources, machine) if run.method.card.trained else KnownImages()
         scores = {}
         for target, each in images.items():
             scores.update(evaluate_images(run, each, params, trained))
@@ -100,11 +92,15 @@ def open_run(spec: RunSpec, machine: Machine) -> Run:
     check_balance(spec, method)
     if spec.overrides.monitor is not None:
         check_monitor(spec.overrides.monitor, method.card, sources.validation.data.card.annotation)
-    return Run(spec, RunStore.create(machine.runs, spec), method, sources, machine)
+    store = RunStore(machine.runs, spec.run_id)
+    start = load_parent(spec, method) if spec.parent and not has_begun(store) else None
+    return Run(spec, RunStore.create(machine.runs, spec), method, sources, machine, start)
 
 
 def prepare_run(run: Run, mirror: Mirror | None = None) -> dict[str, Params]:
     """Train, tune and write the record; return the post-processing parameters of each variant."""
+    if run.start is not None:
+        write_start(run, run.start)
     training = train_method(run, mirror)
     if torch.cuda.is_available():
         run.method.cuda()
@@ -175,49 +171,3 @@ def evaluate_images(
                 run.store, images, decoding, typed=typed, overlap=overlap, progress=run.machine.progress
             )
     return found
-
-
-def fitting_params(
-    method: NucleiMethod, keys: Iterable[str], values: Callable[[str], Mapping[str, Any]], file: Path
-) -> dict[str, Params]:
-    """Build the post-processing parameters of variants from the values of a file.
-
-    Args:
-        method: The method.
-        keys: Variants.
-        values: Returns the values of a variant; may raise a KeyError or TypeError.
-        file: The file, for messages.
-
-    Raises:
-        DataError: If values are missing or do not fit the method.
-    """
-    try:
-        return {key: method.codecs[key].params_type(**values(key)) for key in keys}
-    except (KeyError, TypeError, NucbenchError) as error:
-        raise DataError(f"{file}: the parameters do not fit {method.card.name}: {error}") from error
-
-
-def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
-    """Load a finished run: method with weights, parameters per variant, and record.
-
-    Raises:
-        ConfigError: If the run is unfinished.
-        DataError: If a file of the run is damaged.
-    """
-    if not store.record_file.exists():
-        raise ConfigError(f"the run {store.path} is not finished; run the same command to resume it")
-    spec = store.spec()
-    initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # else downloaded and overwritten
-    spec = dataclasses.replace(spec, options={**spec.options, **initial})
-    record = read_record(store.record_file)
-    method = build_method(spec, Task(tuple(record["task"]["types"]), record["task"]["mpp"]))
-    if method.card.trained:
-        load_weights(method, store.weights_file)
-    stored = read_json(store.params_file)
-    known = [key for key in method.codecs if key in stored]
-    params = fitting_params(method, known, lambda key: stored[key]["params"], store.params_file)
-    if not params:
-        raise DataError(f"{store.params_file} has no parameters for any of {', '.join(method.codecs)}; run it again")
-    if torch.cuda.is_available():
-        method = method.cuda()
-    return method.eval(), params, record

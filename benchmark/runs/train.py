@@ -37,6 +37,7 @@ from datamodules.reading.sample import Sample
 from datamodules.sources import Bookmark, TrainingData
 from models.base.method import NucleiMethod, Task
 from models.base.weight_average import WeightAverage
+from models.base.weights import NONE
 from postproc.errors import ConfigError, DataError, NucbenchError
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def build_method(spec: RunSpec, task: Task) -> NucleiMethod:
     Raises:
         ConfigError: If an option is unknown or has a wrong type or value.
     """
-    from benchmark.options import check_options
+    from benchmark.options import check_options, weight_options
 
     kind = method_class(spec.method)
     options = check_options(kind, spec.options)
+    if spec.parent:
+        options |= dict.fromkeys(weight_options(kind), NONE)  # else downloaded and overwritten
     pl.seed_everything(spec.seed, verbose=False)
     try:
         method = kind(task, **options)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmark.host.files import read_json
 from benchmark.inference.trained import Trained
 from benchmark.options import weight_options
 from benchmark.registry import method_class
 from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
+from benchmark.results.parent import Parent
+from benchmark.results.record import read_record
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore
-from benchmark.runs.run import fitting_params, load_run
-from benchmark.runs.train import build_method
-from models.base.method import Task
+from benchmark.runs.train import build_method, load_weights
+from models.base.method import NucleiMethod, Task
 from models.base.weights import NONE
+from postproc.codec import Params
+from postproc.errors import ConfigError, DataError, NucbenchError
 
 
 def load_trained(source: Path) -> Trained:
@@ -30,7 +37,8 @@ def load_trained(source: Path) -> Trained:
         store = RunStore.open(source)
         method, params, record = load_run(store)
         spec = store.spec()
-        sets = tuple(str(target) for target in spec.training_sets)
+        above = Parent.read(store.parent_file)
+        sets = (*map(str, spec.training_sets), *(above.trained_on if above else ()))
         return Trained(method, params, record["magnification"], spec.precision, sets, spec.overrides.tta)
     model = Description.read(folder)
     initial = dict.fromkeys(weight_options(method_class(model.method)), NONE)
@@ -44,4 +52,50 @@ def load_trained(source: Path) -> Trained:
     return Trained(method.eval(), params, model.magnification, "auto", sets, model.tta)
 
 
-__all__ = ["load_trained"]
+def fitting_params(
+    method: NucleiMethod, keys: Iterable[str], values: Callable[[str], Mapping[str, Any]], file: Path
+) -> dict[str, Params]:
+    """Build the post-processing parameters of variants from the values of a file.
+
+    Args:
+        method: The method.
+        keys: Variants.
+        values: Returns the values of a variant; may raise a KeyError or TypeError.
+        file: The file, for messages.
+
+    Raises:
+        DataError: If values are missing or do not fit the method.
+    """
+    try:
+        return {key: method.codecs[key].params_type(**values(key)) for key in keys}
+    except (KeyError, TypeError, NucbenchError) as error:
+        raise DataError(f"{file}: the parameters do not fit {method.card.name}: {error}") from error
+
+
+def load_run(store: RunStore) -> tuple[NucleiMethod, dict[str, Params], dict[str, Any]]:
+    """Load a finished run: method with weights, parameters per variant, and record.
+
+    Raises:
+        ConfigError: If the run is unfinished.
+        DataError: If a file of the run is damaged.
+    """
+    if not store.record_file.exists():
+        raise ConfigError(f"the run {store.path} is not finished; run the same command to resume it")
+    spec = store.spec()
+    initial = dict.fromkeys(weight_options(method_class(spec.method)), NONE)  # else downloaded and overwritten
+    spec = dataclasses.replace(spec, options={**spec.options, **initial})
+    record = read_record(store.record_file)
+    method = build_method(spec, Task(tuple(record["task"]["types"]), record["task"]["mpp"]))
+    if method.card.trained:
+        load_weights(method, store.weights_file)
+    stored = read_json(store.params_file)
+    known = [key for key in method.codecs if key in stored]
+    params = fitting_params(method, known, lambda key: stored[key]["params"], store.params_file)
+    if not params:
+        raise DataError(f"{store.params_file} has no parameters for any of {', '.join(method.codecs)}; run it again")
+    if torch.cuda.is_available():
+        method = method.cuda()
+    return method.eval(), params, record
+
+
+__all__ = ["fitting_params", "load_run", "load_trained"]

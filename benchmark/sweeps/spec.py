@@ -200,6 +200,11 @@ class SweepSpec:
         kind, _, names = self.train_split.partition(":")
         named = names.split(",") if kind == "group" else []
         groups = named or dict.fromkeys(row.group for row in rows if kind in ("all", "train", row.split))
+        if not groups:
+            raise ConfigError(
+                f"folds: the groups (patients) of {dataset} are not known before its images are read; name them, for "
+                "example train_split: group:A,B,C"
+            )
         for group in groups:
             targets = [Target.parse(text) for text in self.evaluate] or [Target(dataset, f"group:{group}")]
             rest = ",".join(other for other in named if other != group)

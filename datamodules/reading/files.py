@@ -110,21 +110,31 @@ def read_instances(path: Path, sense: Sense | None = None) -> Instances:
         return nuclei
     if suffix == ".mat":
         return instances_of_arrays(path, read_mat(path), sense)
-    readers: dict[str, Callable[[Path], NDArray[Any]]] = {
-        ".npy": _read_npy,
-        ".png": _read_pillow_labels,
-        ".tif": _read_tiff_labels,
-        ".tiff": _read_tiff_labels,
-    }
-    if suffix not in readers:
-        raise DataError(f"{path}: label maps end in .mat, .npy, .png or .tif; convert it to one of them")
-    array = _decode(path, readers[suffix])
+    array = read_label_array(path)
     if suffix == ".npy" and array.ndim == 3 and array.shape[2] == 2:
         both = {"inst_map": array[..., 0], "type_map": array[..., 1]}
         return instances_of_arrays(path, {name: np.ascontiguousarray(half) for name, half in both.items()}, sense)
     raw = integral(array, path)
     labels = sense.check(relabel(raw)[0], array, path)
     return Instances((labels.shape[0], labels.shape[1]), labels=labels)
+
+
+def read_label_array(path: Path) -> NDArray[Any]:
+    """Read the array of a label map (.npy, .png, .tif) as stored; only its file is checked.
+
+    Raises:
+        DataError: If the file is unreadable, of another kind, or a .png has several channels.
+    """
+    readers: dict[str, Callable[[Path], NDArray[Any]]] = {
+        ".npy": _read_npy,
+        ".png": _read_pillow_labels,
+        ".tif": _read_tiff_labels,
+        ".tiff": _read_tiff_labels,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(f"{path}: label maps end in .mat, .npy, .png or .tif; convert it to one of them")
+    array: NDArray[Any] = _decode(path, readers[path.suffix.lower()])
+    return array
 
 
 def read_mat(path: Path) -> dict[str, NDArray[Any]]:

@@ -31,8 +31,24 @@ class Record:
 
 def check_groups(records: list[Record], dataset: str) -> None:
     """Raise a DataError if a group is in two splits or in both training and validation."""
-    seen: dict[str, tuple[str, bool]] = {}
+    for problem in group_conflicts(records, dataset):
+        raise DataError(problem)
+
+
+def group_conflicts(records: list[Record], dataset: str) -> list[str]:
+    """Return a message for each group that is in two splits, or in both training and validation."""
+    first: dict[str, Record] = {}
+    found: dict[str, str] = {}
     for record in records:
-        place = (record.split.partition("_")[0], record.validation)
-        if seen.setdefault(record.group, place) != place:
-            raise DataError(f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits")
+        other = first.setdefault(record.group, record)
+        if _place(other) != _place(record):
+            found.setdefault(
+                record.group,
+                f"{dataset}: group {record.group!r} of image {record.image_id!r} is in two splits, {_place(record)} "
+                f"and, with image {other.image_id!r}, {_place(other)}; all images of a patient belong to one split",
+            )
+    return list(found.values())
+
+
+def _place(record: Record) -> str:
+    return "validation" if record.validation else record.split.partition("_")[0]

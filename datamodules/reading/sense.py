@@ -52,11 +52,13 @@ class Sense:
     Attributes:
         components: True = label every such map by its 8-connected components; False = use the ids unchanged;
             None = decide, as above.
+        setting: The user's way to set `components`, for messages: an option or a key.
         masks: Files that were labelled by components.
         lost: File -> suspected problem of its ids.
     """
 
     components: bool | None = None
+    setting: str = "--components"
     masks: list[Path] = field(default_factory=list)
     lost: dict[Path, str] = field(default_factory=dict)
 
@@ -124,7 +126,7 @@ class Sense:
             one = len(self.masks) == 1
             warnings.warn(
                 f"{_listed(self.masks)} {'is a mask' if one else 'are masks'} (one value in several parts): each "
-                f"connected part was read as a nucleus. If the value is the id of one nucleus: --components false",
+                f"connected part was read as a nucleus. If the value is the id of one nucleus: {self.setting} false",
                 InputWarning,
                 stacklevel=3,
             )
@@ -164,13 +166,13 @@ class Sense:
                 return True
             raise DataError(
                 f"{path}: {count.ids} ids in {count.parts} parts, as in a map of classes; a label map has one id per "
-                "nucleus. --components true labels the parts, --components false takes the ids as they are"
+                f"nucleus. {self.setting} true labels the parts, {self.setting} false takes the ids as they are"
             )
         if self.components or value == 255 or dtype.kind == "b" or count.parts >= CERTAIN_PARTS:
             return True
         raise DataError(
             f"{path}: one id ({value}) in {count.parts} parts, a mask of {count.parts} nuclei or one nucleus in "
-            "pieces. --components true labels the parts, --components false reads it as one nucleus"
+            f"pieces. {self.setting} true labels the parts, {self.setting} false reads it as one nucleus"
         )
 
 

@@ -34,7 +34,9 @@ def parse_types(pairs: Sequence[str], types: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def type_numbers(outlines: Outlines, types: Sequence[str], given: Mapping[str, int]) -> list[int] | None:
+def type_numbers(
+    outlines: Outlines, types: Sequence[str], given: Mapping[str, int], remedy: str = ""
+) -> list[int] | None:
     """Return the type 1..T of each nucleus, 0 = without; None if no nucleus has a type or the dataset has none.
 
     Names are compared without case and punctuation. Numbers are those of the dataset unless the file names them.
@@ -43,6 +45,7 @@ def type_numbers(outlines: Outlines, types: Sequence[str], given: Mapping[str, i
         outlines: The nuclei.
         types: Types 1..T of the dataset.
         given: Foreign type -> number of ours, see `parse_types`.
+        remedy: Remedy for a type that is unknown, for the message; empty = that of the option ``--types``.
 
     Raises:
         DataError: If a type is not one of the dataset, with the remedy.
@@ -60,10 +63,10 @@ def type_numbers(outlines: Outlines, types: Sequence[str], given: Mapping[str, i
             choices.append(0)
         number = next((choice for choice in choices if choice is not None), None)
         if number is None:
-            raise DataError(
-                f"{outlines.path}: type {name!r} is none of {', '.join(types)}; name its counterpart with --types "
-                f"'{name}=TYPE', or leave it without a type with --types '{name}='"
+            option = (
+                f"name its counterpart with --types '{name}=TYPE', or leave it without a type with --types '{name}='"
             )
+            raise DataError(f"{outlines.path}: type {name!r} is none of {', '.join(types)}; {remedy or option}")
         numbers[kind] = number
     return [numbers[nucleus.kind] for nucleus in outlines.nuclei]
 

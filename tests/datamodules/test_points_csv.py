@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.points_csv import REGIONS, PointsCSV, read_regions
 from datamodules.reading.files import write_rgb
-from datamodules.reading.points_table import Description, read_description, read_points, write_points
+from datamodules.reading.points_table import PointsDescription, read_points, read_points_description, write_points
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError, DataError, InputWarning
 
@@ -115,12 +115,12 @@ class TestDataset:
 class TestDescription:
     """dataset.yaml."""
 
-    def read(self, folder: Path, text: str) -> Description:
+    def read(self, folder: Path, text: str) -> PointsDescription:
         (folder / "dataset.yaml").write_text(text)
-        return read_description(folder / "dataset.yaml")
+        return read_points_description(folder / "dataset.yaml")
 
     def test_types_may_be_none_and_scale_unknown(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, "types: []\nradius: 6\n") == Description((), 6.0)
+        assert self.read(tmp_path, "types: []\nradius: 6\n") == PointsDescription((), 6.0)
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -19,8 +19,8 @@ import benchmark.results.store
 from benchmark.host.files import atomic, read_json, write_json
 from benchmark.results.spec import RunSpec
 from benchmark.results.store import RunStore, read_instances, write_instances, write_scores
-from benchmark.runs.run import load_run
 from benchmark.runs.train import load_weights
+from benchmark.runs.trained import load_run
 from leaderboards.publish import publish_run
 from models.base.method import Task
 from models.dist import DIST

@@ -17,9 +17,9 @@ from benchmark.registry import method_class
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.result import Result
-from benchmark.runs.run import execute, load_run
+from benchmark.runs.run import execute
 from benchmark.runs.train import build_method, choose_images, task_of
-from benchmark.runs.trained import load_trained
+from benchmark.runs.trained import load_run, load_trained
 from datamodules.drawing.labelled import has_nuclei
 from datamodules.points_csv import REGIONS, PointsCSV
 from datamodules.reading.sample import Sample

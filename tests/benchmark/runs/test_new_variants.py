@@ -9,7 +9,8 @@ import pytest
 from benchmark.host.files import read_json, write_json
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides, RunSpec, Target
-from benchmark.runs.run import execute, load_run
+from benchmark.runs.run import execute
+from benchmark.runs.trained import load_run
 from datamodules.synthetic_sets import Synthetic
 from postproc.errors import DataError
 

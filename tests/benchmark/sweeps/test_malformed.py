@@ -12,7 +12,7 @@ import pytest
 from command_line import environment
 
 from benchmark.commands.cli import main
-from datamodules.reading.points_table import read_description
+from datamodules.reading.points_table import read_points_description
 from postproc.errors import DataError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -109,7 +109,7 @@ def test_descriptions_of_datasets(tmp_path: Path, text: str) -> None:
     file = tmp_path / "dataset.yaml"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
-        read_description(file)
+        read_points_description(file)
     check(str(caught.value), file)
 
 

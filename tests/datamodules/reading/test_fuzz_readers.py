@@ -34,12 +34,14 @@ from datamodules.cpm15 import read_cpm_labels, write_mask_text
 from datamodules.crchisto import CRCHisto
 from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
+from datamodules.masks import Masks, write_types
 from datamodules.points_csv import PointsCSV
 from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, write_aperio
+from datamodules.reading.description import read_placements
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.reading.outlines import draw, read_outlines
-from datamodules.reading.points_table import read_description, read_points, write_points
+from datamodules.reading.points_table import read_points, read_points_description, write_points
 from datamodules.reading.rasters import image_raster, label_raster
 from datamodules.reading.records import Record
 from datamodules.reading.slides import Slide
@@ -113,6 +115,24 @@ def points_csv(path: Path) -> Any:
     if not image.exists():
         write_rgb(image, IMAGE)
     return PointsCSV.read(Record("x", image, (path, about), "x", "train"))
+
+
+def masks(path: Path, *others: str) -> Any:
+    about = path.with_name("dataset.yaml")
+    if not about.exists():
+        about.write_text(f"types: {list(TYPES)}\n")
+    image = path.with_name("whole.png")
+    if not image.exists():
+        write_rgb(image, IMAGE)
+    return Masks.read(Record("x", image, (*(path.with_name(other) for other in others), path, about), "x", "train"))
+
+
+def typed_by(path: Path) -> Any:
+    """Read the types of a whole label map from the damaged file."""
+    labels = path.with_name("labels.npy")
+    if not labels.exists():
+        write_npy(labels, LABELS)
+    return masks(path, labels.name)
 
 
 def ki67(path: Path) -> Any:
@@ -209,6 +229,13 @@ def described(found: Any) -> None:
     assert found.cases == {"a": "b", "c": "d"}
 
 
+def placed(found: Any) -> None:
+    assert [(name, each.part, each.patient) for name, each in found.items()] == [
+        ("a.png", "train", "1"),
+        ("b", "val", "2"),
+    ]
+
+
 def three_tiles(found: Any) -> None:
     assert [(row.slide, row.x, row.y) for row in found] == [("s", 0, 0), ("s", 56, 0), ("s", 112, 0)]
 
@@ -253,7 +280,15 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "points-csv": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES), points_csv,
                    same_typed_places),
     "dataset.yaml": ("x.yaml", lambda p: p.write_text("types: [a, b]\nradius: 6\nmpp: 0.3\ncases: {a: b, c: d}\n"),
-                     read_description, described),
+                     read_points_description, described),
+    "masks, mat": ("x.mat", lambda p: write_mat(p, TRUTH), masks, same_typed_nuclei),
+    "masks, outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), masks,
+                        same_typed_nuclei),
+    "masks, types": ("x_types.csv", lambda p: write_types(p, TRUTH.types, TYPES), typed_by, same_typed_nuclei),
+    "masks, map of types": ("x_types.png", lambda p: write_rgb(p, np.r_[0, TRUTH.types][LABELS].astype(np.uint8)),
+                            typed_by, same_typed_nuclei),
+    "splits.csv": ("splits.csv", lambda p: p.write_text("image,split,patient\na.png,train,1\nb,val,2\n"),
+                   read_placements, placed),
     "manifest": ("manifest.csv", manifest, lambda p: read_manifest(p.parent), three_tiles),
     "prediction": ("x.npz", lambda p: write_instances(p, TRUTH), read_prediction, same_typed_nuclei),
     "json": ("x.json", lambda p: write_json(p, {"a": [1, 2.5], "b": {"c": "text"}}), read_json, same_text),
