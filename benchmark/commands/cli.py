@@ -46,6 +46,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "tiles": tiling.tiles,
     "speed": setting_up.speed,
     "demo": setting_up.demo,
+    "doctor": setting_up.doctor,
 }
 """Subcommand -> function; the function's signature and docstring are its options and help."""
 
@@ -138,6 +139,8 @@ def _subparser(command: str, function: Callable[..., Any]) -> ArgumentParser:
             continue
         if item:
             settings["nargs"] = "+"
+        if name.endswith("_"):
+            settings["metavar"] = name.rstrip("_").upper()
         settings.update({"required": True} if required else {"default": parameter.default})
         parser.add_argument(flag, dest=name, **settings)
     return parser
@@ -150,7 +153,7 @@ def _add_settings(parser: ArgumentParser, settings: Settings) -> None:
         how: dict[str, Any] = {"type": option.hint, "default": option.default, "metavar": option.metavar}
         if option.hint is bool:
             how = {"action": "store_false" if option.default else "store_true"}
-        parser.add_argument(option.flag, dest=option.name, help=helps[option.name], **how)
+        parser.add_argument(option.flag, dest=option.destination, help=helps[option.name], **how)
 
 
 def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -75,5 +75,9 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "nucbench demo",
         "nucbench demo --steps 50 --out try",
     ),
+    "doctor": (
+        "nucbench doctor",
+        "nucbench doctor --json > doctor.json",
+    ),
 }
 """Command -> how it is used."""

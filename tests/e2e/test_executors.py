@@ -138,7 +138,7 @@ def _cluster() -> bool:
 def test_a_sweep_on_a_cluster_ends_complete_after_a_cancelled_job(place: Path) -> None:
     jobs = jobs_of(place, GOOD.replace("steps: 2,", "steps: 600,") + "seeds: [0, 1, 2]\n")
     assert len(jobs) == 6
-    text = sweep(place, *SLURM, "--slurm.wait", "false", status=1)
+    text = sweep(place, *SLURM, "--slurm.no-wait", status=1)
     assert text.count("submitted as") == 6
     cancelled, requeued = jobs[:2]
     for job, how in ((cancelled, ()), (requeued, ("--signal=USR2",))):  # the two run beside each other, on two cores
