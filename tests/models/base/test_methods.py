@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 
 import numpy as np
@@ -35,6 +36,7 @@ def crop_size(method: NucleiMethod) -> int:
     return method.geometry.valid_input(2 * method.geometry.margin + 64)
 
 
+@functools.cache
 def sample(size: int = 220, seed: int = 1) -> Sample:
     image, truth = generate((size, size), np.random.default_rng(seed), density=1.5e-3)
     return Sample(image, truth, "image", "group", magnification=40.0)
