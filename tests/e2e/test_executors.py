@@ -72,6 +72,7 @@ def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place
     assert bad.failure.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_run_whose_data_were_missing_is_tried_again(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\n")
     assert "missing: " in sweep(tmp_path, "--dry-run", status=1)

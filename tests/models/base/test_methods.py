@@ -106,8 +106,8 @@ def test_output_size_follows_the_geometry(name: str, types: tuple[str, ...]) -> 
     assert all(np.isfinite(array).all() for array in maps[0].values())
 
 
-# those that take more than 5 s; their own test modules have fast ones
-SLOW = {"hovernet", "mask-rcnn"}
+# those that take more than 2 s; their own test modules have fast ones
+SLOW = {"cianet", "cnn2", "cnn3", "deconvnet", "dran", "ensemble", "hovernet", "mask-rcnn"}
 
 
 @pytest.mark.parametrize(
