@@ -77,7 +77,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "nucbench doctor",
-        "nucbench doctor --json > doctor.json",
+        "nucbench doctor --json --no-self-test",
     ),
 }
 """Command -> how it is used."""
