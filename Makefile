@@ -24,7 +24,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# the fast tests, in minutes
+# the fast tests, in less than five minutes on two cores
 test: install
 	$(PYTEST) -m "not slow"
 

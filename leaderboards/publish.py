@@ -114,6 +114,8 @@ def _check(fresh: Path, run_id: str) -> None:
 
 def _publish_search(path: Path, root: Path) -> Path:
     """Copy a search result to ``search`` in `root`."""
+    if not path.is_file():
+        raise ConfigError(f"{path} not found; give the result of a search, search/NAME.json in the runs folder")
     content = read_search(path)
     check_outputs([root / "search" / path.name], [path], remedy="give another --store")
     write_json(root / "search" / path.name, content)

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from argparse import Action, ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, get_args, get_type_hints
 
@@ -47,6 +47,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "tiles": tiling.tiles,
     "speed": setting_up.speed,
     "demo": setting_up.demo,
+    "doctor": setting_up.doctor,
 }
 """Subcommand -> function; the function's signature and docstring are its options and help."""
 
@@ -61,8 +62,12 @@ NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data a
 _FORMAT = warnings.formatwarning
 
 
-def build_parser() -> ArgumentParser:
-    """Return the parser of the whole command line, without heavy imports."""
+def build_parser(commands: Iterable[str] = tuple(COMMANDS)) -> ArgumentParser:
+    """Return the parser of the command line, without heavy imports.
+
+    Args:
+        commands: Commands that it knows. Building all takes ten times longer than the one that is called.
+    """
     parser = ArgumentParser(
         prog="nucbench",
         description="Benchmark suite for nuclei segmentation, detection and classification in histopathology.",
@@ -74,9 +79,15 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nucbench {version('nucbench')}")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of errors.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
-    for name, function in COMMANDS.items():
-        subcommands.add_subcommand(name, _subparser(name, function), help=_summary(function))
+    for name in commands:
+        subcommands.add_subcommand(name, _subparser(name, COMMANDS[name]), help=_summary(COMMANDS[name]))
     return parser
+
+
+def _named(words: Sequence[str]) -> Iterable[str]:
+    """Return the command that a command line calls; all commands if it calls none, or asks for help on all."""
+    first = next((word for word in words if word != "--debug"), "")
+    return (first,) if first in COMMANDS else COMMANDS
 
 
 def _formatter() -> Any:
@@ -139,6 +150,8 @@ def _subparser(command: str, function: Callable[..., Any]) -> ArgumentParser:
             continue
         if item:
             settings["nargs"] = "+"
+        if name.endswith("_"):
+            settings["metavar"] = name.rstrip("_").upper()
         settings.update({"required": True} if required else {"default": parameter.default})
         parser.add_argument(flag, dest=name, **settings)
     return parser
@@ -151,7 +164,7 @@ def _add_settings(parser: ArgumentParser, settings: Settings) -> None:
         how: dict[str, Any] = {"type": option.hint, "default": option.default, "metavar": option.metavar}
         if option.hint is bool:
             how = {"action": "store_false" if option.default else "store_true"}
-        parser.add_argument(option.flag, dest=option.name, help=helps[option.name], **how)
+        parser.add_argument(option.flag, dest=option.destination, help=helps[option.name], **how)
 
 
 def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 0 success, 1 failure, 2 wrong usage or configuration."""
     start_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = build_parser()
+    parser = build_parser(_named(words))
     try:
         parsed = parser.instantiate(parser.parse_args(words))
     except ArgumentError as error:

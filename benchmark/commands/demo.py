@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.resources import files
 from pathlib import Path
 
 from benchmark.commands.demo_model import predict_photograph
 from benchmark.data.prepare import StandIn, write_stand_in
+from benchmark.data.presence import is_there
 from benchmark.host.machine import Machine
 from benchmark.registry import TABLES, dataset_class
 from benchmark.results.pictures import overlay, side_by_side, write_png
@@ -16,7 +18,8 @@ from benchmark.sweeps.job import Job, State, attempt
 from benchmark.sweeps.spec import SweepSpec
 from leaderboards.build import build_tables
 
-SWEEP = Path("demo.yaml")
+SWEEP = Path(str(files("benchmark").joinpath("sweeps", "demo.yaml")))
+"""By its path: a file of this name may exist where the demo is started."""
 PICTURES_PER_RUN = 2
 
 
@@ -38,7 +41,7 @@ def run_demo(out: Path, steps: int, *, progress: bool = True) -> int:
     photograph = predict_photograph(out, progress=progress)
     print("\nNow the whole benchmark: short trainings on synthetic images.", flush=True)
     for name in plan.datasets:
-        if not (machine.data / name).is_dir():
+        if not is_there(machine.data / name):
             write_stand_in(name, machine.data / name, StandIn())
     good = True
     for i, (spec, targets) in enumerate(runs, start=1):

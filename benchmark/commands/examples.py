@@ -79,5 +79,9 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "nucbench demo",
         "nucbench demo --steps 50 --out try",
     ),
+    "doctor": (
+        "nucbench doctor",
+        "nucbench doctor --json --no-self-test",
+    ),
 }
 """Command -> how it is used."""

@@ -259,7 +259,8 @@ def evaluate(
         dataset: Dataset the predictions belong to.
         method: Row name, for example CellProfiler.
         split: Split of the dataset.
-        trained_on: Dataset the method was trained on; default: the same dataset.
+        trained_on: Dataset the method was trained on: NAME or NAME.SPLIT, of this suite or any other; several are
+            joined by +. Default: the same dataset.
         note: Source of the predictions; shown below tables.
         components: How to read a map whose ids have many separate parts: true = as a mask or map of classes, whose
             connected components are the nuclei; false = as a label map. Default: as a mask if it has only one value,

@@ -113,3 +113,22 @@ def demo(*, out: Path = Path("demo"), steps: int = 60, progress: bool = True) ->
     from benchmark.commands.demo import run_demo
 
     return run_demo(out, steps, progress=progress)
+
+
+def doctor(*, json_: bool = False, self_test: bool = True, data: Path | None = None, runs: Path | None = None) -> int:
+    """Show what this installation can do, and what is broken in it; nothing is changed.
+
+    Listed are versions, optional packages and what they enable, instruction sets, usable cores, GPUs, the precision
+    that auto stands for, memory, folders, the state of W&B (without a connection), the datasets that are present and
+    the included models. At the end, an included model finds the nuclei of a small synthetic image. If something is
+    broken, its remedy is printed and the exit status is 1.
+
+    Args:
+        json_: Print one JSON object, for bug reports.
+        self_test: Skip the prediction of a synthetic image.
+        data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
+        runs: Folder of all runs; default: NUCBENCH_RUNS or runs.
+    """
+    from benchmark.commands.doctor import run_doctor
+
+    return run_doctor(filled(data), filled(runs), self_test=self_test, as_json=json_)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from postproc.errors import ConfigError
+
 
 def tiles(
     slides: list[Path],
@@ -47,6 +49,8 @@ def tiles(
     magnification = given_magnification(magnification, mpp)
     colours = None
     if target is not None:
+        if not target.is_file():
+            raise ConfigError(f"--target {target} not found; give an image")
         check_outputs(out.glob("*/*/*.png"), [target])
         from benchmark.slides.colours import target_colours  # imports torch
 

@@ -78,7 +78,7 @@ def sweep(
     *,
     executor: Executor = "inline",
     processes: int | None = None,
-    slurm: SlurmOptions | None = None,
+    slurm: SlurmOptions,
     retry_failed: bool = False,
     dry_run: bool = False,
     machine: OnOneDevice,

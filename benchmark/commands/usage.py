@@ -76,6 +76,7 @@ class Option:
         choices: Names that it takes; empty = any value of the type.
         default: Its value where the option is not given; None where `unset` gives it.
         unset: Gives the value where the option is not given.
+        group: What the options of its dataclass begin with: ``slurm`` makes --slurm.NAME. Empty = nothing.
     """
 
     name: str
@@ -83,16 +84,23 @@ class Option:
     choices: tuple[str, ...]
     default: Any
     unset: Callable[[], Any] | None
+    group: str = ""
 
     @property
     def flag(self) -> str:
         """The option; that of a switch that is on says ``--no-``."""
-        return _flag(self.name, off=self.default is True)
+        flag = _flag(self.name, off=self.default is True)
+        return f"--{self.group}.{flag[2:]}" if self.group else flag
 
     @property
-    def metavar(self) -> str | None:
-        """What stands for the value in the help; None = the name of the option."""
-        return "{" + ",".join(self.choices) + "}" if self.choices else None
+    def destination(self) -> str:
+        """Name under which the parser keeps the value."""
+        return f"{self.group}_{self.name}" if self.group else self.name
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in the help."""
+        return "{" + ",".join(self.choices) + "}" if self.choices else self.name.upper()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Settings:
 
     def gather(self, given: dict[str, Any]) -> Any:
         """Take the options out of what was given, and put the dataclass together."""
-        values = {option.name: given.pop(option.name) for option in self.options}
+        values = {option.name: given.pop(option.destination) for option in self.options}
         unset = {option.name: option.unset() for option in self.options if option.unset and values[option.name] is None}
         return self.kind(**{**values, **unset})
 
@@ -118,6 +126,7 @@ def settings_of(function: Callable[..., Any]) -> dict[str, Settings]:
     """Return the parameters of a command that are dataclasses.
 
     ``Annotated[Machine, ("data", "progress")]`` makes options of these fields alone; the others keep their defaults.
+    The options of a dataclass with an attribute ``group`` begin with it.
     """
     found = {}
     for name, hint in get_type_hints(function, include_extras=True).items():
@@ -135,7 +144,7 @@ def _options(kind: Any) -> list[Option]:
         hint = Literal[choices] if choices else hints[field.name]
         default = None if unset else field.default
         hint = hint if default is not None else Optional[hint]  # noqa: UP045  # made at run time
-        found.append(Option(field.name, hint, choices, default, unset))
+        found.append(Option(field.name, hint, choices, default, unset, getattr(kind, "group", "")))
     return found
 
 
@@ -145,7 +154,7 @@ def _flag(name: str, *, off: bool = False) -> str:
 
 
 def takes(function: Callable[..., Any]) -> list[Argument]:
-    """Return the arguments of a command, including nested settings (``--slurm.minutes``)."""
+    """Return the arguments of a command."""
     hints = get_type_hints(function)
     found = [Argument("--help", switch=True)]
     settings = settings_of(function)
@@ -163,9 +172,6 @@ def takes(function: Callable[..., Any]) -> list[Argument]:
         flag = _flag(name, off=switch and parameter.default is True)
         flag = flag if parameter.kind is inspect.Parameter.KEYWORD_ONLY else name.upper()
         found.append(Argument(flag, tuple(items or options), switch, bool(items), required))
-        for kind in filter(dataclasses.is_dataclass, options):
-            fields = get_type_hints(kind)
-            found += [Argument(f"{flag}.{name}", get_args(hint) or (hint,)) for name, hint in fields.items()]
     return found
 
 

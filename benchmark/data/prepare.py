@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -227,6 +228,9 @@ def prepare_all(
 def write_stand_in(name: str, folder: Path, stand_in: StandIn) -> None:
     """Write synthetic images in the layout of a dataset, with a marker that distinguishes them from real images.
 
+    They are written next to `folder` and moved once complete, so that a process killed in between leaves no part of a
+    dataset, which would lack the marker.
+
     Raises:
         ConfigError: If `folder` contains files other than downloads, or the dataset has no such source.
         DataError: If the requested source is missing.
@@ -238,11 +242,17 @@ def write_stand_in(name: str, folder: Path, stand_in: StandIn) -> None:
         )
     kind = dataset_class(name)
     source = _source(kind, folder.parent, stand_in.source)
-    if source is None:
-        kind.write_synthetic(folder, images=stand_in.images, size=stand_in.size or SIZE, seed=stand_in.seed)
-    else:
-        kind.write_simulated(folder, source, images=stand_in.images, size=stand_in.size, seed=stand_in.seed)
-    (folder / SYNTHETIC_MARKER).write_text("Synthetic images written by nucbench; not the real dataset.\n")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        work = Path(temporary) / folder.name
+        if source is None:
+            kind.write_synthetic(work, images=stand_in.images, size=stand_in.size or SIZE, seed=stand_in.seed)
+        else:
+            kind.write_simulated(work, source, images=stand_in.images, size=stand_in.size, seed=stand_in.seed)
+        folder.mkdir(exist_ok=True)
+        (folder / SYNTHETIC_MARKER).write_text("Synthetic images written by nucbench; not the real dataset.\n")
+        for path in sorted(work.iterdir()):
+            path.rename(folder / path.name)  # downloads may lie in the folder
 
 
 def _source(kind: type[NucleiDataModule], root: Path, wanted: str | None) -> NucleiDataModule | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmark.host.cores import usable_cores
+from benchmark.host.resources import processor
 
 PACKAGES = (
     "albumentations",
@@ -34,16 +35,7 @@ def hardware() -> str:
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return f"{count} x {torch.cuda.get_device_name(0)}" if count > 1 else torch.cuda.get_device_name(0)
-    return f"{_processor()}, {usable_cores()} cores"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{processor()}, {usable_cores()} cores"
 
 
 def _commit() -> str:

@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from datamodules.reading.files import IMAGE_SUFFIXES, check_name
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, NucbenchError
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class FoundImages:
 
     Attributes:
         images: Unique files in the given order; those of a folder or pattern are sorted by name.
-        errors: A message for each path without images.
+        errors: An error for each path without images.
         results: Files that are results of an earlier call, which are not processed.
     """
 
     images: tuple[Path, ...]
-    errors: tuple[DataError, ...]
+    errors: tuple[NucbenchError, ...]
     results: tuple[Path, ...]
 
 
@@ -43,16 +43,17 @@ def find_images(
         reserved: Names without extension that images must not have.
 
     Raises:
-        ConfigError: If two images have the same name without extension, and would therefore write the same results.
+        ConfigError: If none of the paths exists, or if two images have the same name without extension, and would
+            therefore write the same results.
         DataError: If there are no images.
     """
     images: dict[Path, None] = {}
-    errors: list[DataError] = []
+    errors: list[NucbenchError] = []
     results: list[Path] = []
     for place in given:
         try:
             paths = _files(place)
-        except DataError as error:
+        except NucbenchError as error:
             errors.append(error)
             continue
         for path in paths:
@@ -66,7 +67,8 @@ def find_images(
             else:
                 images[path] = None
     if not images and errors:
-        raise DataError("\n".join(map(str, errors)))
+        kind = ConfigError if all(isinstance(error, ConfigError) for error in errors) else DataError
+        raise kind("\n".join(map(str, errors)))
     if not images:
         raise DataError(f"no images found: {results[0]} is a result of an earlier `nucbench predict`")
     stems = {stem: Path(f"{stem}.csv") for stem in reserved}
@@ -79,7 +81,12 @@ def find_images(
 
 
 def _files(place: Path) -> list[Path]:
-    """Return the files of one argument of the command line."""
+    """Return the files of one argument of the command line.
+
+    Raises:
+        ConfigError: If it does not exist.
+        DataError: If it is a folder without images.
+    """
     kinds = ", ".join(IMAGE_SUFFIXES)
     if place.is_file():
         return [place]
@@ -91,10 +98,10 @@ def _files(place: Path) -> list[Path]:
     if glob.has_magic(str(place)):
         found = _images(map(Path, glob.glob(str(place), recursive=True)))
         if not found:
-            raise DataError(f"no image matches {str(place)!r}; images end in {kinds}")
+            raise ConfigError(f"no image matches {str(place)!r}; images end in {kinds}")
         return found
     check_name(place)
-    raise DataError(f"image {place} not found")
+    raise ConfigError(f"image {place} not found")
 
 
 def _images(paths: Iterable[Path]) -> list[Path]:

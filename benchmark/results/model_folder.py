@@ -22,6 +22,8 @@ from datamodules.reading.schema import STRICT, Flag, Name, Positive, Text, check
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.base.method import NucleiMethod
 
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
@@ -43,7 +45,7 @@ class Description:
         mpp: Microns per pixel of the training images; None if unknown.
         magnification: Magnification of the training images; None if unknown.
         parameters: Post-processing parameters of each variant.
-        sha256: SHA-256 of the weights file.
+        sha256: SHA-256 of the weights file; empty until they are written.
         trained_on: Training sets, each ``dataset.split``.
         licence: Licence of the weights.
         tta: Average maps over mirrored and rotated images.
@@ -149,6 +151,38 @@ def model_digest(source: Path) -> str:
     return digest.hexdigest()
 
 
+def write_model(folder: Path, method: NucleiMethod, about: Description, *, half: bool = False) -> Description:
+    """Write weights and description of a method into a new folder.
+
+    Args:
+        folder: Folder to create.
+        method: Method with its weights.
+        about: The description, with the options that differ from the defaults. All options are stored, so that the
+            model does not depend on later defaults, except the sources of initial weights; ``sha256`` is filled in.
+        half: Store the kernels in float16: half the size. Biases and batch statistics stay float32.
+
+    Returns:
+        The stored description.
+    """
+    from safetensors.torch import save
+
+    from benchmark.options import option_defaults, weight_options
+
+    folder.mkdir(parents=True)
+    weights = save({name: _stored(value, half) for name, value in method.state_dict().items()})
+    (folder / WEIGHTS).write_bytes(weights)  # save_file of the library creates a file that only its owner can read
+    every = {**option_defaults(type(method)), **about.options}
+    options = {name: value for name, value in every.items() if name not in weight_options(type(method))}
+    stored = dataclasses.replace(about, options=options, sha256=hashlib.sha256(weights).hexdigest())
+    stored.write(folder)
+    return stored
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if half and value.is_floating_point() and value.ndim > 1 else value
+
+
 def read_weights(folder: Path, description: Description, method: NucleiMethod) -> None:
     """Load the weights of a model folder into its method, in float32.
 
@@ -168,5 +202,5 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
 
 __all__ = [
     "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder", "model_digest",
-    "read_weights", "shipped_models",
+    "read_weights", "shipped_models", "write_model",
 ]  # fmt: skip

@@ -62,8 +62,8 @@ def score_folders(
         dice2, dq, sq, pq; if both sides have types also F_d, accuracy, F_c_1 ... F_c_T.
 
     Raises:
-        ConfigError: If the radius or the number of types is invalid.
-        DataError: If a folder is missing or has no label map, two files have the same name, a prediction is missing or
+        ConfigError: If the radius or the number of types is invalid, or a folder is missing.
+        DataError: If a folder has no label map, two files have the same name, a prediction is missing or
             has another size, or a file cannot be read or has invalid ids.
     """
     if not radius >= 0:
@@ -204,10 +204,11 @@ def find_label_maps(folder: Path, *, outlines: bool = False) -> dict[str, Path]:
         outlines: Also return files with outlines (`OUTLINE_SUFFIXES`) of images without a label map.
 
     Raises:
-        DataError: If the folder is missing or has no such file, or two files have the same name.
+        ConfigError: If the folder is missing.
+        DataError: If it has no such file, or two files have the same name.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: folder not found")
+        raise ConfigError(f"{folder}: folder not found")
     files = _by_name(folder, LABEL_SUFFIXES)
     if outlines:
         files = _by_name(folder, OUTLINE_SUFFIXES) | files

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,13 +32,14 @@ from benchmark.runs.result import Result
 from benchmark.runs.run import evaluate_images, open_targets
 from benchmark.runs.train import build_method
 from benchmark.runs.trained import load_run
+from benchmark.runs.trained_on import training_set
 from benchmark.runs.tune import write_parameters
 from datamodules.reading.magnification import MPP_AT_1X
 from datamodules.reading.schema import check
 from models.base.foreign import Foreign
 from models.base.method import NucleiMethod, Task
 from models.base.weights import NONE, load_exactly, read_checkpoint
-from postproc.errors import ConfigError, DataError, NucbenchError, short, unknown_name
+from postproc.errors import ConfigError, DataError, NucbenchError, short
 
 ADOPTED = "adopted"
 """Value of ``source`` in the record of such a run."""
@@ -88,7 +88,7 @@ def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
     """
     check_texts(note=request.note, licence=request.licence)
     images = open_targets(targets, machine)
-    kind, trained = _method(request), _training_set(request.trained_on)
+    kind, trained = _method(request), training_set(request.trained_on)
     if not request.weights.is_file():
         raise ConfigError(f"{request.weights} does not exist; give a file with the weights of {request.method}")
     state, rest = read_checkpoint(request.weights)
@@ -174,23 +174,6 @@ def _method(request: Request) -> type[NucleiMethod]:
         if name in request.options:
             raise ConfigError(f"leave out --options.{name}: all weights are those of {request.weights}")
     return kind
-
-
-def _training_set(text: str) -> Target:
-    """Read ``NAME`` or ``NAME.SPLIT``; splits of registered datasets are checked."""
-    dataset, _, split = text.partition(".")
-    if dataset in DATASETS:
-        target = Target.parse(text, "train")
-        target.check()
-        return target
-    if dataset.lower() in DATASETS:  # a folder of another case could be the same folder
-        raise unknown_name("dataset", dataset, DATASETS)
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,99}(\.[A-Za-z0-9][\w-]{0,99})?", text):
-        raise ConfigError(
-            f"--trained-on {short(text)} cannot name a dataset: use up to 100 letters, digits, '_' and '-', for "
-            "example pannuke"
-        )
-    return Target(dataset, split or "train")
 
 
 def _hyper_parameters(rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import shutil
 import tempfile
@@ -11,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from benchmark.host.files import read_json
 from benchmark.metrics.pooling import summarise
-from benchmark.options import option_defaults, weight_options
-from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description
+from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, write_model
 from benchmark.results.parent import find_parent
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES
@@ -53,32 +48,24 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
     if not method.card.trained:
         raise ConfigError(f"{method.card.name} has no weights to export, since it trains nothing")
     spec, (as_parent, _) = store.spec(), find_parent(str(store.path))
-    # all options, so that the model does not depend on later defaults; without the source of initial weights
-    options = {**option_defaults(type(method)), **spec.options}
-    for name_of_weights in weight_options(type(method)):
-        del options[name_of_weights]
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as temporary:
         folder = Path(temporary) / to.name
-        folder.mkdir()
-        state = {k: _stored(v, half) for k, v in method.state_dict().items()}
-        weights = save(state)
-        (folder / WEIGHTS).write_bytes(weights)  # save_file of the library creates a file that only its owner can read
-        description = Description(
+        about = Description(
             name=name or to.name,
             method=spec.method,
-            options=options,
+            options=spec.options,
             types=tuple(record["task"]["types"]),
             mpp=record["task"]["mpp"],
             magnification=record["magnification"],
             parameters={key: dataclasses.asdict(value) for key, value in params.items()},
-            sha256=hashlib.sha256(weights).hexdigest(),
+            sha256="",
             trained_on=as_parent.trained_on,
             licence=licence or as_parent.licence,
             tta=spec.overrides.tta,
             parent=spec.parent,
         )
-        description.write(folder)
+        description = write_model(folder, method, about, half=half)
         (folder / CARD).write_text(_card(description, store, record, folder, note), encoding="utf-8")
         if store.trained_images_file.exists():
             shutil.copyfile(store.trained_images_file, folder / TRAINED_IMAGES)
@@ -86,11 +73,6 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
             to.rmdir()
         shutil.move(folder, to)
     return to
-
-
-def _stored(value: Tensor, half: bool) -> Tensor:
-    value = value.detach().cpu().contiguous()
-    return value.to(torch.float16) if half and value.is_floating_point() and value.ndim > 1 else value
 
 
 def _card(model: Description, store: RunStore, record: dict[str, Any], folder: Path, note: str) -> str:

@@ -11,7 +11,7 @@ from benchmark.host.environment import environment
 from benchmark.host.files import write_json
 from benchmark.host.machine import Machine
 from benchmark.host.outputs import check_outputs
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, dataset_class
 from benchmark.results.record import check_texts
 from benchmark.results.scoring import Kinds, find_label_maps, read_label_map
 from benchmark.results.spec import FORMAT
@@ -20,6 +20,7 @@ from benchmark.runs.contamination import KnownImages, hash_named
 from benchmark.runs.datasets import open_dataset
 from benchmark.runs.evaluate import Decoding, evaluate
 from benchmark.runs.result import Result
+from benchmark.runs.trained_on import training_sets
 from datamodules.reading.outlines import OUTLINE_SUFFIXES, draw, read_outlines
 from datamodules.reading.sense import Sense
 from datamodules.reading.type_names import parse_types, type_numbers
@@ -50,28 +51,26 @@ def evaluate_foreign(
         dataset: Registry name.
         split: Split of the dataset.
         method: Row name in tables.
-        trained_on: Training dataset of the method.
+        trained_on: Training set of the method, see `training_sets`.
         note: Source of the predictions.
         machine: Folders of datasets and runs.
         components: What a map is whose ids fall into many parts, see `Sense`.
         types: Counterparts of the types of outlines, each ``FOREIGN=TYPE``, see `parse_types`.
 
     Raises:
-        ConfigError: If the row name is empty, or the name of the training set is not a valid folder name.
+        ConfigError: If the row name is empty, the training set is not named validly, or the folder is missing.
         DataError: If a prediction is missing or differs in size from its image.
     """
     check_texts(note=note)
     slug = re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
     if not slug:
         raise ConfigError(f"--method {method!r} is not a valid row name")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", trained_on):
-        raise ConfigError(
-            f"--trained-on {trained_on!r} cannot name a dataset: use letters, digits, '.', '_', '+' and '-' only"
-        )
+    dataset_class(dataset)  # an unknown name is not one of --trained-on
+    others = [name for name, target in training_sets(trained_on).items() if target.dataset != dataset]
+    files = find_label_maps(predictions, outlines=True)
     data = open_dataset(dataset, machine)
     records = data.select(split)
     given = parse_types(types, data.card.types)
-    files = find_label_maps(predictions, outlines=True)
     missing = [record.image_id for record in records if record.image_id not in files]
     if missing:
         raise DataError(
@@ -103,7 +102,6 @@ def evaluate_foreign(
         write_json(store.spec_file, {"format": FORMAT, "predictions": predictions.name, "method": method})
         write_json(store.record_file, _record(store, method, slug, trained_on, note))
         images, variant = ImageSet(data, split), Decoding(slug, method, Params())
-        others = [name for name in trained_on.split("+") if name.partition(".")[0] != dataset]
         overlap = KnownImages(hashes=hash_named(others, machine)).overlap(images)
         overlap.tell(str(images))
         typed = bool(data.card.types)

@@ -79,8 +79,8 @@ def print_result(result: Result) -> None:
     if rows:
         console.print(f"scores:  {result.store.path / 'evaluations'}", soft_wrap=True)
     following = [f"nucbench {command} {result.store.path}{rest}" for command, rest in _next(result.store)]
-    if following:
-        console.print(f"next:    {'   '.join(following)}", soft_wrap=True, markup=False)
+    for label, command in zip(("next:", *[""] * len(following)), following, strict=False):
+        console.print(f"{label:<9}{command}", soft_wrap=True, markup=False)
 
 
 def _next(store: RunStore) -> list[tuple[str, str]]:

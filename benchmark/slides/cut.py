@@ -108,12 +108,14 @@ def make_tiles(
         0 if all slides could be cut, 1 otherwise.
 
     Raises:
-        ConfigError: If the settings differ from those of the folder, two slides have the same name, or another process
-            is using the folder.
+        ConfigError: If none of the slides exists, the settings differ from those of the folder, two slides have the
+            same name, or another process is using the folder.
     """
     twice = [name for name, count in Counter(path.stem for path in slides).items() if count > 1]
     if twice:
         raise ConfigError(f"{len(twice)} names are used by two slides, for example {twice[0]!r}; rename one of them")
+    if not any(path.exists() for path in slides):
+        raise ConfigError(f"slides not found: {', '.join(map(str, slides[:3]))}{', ...' * (len(slides) > 3)}")
     with held(out, "writing to"):
         _check_settings(out / SETTINGS, settings)
         failed = _cut_all(slides, out, settings, magnification, workers, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import resource
 import subprocess
@@ -16,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
 
 from benchmark.host.stages import VARIABLE, Stage, read_stages
-from benchmark.options import option_defaults, weight_options
 from benchmark.registry import dataset_class
-from benchmark.results.model_folder import WEIGHTS, Description
+from benchmark.results.model_folder import Description, write_model
 from benchmark.results.pictures import write_png
 from benchmark.results.spec import Target
 from benchmark.speed.components import DENSITY
@@ -56,7 +53,7 @@ def pipeline_table(name: str, options: dict[str, Any], samples: Iterable[Sample]
     """
     with tempfile.TemporaryDirectory(prefix="nucbench-") as temporary:
         folder = Path(temporary)
-        write_model(folder / "model", name, options)
+        write_random_model(folder / "model", name, options)
         for number, sample in enumerate(samples):
             write_png(folder / "images" / f"{number:03}.png", sample.image)
             if sample.truth.labels is not None:
@@ -83,32 +80,28 @@ def pipeline_samples(dataset: str | None, data: Path, side: int) -> Iterable[Sam
     return (Sample(*each, f"{number}", f"{number}") for number, each in enumerate(drawn))
 
 
-def write_model(folder: Path, name: str, options: dict[str, Any]) -> None:
+def write_random_model(folder: Path, name: str, options: dict[str, Any]) -> None:
     """Write a method with random weights as a model folder.
 
     Raises:
         ConfigError: If the method or an option is unknown, or it has no weights.
     """
     method = build(name, options, ()).cpu()
-    state = {key: value.detach().contiguous() for key, value in method.state_dict().items()}
-    if not state:
+    if not method.state_dict():
         raise ConfigError(f"{name} has no network; --pipeline measures methods with one")
-    every = option_defaults(type(method)) | options
-    folder.mkdir(parents=True)
-    weights = save(state)
-    (folder / WEIGHTS).write_bytes(weights)
-    Description(
+    about = Description(
         name="random",
         method=name,
-        options={key: value for key, value in every.items() if key not in weight_options(type(method))},
+        options=options,
         types=(),
         mpp=None,
         magnification=None,
         parameters={key: dataclasses.asdict(codec.defaults()) for key, codec in method.codecs.items()},
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256="",
         trained_on=("synthetic.train",),
         licence="none",
-    ).write(folder)
+    )
+    write_model(folder, method, about)
 
 
 def command_rows(words: Sequence[str], folder: Path) -> list[dict[str, Any]]:
@@ -213,4 +206,4 @@ def run_pipeline(
     return files
 
 
-__all__ = ["command_rows", "pipeline_samples", "pipeline_table", "rows_of", "run_pipeline", "write_model"]
+__all__ = ["command_rows", "pipeline_samples", "pipeline_table", "rows_of", "run_pipeline", "write_random_model"]

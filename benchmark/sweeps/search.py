@@ -96,7 +96,7 @@ class SearchSpec:
         Raises:
             ConfigError: If the file is missing, is not a YAML mapping, or has an unknown or missing key.
         """
-        path, content = read_mapping(file, ("method", "dataset", "space"))
+        path, content = read_mapping(file, ("method", "dataset", "space"), "search")
         plan = check(cls, content, str(path), ConfigError)
         with named(path):
             plan.check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from postproc.errors import ConfigError
 
@@ -18,15 +18,18 @@ class SlurmOptions:
     """Resources to request from SLURM for each run.
 
     Attributes:
-        partition: Partition; None = the default of the cluster.
-        account: Account to charge; None = the default of the user.
+        partition: Partition; default: that of the cluster.
+        account: Account to charge; default: that of the user.
         minutes: Time limit of a job; a job that reaches it writes a checkpoint and is queued again.
         gpus: Number of GPUs.
         cpus: Number of cores.
-        memory: Memory in GB; None = the default of the cluster.
-        parallel: Maximum number of simultaneous runs; None = no limit.
-        wait: Wait until all jobs have ended. False returns after submitting; repeat the command to see their state.
+        memory: Memory in GB; default: that of the cluster.
+        parallel: Maximum number of simultaneous runs; default: no limit.
+        wait: Return after submitting; repeat the command to see the state of the runs.
     """
+
+    group: ClassVar[str] = "slurm"
+    """The options are --slurm.NAME."""
 
     partition: str | None = None
     account: str | None = None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -22,6 +22,11 @@ from postproc.errors import ConfigError, short, unknown_name
 
 PER_METHOD = ("options", "method_overrides", "paper")
 """Keys of a sweep file with settings per method."""
+
+Kind = Literal["sweep", "search"]
+KINDS: dict[Kind, str] = {"sweep": "Sweeps", "search": "Searches"}
+SEARCH_ENDING = "-search.yaml"
+"""Ending of the search files of nucbench."""
 
 Run = tuple[RunSpec, list[Target]]
 """A run with the sets to evaluate it on."""
@@ -211,8 +216,8 @@ class SweepSpec:
             yield f"group:{rest}" if named else f"except-group:{group}", targets
 
 
-def find_sweep(file: Path) -> Path:
-    """Return the path of a sweep file; if a bare name does not exist here, that of the file in nucbench.
+def find_file(file: Path, kind: Kind = "sweep") -> Path:
+    """Return the path of a file; if a bare name does not exist here, that of the file in nucbench.
 
     Raises:
         ConfigError: If neither exists.
@@ -221,17 +226,19 @@ def find_sweep(file: Path) -> Path:
     if not file.is_file() and file.parent == Path():
         path = Path(str(files("benchmark").joinpath("sweeps", file.name)))
     if not path.is_file():
-        known = sorted(p.name for p in files("benchmark").joinpath("sweeps").iterdir() if p.name.endswith(".yaml"))
-        raise ConfigError(f"sweep file {file} not found. Sweeps of nucbench: {', '.join(known)}.")
+        shipped = [p.name for p in files("benchmark").joinpath("sweeps").iterdir() if p.name.endswith(".yaml")]
+        known = sorted(name for name in shipped if name.endswith(SEARCH_ENDING) == (kind == "search"))
+        raise ConfigError(f"{kind} file {file} not found. {KINDS[kind]} of nucbench: {', '.join(known)}.")
     return path
 
 
-def read_mapping(file: Path, needed: tuple[str, ...]) -> tuple[Path, dict[str, Any]]:
+def read_mapping(file: Path, needed: tuple[str, ...], kind: Kind = "sweep") -> tuple[Path, dict[str, Any]]:
     """Find and read a YAML file with a mapping.
 
     Args:
-        file: As for `find_sweep`.
+        file: As for `find_file`.
         needed: Keys that must be present and not empty.
+        kind: What the file describes, for messages.
 
     Returns:
         Path and content.
@@ -239,7 +246,7 @@ def read_mapping(file: Path, needed: tuple[str, ...]) -> tuple[Path, dict[str, A
     Raises:
         ConfigError: If the file is missing, is not a YAML mapping, or lacks a key.
     """
-    path = find_sweep(file)
+    path = find_file(file, kind)
     content = read_yaml(path, ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must contain a mapping with {', '.join(needed)}, not {short(content)}")
@@ -258,4 +265,4 @@ def named(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: {error}") from None
 
 
-__all__ = ["Run", "SweepSpec", "find_sweep", "named", "read_mapping"]
+__all__ = ["Run", "SweepSpec", "find_file", "named", "read_mapping"]

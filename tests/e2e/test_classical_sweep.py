@@ -29,6 +29,7 @@ def test_a_run_refuses_settings_that_would_do_nothing(place: Path, given: list[s
     assert not (place / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_of_mixed_methods_trains_those_that_learn(place: Path, tmp_path: Path) -> None:
     file = tmp_path / "mixed.yaml"
     head = "methods: [fiji, pangnet]\ndatasets: [synthetic]\n"

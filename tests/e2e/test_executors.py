@@ -72,6 +72,7 @@ def test_one_failing_run_stops_no_other_and_is_tried_again_only_when_asked(place
     assert bad.failure.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_run_whose_data_were_missing_is_tried_again(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, "methods: [fiji]\ndatasets: [synthetic]\n")
     assert "missing: " in sweep(tmp_path, "--dry-run", status=1)
@@ -138,7 +139,7 @@ def _cluster() -> bool:
 def test_a_sweep_on_a_cluster_ends_complete_after_a_cancelled_job(place: Path) -> None:
     jobs = jobs_of(place, GOOD.replace("steps: 2,", "steps: 600,") + "seeds: [0, 1, 2]\n")
     assert len(jobs) == 6
-    text = sweep(place, *SLURM, "--slurm.wait", "false", status=1)
+    text = sweep(place, *SLURM, "--slurm.no-wait", status=1)
     assert text.count("submitted as") == 6
     cancelled, requeued = jobs[:2]
     for job, how in ((cancelled, ()), (requeued, ("--signal=USR2",))):  # the two run beside each other, on two cores

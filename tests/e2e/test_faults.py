@@ -96,6 +96,7 @@ class TestKills:
         assert sum(name.endswith(".npz") for name in written) == 4 * variants
         assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [3, 32], ids=["inside an epoch", "at its end"])
     def test_killed_right_after_a_checkpoint(self, data: Path, tmp_path: Path, number: int) -> None:
         command = (*TRAINED, "--steps", "40")
@@ -123,6 +124,7 @@ class TestKills:
 class TestSignals:
     """A process that is asked to stop while it trains writes a checkpoint of the step it is in."""
 
+    @pytest.mark.slow
     def test_stopped_again_and_again(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
         never = "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 1e9"
         steps = [0]
@@ -180,6 +182,7 @@ def wait_for_training(process: Started, runs: Path, since: int) -> None:
 class TestBrokenFiles:
     """A file that was damaged is named, with the way on."""
 
+    @pytest.mark.slow
     def test_truncated_checkpoint(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
         stop = (
             "import benchmark.runs.phase_keeper as k; k.SAVE_SECONDS = 0; save = k.PhaseKeeper._pause\n"
@@ -256,6 +259,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 class TestMachine:
     """Disks, memory and clocks."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("at", ["checkpoints/phase0.ckpt", "params.json", "predictions/"])
     def test_full_disk(self, data: Path, small_disk: Path, whole: dict[str, bytes], at: str) -> None:
         """The disk is full from the moment at which a process begins to write a certain file."""
@@ -296,6 +300,7 @@ class TestMachine:
         (failure,) = tmp_path.glob("runs/dist/*/*/failure.txt")
         assert "smaller --batch-size or --crop" in failure.read_text()
 
+    @pytest.mark.slow
     def test_clock_that_goes_backwards(self, data: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:
         backwards = (
             "import time\nstart, ticks = time.time(), [0]\n"

@@ -41,6 +41,7 @@ def said(picture: str) -> str:
     return " ".join(re.findall(r"<!-- (.*?) -->", picture))
 
 
+@pytest.mark.slow
 def test_maps_of_runs_are_drawn(place: Path) -> None:
     runs = [run_of(place, "dist"), run_of(place, "hovernet")]
     done = nucbench("plot", "maps", "--run", *runs, "--out", "pictures", folder=place)
@@ -58,6 +59,7 @@ def test_maps_of_runs_are_drawn(place: Path) -> None:
     assert "Probability of epithelial" in said(hover)
 
 
+@pytest.mark.slow
 def test_images_are_named(place: Path) -> None:
     run = run_of(place, "dist")
     done = nucbench("plot", "maps", "--run", run, "--images", "synthetic/train_01", "--side", "64", folder=place)
@@ -67,6 +69,7 @@ def test_images_are_named(place: Path) -> None:
         assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_what_has_no_maps_is_refused(place: Path) -> None:
     done = nucbench("plot", "maps", "--run", run_of(place, "fiji"), folder=place, status=2)
     assert "fiji has no network and therefore no maps to draw" in done.stderr

@@ -41,6 +41,7 @@ def search(place: Path, *more: str, status: int = 0) -> subprocess.CompletedProc
     return nucbench(*command(place, *more), folder=place, status=status)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_tries_nothing_twice(place: Path) -> None:
     plan = SearchSpec.load(place / "search.yaml")
     process = start(*command(place), folder=place)

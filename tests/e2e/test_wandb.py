@@ -150,6 +150,7 @@ def test_tensorboard_holds_losses_figures_and_pictures(mirrored: Path) -> None:
     assert "predictions/consep.test/dist/0" in events.Tags()["images"]
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_not_shown_again(place: Path, mirrored: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in mirrored.rglob("*") if path.is_file() and path.name != ".lock"}
     do(place, TRAIN, "runs", wandb="offline", tensorboard=True)
@@ -289,6 +290,7 @@ def test_without_server_or_account_a_run_is_mirrored_offline(
     assert "synthetic-dist.test/aji" in read_wandb(part)["summary"]
 
 
+@pytest.mark.slow
 def test_online_a_server_is_told_everything(
     place: Path, expected: dict[str, bytes], server: Any, account: Callable[..., None]
 ) -> None:

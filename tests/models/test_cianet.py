@@ -158,6 +158,7 @@ def test_wrong_options() -> None:
             CIANet(Task(), weights="none", **options)
 
 
+@pytest.mark.slow
 def test_two_nuclei_are_learnt_and_parted() -> None:
     method = build().train()
     batch = batch_of(method)

@@ -156,6 +156,7 @@ def test_names_of_timm_fit_both_encoders() -> None:
         assert {name: shape for name, shape in given.items() if not name.endswith("batches_tracked")} == own
 
 
+@pytest.mark.slow
 def test_two_nuclei_are_learnt_and_parted() -> None:
     method = build(4).train()
     batch = batch_of(method, 94)

@@ -196,6 +196,7 @@ def test_loss_is_finite_in_bfloat16(empty: bool) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
 
 
+@pytest.mark.slow
 def test_one_crop_is_learnt() -> None:
     method = build(TYPES, mode="fast").train()
     batch = batch_of(method, discs(112), copies=1)

@@ -130,6 +130,7 @@ def test_px_between_nuclei_weigh_more() -> None:
     assert between > 2 * away > 0
 
 
+@pytest.mark.slow
 def test_one_crop_is_learnt() -> None:
     method = build(features=2).train()
     batch = batch_of(method)

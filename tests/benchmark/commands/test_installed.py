@@ -53,6 +53,7 @@ def _command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment(PYTHONPATH=path), capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_method_of_another_package_is_listed_trained_and_used(package: Path) -> None:
     def command(*arguments: str) -> str:
         done = _command(package, *arguments)
@@ -70,6 +71,7 @@ def test_a_method_of_another_package_is_listed_trained_and_used(package: Path) -
     assert (package / "predictions" / f"{image.stem}.mat").is_file()
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_loaded_is_named(package: Path) -> None:
     _declare(package, "mine = my_methods:Other\n")
     done = _command(package, "list", "methods", "mine")
@@ -77,6 +79,7 @@ def test_a_package_that_cannot_be_loaded_is_named(package: Path) -> None:
     assert "method 'mine' of the package 'my-methods' ('my_methods:Other') cannot be loaded" in done.stderr
 
 
+@pytest.mark.slow
 def test_unusable_entries_are_left_out_and_named(package: Path) -> None:
     names = ("../mine", "Mine", "a/b", "..", "mine")
     _declare(package, "".join(f"{name} = my_methods:Mine\n" for name in names))

@@ -106,6 +106,7 @@ def test_the_choice_of_the_user_is_kept(start: str) -> None:
     assert json.loads(found.splitlines()[-1]) == ["active", "7"]
 
 
+@pytest.mark.slow
 def test_openmp_follows_the_quota_and_sweeps_share_it() -> None:
     code = (
         "from benchmark.host import threads, cores; import benchmark.sweeps.executors as e\n"
@@ -146,6 +147,7 @@ def test_the_decoding_module_loads_without_torch() -> None:
     assert run(code) == "[]"
 
 
+@pytest.mark.slow
 def test_loader_workers_use_one_thread() -> None:
     code = (
         "import cv2, torch; torch.set_num_threads(2); cv2.setNumThreads(2)\n"
@@ -160,6 +162,7 @@ def test_loader_workers_use_one_thread() -> None:
     assert run(code) == "[[1, 1], [1, 1]] 2 2"
 
 
+@pytest.mark.slow
 def test_loader_workers_start_while_opencv_has_threads() -> None:
     code = (
         "import cv2, numpy as np\n"
@@ -178,6 +181,7 @@ def test_loader_workers_start_while_opencv_has_threads() -> None:
     assert run(code) == "[1, 1, 1, 1] 4"
 
 
+@pytest.mark.slow
 def test_inference_loads_without_albumentations() -> None:
     code = (
         "import sys, benchmark.inference.images, benchmark.runs.trained, models.dist\n"

@@ -124,7 +124,7 @@ def test_extra_predictions_are_named_in_a_warning(folders):
 
 
 def test_folders_without_label_maps(tmp_path, folders):
-    with pytest.raises(DataError, match="absent: folder not found"):
+    with pytest.raises(ConfigError, match="absent: folder not found"):
         score_folders(tmp_path / "absent", folders[1])
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.txt").write_text("nothing")

@@ -82,6 +82,7 @@ def test_a_graph_gives_the_maps_of_torch(runs: dict[str, Path], tmp_path: Path, 
     assert (metadata["name"], metadata["licence"], metadata["trained_on"]) == ("graph", "CC0", ["synthetic.train"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(GRAPHS))
 def test_the_default_model_is_exported_on_the_command_line(tmp_path: Path, kind: str) -> None:
     if kind == "onnx":

@@ -146,6 +146,7 @@ def result(folder: Path) -> Result:
     return execute(spec, [Target.parse("points-csv")], machine)
 
 
+@pytest.mark.slow
 def test_images_without_nucleus_labels_are_not_scored(result: Result, folder: Path) -> None:
     (file,) = result.store.path.glob("evaluations/points-csv.test/*/scores.csv")
     table = pd.read_csv(file, dtype={"image": str})
@@ -157,6 +158,7 @@ def test_images_without_nucleus_labels_are_not_scored(result: Result, folder: Pa
     assert read_json(result.store.params_file)["kinet"]["trials"]  # tuned on the labelled validation images
 
 
+@pytest.mark.slow
 def test_a_split_without_any_nucleus_labels_is_named(result: Result, folder: Path) -> None:
     spec = result.store.spec()
     with pytest.raises(DataError, match=r"no image of points-csv\.group:synthetic002 has annotated nuclei"):
@@ -167,6 +169,7 @@ def test_a_split_without_any_nucleus_labels_is_named(result: Result, folder: Pat
         )
 
 
+@pytest.mark.slow
 def test_types_of_an_own_set_travel_with_the_run(result: Result) -> None:
     assert task_of(result.store.spec()).types == ()  # the class knows none
     method, _, record = load_run(result.store)
@@ -175,6 +178,7 @@ def test_types_of_an_own_set_travel_with_the_run(result: Result) -> None:
     assert record["overrides"]["label_share"] == 0.5
 
 
+@pytest.mark.slow
 def test_prediction_sums_up_each_image(result: Result, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = sorted((folder / "data/points-csv/test").glob("synthetic00?_1.png"))[:2]
     predict_images(
@@ -203,6 +207,7 @@ def test_prediction_sums_up_each_image(result: Result, folder: Path, capsys: pyt
             assert f"{row['image']}: {row['nuclei']} nuclei; Ki67 labelling index undefined" in printed
 
 
+@pytest.mark.slow
 def test_a_broken_image_does_not_stop_the_others(
     result: Result, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

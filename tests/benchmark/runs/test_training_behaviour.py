@@ -93,7 +93,12 @@ def test_training_stops_after_epochs_without_a_better_loss(noisy: Result) -> Non
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"), [("cosine", [1.0, 0.5, 0.02]), ("constant", [1, 1, 1]), (None, [1, 0.1, 0.01])]
+    ("schedule", "expected"),
+    [
+        pytest.param("cosine", [1.0, 0.5, 0.02], marks=pytest.mark.slow),
+        pytest.param("constant", [1, 1, 1], marks=pytest.mark.slow),
+        (None, [1, 0.1, 0.01]),
+    ],
 )
 def test_the_rate_follows_its_schedule(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, schedule: str | None, expected: list[float]

@@ -110,6 +110,7 @@ def test_the_epoch_with_the_best_score_is_kept(data: Synthetic, tmp_path: Path) 
         assert torch.equal(kept[name], value)
 
 
+@pytest.mark.slow
 def test_the_default_chooses_by_the_loss(data: Synthetic, tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, overrides=dataclasses.replace(SPEC.overrides, monitor="loss"))
     assert spec.run_id == dataclasses.replace(SPEC, overrides=dataclasses.replace(SPEC.overrides, monitor=None)).run_id

@@ -134,7 +134,7 @@ def run(store: RunStore, data: Synthetic, spec: RunSpec, mirror: Any = None) -> 
 
 
 @pytest.mark.usefixtures("listening")
-@pytest.mark.parametrize("step", [0, 3, 5])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_average(data: Synthetic, tmp_path: Path, step: int) -> None:
     whole = run(RunStore.create(tmp_path / "whole", SPEC), data, SPEC)
     plain = dataclasses.replace(SPEC, overrides=dataclasses.replace(SPEC.overrides, ema=0.0))

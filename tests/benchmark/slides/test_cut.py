@@ -113,6 +113,7 @@ def test_a_number_of_random_places(slides: list[Path], whole: Path, tmp_path: Pa
     assert chosen[0] <= {row.file for row in read_manifest(whole)}
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_files(slides: list[Path], whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     command = [
@@ -175,6 +176,7 @@ def test_what_is_done_is_not_done_again(
     assert times == {path: path.stat().st_mtime_ns for path in whole.rglob("*.png")}
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same_files(slides: list[Path], whole: Path, tmp_path: Path) -> None:
     assert cut(slides, tmp_path, workers=2) == 0
     assert contents(tmp_path) == contents(whole)

@@ -51,6 +51,7 @@ def test_wrong_use_is_refused_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_training_throughput_is_reported(tmp_path: Path) -> None:
     path = run_speed(["dist"], {"features": 4}, [96], 1, "32-true", tmp_path, train=True)
     frame = pd.read_csv(path)

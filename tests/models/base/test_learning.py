@@ -28,11 +28,8 @@ LEARN = sorted(
     for name in METHODS
     if method_class(name).card.trained and method_class(name).card.needs != "none" and name not in OTHERWISE
 )
-# Each takes 4 s or more on one core.
-SLOW = {
-    "cianet", "cnn2", "cnn3", "deconvnet", "dist", "dran", "hover-lite", "hovernet", "ki67-unet", "mask-rcnn",
-    "micronet", "sc-cnn", "stardist", "unet", "unet-dist",
-}  # fmt: skip
+FAST = {"pangnet", "fcrn-a"}
+"""One method of outlines and one of points; each of the others takes 3 s or more on one core."""
 TRAINED = sorted(name for name in METHODS if method_class(name).card.trained)
 
 
@@ -98,7 +95,7 @@ def synthetic(*, points: bool = False) -> Sample:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in LEARN]
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in LEARN]
 )
 def test_one_crop_is_learnt(name: str) -> None:
     points = method_class(name).card.needs == "points"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 
 import numpy as np
@@ -37,6 +38,7 @@ def crop_size(method: NucleiMethod) -> int:
     return method.geometry.valid_input(2 * method.geometry.margin + 64)
 
 
+@functools.cache
 def sample(size: int = 220, seed: int = 1) -> Sample:
     image, truth = generate((size, size), np.random.default_rng(seed), density=1.5e-3)
     return Sample(image, truth, "image", "group", magnification=40.0)
@@ -127,8 +129,8 @@ def test_output_size_follows_the_geometry(name: str, types: tuple[str, ...]) -> 
     assert all(np.isfinite(array).all() for array in maps[0].values())
 
 
-# those that take more than 5 s; their own test modules have fast ones
-SLOW = {"hovernet", "mask-rcnn"}
+# those that take more than 2 s; their own test modules have fast ones
+SLOW = {"cianet", "cnn2", "cnn3", "deconvnet", "dran", "ensemble", "hovernet", "mask-rcnn"}
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from postproc.instances import Instances
 
 DATA = {"self-supervised": "monuseg", "kinet": "ki67"}
 """Datasets of methods that do not learn from outlines."""
+NAMES = ["dist", pytest.param("hovernet", marks=pytest.mark.slow), "mask-rcnn", "kinet", "self-supervised"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def small(name: str, data: NucleiDataModule) -> NucleiMethod:
     return kind(Task.of(data), **kind.small)
 
 
-@pytest.mark.parametrize("name", ["dist", "hovernet", "mask-rcnn", "kinet", "self-supervised"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_plain_trainer_trains_validates_and_its_checkpoint_loads(name: str, folder: Path, tmp_path: Path) -> None:
     data_name = DATA.get(name, "kumar")
     data = dataset_class(data_name)(folder / data_name, batch_size=1, crops_per_image=1)
@@ -97,7 +98,7 @@ class Perfect(DIST):
         return self.known[image.tobytes()]
 
 
-@pytest.mark.parametrize("name", ["dist", "hovernet", "mask-rcnn", "kinet", "self-supervised"])
+@pytest.mark.parametrize("name", NAMES)
 def test_whole_images_are_scored_in_validation_and_test_and_predicted(name: str, folder: Path, tmp_path: Path) -> None:
     data_name = {"self-supervised": "kumar"}.get(name, DATA.get(name, "kumar"))
     data = dataset_class(data_name)(folder / data_name, batch_size=4, crops_per_image=1)
