@@ -113,7 +113,7 @@ def _torch() -> Iterator[Finding]:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         for number in range(count):
             facts = torch.cuda.get_device_properties(number)
-            about = {"name": facts.name, "memory_gib": round(facts.total_memory / 2**30, 1)}
+            about: dict[str, Any] = {"name": facts.name, "memory_gib": round(facts.total_memory / 2**30, 1)}
             about |= {"capability": f"{facts.major}.{facts.minor}", "tf32": facts.major >= 8}
             about["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
             able = ", ".join(("bf16" * about["bf16"], "TF32" * about["tf32"])).strip(", ")
@@ -191,7 +191,7 @@ def _datasets(data: Path) -> Iterator[Finding]:
         if found.state == "not found":
             continue
         counts = ", ".join(f"{count} {split}" for split, count in sorted(found.images.items()))
-        value = {"state": found.state, "synthetic": found.synthetic, "images": dict(found.images)}
+        value: dict[str, Any] = {"state": found.state, "synthetic": found.synthetic, "images": dict(found.images)}
         value["problem"] = found.problem
         text = found.problem or f"{found.text(kind.card)} ({counts})"
         yield Finding("datasets", name, value, one_line(text), f"nucbench prepare {name}" if found.problem else "")

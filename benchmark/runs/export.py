@@ -54,7 +54,7 @@ def export(run: Path, to: Path, *, name: str, half: bool, licence: str, note: st
         about = Description(
             name=name or to.name,
             method=spec.method,
-            options=spec.options,
+            options=dict(spec.options),
             types=tuple(record["task"]["types"]),
             mpp=record["task"]["mpp"],
             magnification=record["magnification"],
