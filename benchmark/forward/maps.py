@@ -23,6 +23,8 @@ from postproc.windows import Geometry, Stitcher, Window
 
 SAMPLE = 4096
 """Maximum side in pixels for which image statistics use all pixels; larger images are subsampled."""
+BAND_PIXELS = 1 << 25
+"""Pixels in memory at once while they are subsampled, unless a few rows have more."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +235,10 @@ def _run(
 ) -> S:
     device = method.device
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        statistics = _statistics(method, image)
-        for start in range(0, len(plan), batch_size):
-            group = plan[start : start + batch_size]
+        needed = stitcher.begin(plan)
+        statistics = _statistics(method, image) if needed else torch.empty(0)
+        for start in range(0, len(needed), batch_size):
+            group = needed[start : start + batch_size]
             tiles = np.stack([_cut(image, window, method.geometry.margin) for window in group])
             batch = torch.from_numpy(tiles.transpose(0, 3, 1, 2).copy())
             prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))
@@ -261,7 +264,7 @@ def _sample(image: Raster) -> NDArray[np.uint8]:
     """Subsample every k-th row and column, to at most `SAMPLE` px per side."""
     height, width = image.shape
     step = -(-max(height, width) // SAMPLE)
-    bands = range(0, height, max(SAMPLE // step, 1) * step)
+    bands = range(0, height, max(min(SAMPLE, BAND_PIXELS // width) // step, 1) * step)
     return np.concatenate([image.read(y, 0, min(y + bands.step, height), width)[::step, ::step] for y in bands])
 
 

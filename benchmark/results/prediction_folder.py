@@ -25,7 +25,9 @@ from postproc.errors import ConfigError, DataError
 LEDGER = ".predictions.json"
 """File that lists the results of a folder."""
 TEMPORARY = ".nucbench-predict-"
-"""Prefix of folders with temporary files of a large image."""
+"""Prefix of folders with temporary files of a large image, written by versions before 0.3."""
+WORK = ".nucbench-work-"
+"""Prefix of the folder with intermediate results of a large image; kept by an interruption, and used to resume."""
 SMALL, BY_REGION = (".mat", OVERLAY, ".geojson"), (".tif", OVERLAY, ".geojson", ".csv")
 """Suffixes of the results of an image: one processed in memory, and one processed by region."""
 FORMAT = 1
@@ -217,4 +219,4 @@ def _is_entry(entry: object) -> bool:
     return all(isinstance(entry.get(key), kind) for key, kind in kinds.items()) and len(entry["stamp"]) == 2
 
 
-__all__ = ["BY_REGION", "LEDGER", "OVERLAY", "SMALL", "TEMPORARY", "PredictionFolder", "identity", "results_in"]
+__all__ = ["BY_REGION", "LEDGER", "OVERLAY", "SMALL", "WORK", "PredictionFolder", "identity", "results_in"]
