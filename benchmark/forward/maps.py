@@ -35,6 +35,7 @@ class InferenceSettings:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Maximum side of output tiles in pixels; None = as large as the free memory of the device allows
             (`benchmark.forward.memory.largest_window`).
+        most: Maximum side of output tiles in pixels where `tile` is None; None = unlimited.
         batch_size: Tiles per forward pass; None = small tiles together, up to `BATCH_PIXELS` px.
         compile: Compile the network with torch.compile. This takes seconds to minutes for each tile size, and pays off
             for many images of the same size.
@@ -45,6 +46,7 @@ class InferenceSettings:
 
     precision: str = "auto"
     tile: int | None = None
+    most: int | None = None
     batch_size: int | None = None
     published: bool = False
     compile: bool = False
@@ -214,7 +216,8 @@ def _window_side(
         return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
         return settings.tile
-    return PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size or 1)
+    side = PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size or 1)
+    return min(side, settings.most or side)
 
 
 def _tiles_together(method: Network, window: Window, largest: int, settings: InferenceSettings) -> int:

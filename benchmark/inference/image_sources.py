@@ -12,7 +12,11 @@ import tifffile
 from PIL import Image
 
 from datamodules.reading.files import IMAGE_SUFFIXES, check_name
+from datamodules.reading.slide_files import SLIDE_SUFFIXES
 from postproc.errors import ConfigError, DataError
+
+ENDINGS = IMAGE_SUFFIXES + SLIDE_SUFFIXES
+"""Suffixes of images and slides."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def find_images(
 
 def _files(place: Path) -> list[Path]:
     """Return the files of one argument of the command line."""
-    kinds = ", ".join(IMAGE_SUFFIXES)
+    kinds = ", ".join(ENDINGS)
     if place.is_file():
         return [place]
     if place.is_dir():
@@ -102,7 +106,9 @@ def _images(paths: Iterable[Path]) -> list[Path]:
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
+        and not path.name.startswith(".")
+        and path.is_file()
     )
 
 
