@@ -20,8 +20,10 @@ SIDE = 2000
 """Maximum side in pixels."""
 BAND = 128
 """Rows that are read at once."""
-OPACITY = 0.4
+OPACITY = 0.5
 """Opacity of one nucleus in a pixel; more nuclei are more opaque."""
+DOT = 2.0
+"""Radius of the dot of a nucleus in microns, at least one pixel in all."""
 OUTLINE = (0, 110, 0)
 """RGB of the outline of the tissue."""
 
@@ -38,7 +40,7 @@ def write_overview(path: Path, slide: Slide, mask: NDArray[np.bool_] | None, nuc
     width, height = slide.size
     factor = min(1.0, SIDE / max(width, height))
     canvas = _thumbnail(slide, factor)
-    _draw_nuclei(canvas, nuclei, factor)
+    _draw_nuclei(canvas, nuclei, factor, round(DOT * factor / slide.mpp))
     if mask is not None:
         _draw_outline(canvas, mask)
     _draw_scale_bar(canvas, slide.mpp / factor)
@@ -51,18 +53,21 @@ def _thumbnail(slide: Slide, factor: float) -> NDArray[np.uint8]:
     return np.concatenate([small.read(y, 0, min(y + BAND, height), width) for y in range(0, height, BAND)])
 
 
-def _draw_nuclei(canvas: NDArray[np.uint8], nuclei: Nuclei, factor: float) -> None:
-    """Blend each pixel with the mean colour of its nuclei."""
+def _draw_nuclei(canvas: NDArray[np.uint8], nuclei: Nuclei, factor: float, radius: int) -> None:
+    """Blend each pixel with the mean colour of the nuclei whose dots it belongs to."""
     height, width = canvas.shape[:2]
     centres = (nuclei.sizes[nuclei.order][:, [Y, X]] + 0.5) * factor
     y, x = np.clip(centres.astype(np.int64), 0, [height - 1, width - 1]).T
     place = y * width + x
-    count = np.bincount(place, minlength=height * width).reshape(height, width)
     kinds = np.zeros(len(place), np.int64) if nuclei.types is None else nuclei.types[nuclei.order]
-    sums = [np.bincount(place, PALETTE[kinds % len(PALETTE), c], height * width) for c in range(3)]
-    colour = np.stack(sums, axis=-1).reshape(height, width, 3) / np.maximum(count, 1)[..., None]
-    opacity = (1 - (1 - OPACITY) ** count)[..., None]
-    canvas[:] = np.rint((1 - opacity) * canvas + opacity * colour)
+    planes = [np.bincount(place, PALETTE[kinds % len(PALETTE), c], height * width) for c in range(3)]
+    planes.append(np.bincount(place, minlength=height * width))
+    layers = np.stack(planes, axis=-1).reshape(height, width, 4).astype(np.float32)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
+    layers = cv2.filter2D(layers, -1, disc, borderType=cv2.BORDER_CONSTANT)
+    count = np.rint(layers[..., 3:])
+    opacity = 1 - (1 - OPACITY) ** count
+    canvas[:] = np.rint((1 - opacity) * canvas + opacity * layers[..., :3] / np.maximum(count, 1))
 
 
 def _draw_outline(canvas: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:

@@ -106,7 +106,7 @@ def predict_slide(
         shape = slide.size[1], slide.size[0]
         own = MPP_AT_1X / slide.mpp
         factor = scale_factor(trained, own) if differs(own, trained, SAME) else 1.0
-        pixels = _reduced(slide, factor)
+        pixels = reduced(slide, factor)
         mask = _mask(slide, shape, options)
         tissue = None if mask is None else Tissue(mask, pixels.shape)
         _announce(path, slide, factor, tissue)
@@ -122,8 +122,13 @@ def predict_slide(
             return nuclei.summary(path.name, method.task.types)
 
 
-def _reduced(slide: Slide, factor: float) -> Raster:
-    """Return the slide with its pixels multiplied by a factor, from the best level of its pyramid."""
+def reduced(slide: Slide, factor: float) -> Raster:
+    """Return a slide at another size, from the best level of its pyramid.
+
+    Args:
+        slide: The slide, which must remain open.
+        factor: Pixels of the result per pixel of the full resolution.
+    """
     level = slide.raster(factor)
     original = slide.size[1], slide.size[0]
     if level.shape == (max(1, round(original[0] * factor)), max(1, round(original[1] * factor))):
@@ -137,7 +142,7 @@ def _mask(slide: Slide, shape: tuple[int, int], options: SlideOptions) -> Any:
     if not options.mask:
         return None
     mpp = max(MPP, slide.mpp)
-    return find_tissue(_reduced(slide, slide.mpp / mpp), mpp)
+    return find_tissue(reduced(slide, slide.mpp / mpp), mpp)
 
 
 def _announce(path: Path, slide: Slide, factor: float, tissue: Tissue | None) -> None:
@@ -149,4 +154,4 @@ def _announce(path: Path, slide: Slide, factor: float, tissue: Tissue | None) ->
     print(f"{path.name}: {width:,} x {height:,} px at {slide.mpp:.3g} microns per px{scale}; {covered}", flush=True)
 
 
-__all__ = ["SAME", "SlideOptions", "predict_slide"]
+__all__ = ["SAME", "SlideOptions", "predict_slide", "reduced"]
