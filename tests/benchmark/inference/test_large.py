@@ -115,6 +115,13 @@ def test_decoding_by_region_is_decoding_at_once(name: str, tmp_path: Path) -> No
         np.testing.assert_array_equal(types, found.types[order])
 
 
+@pytest.mark.parametrize("name", list(CODECS))
+def test_tiles_that_are_left_out_have_no_support(name: str) -> None:
+    codec = CODECS[name]
+    blank = {key: np.zeros_like(value) for key, value in network_like(codec, 64).items()}
+    assert not codec.support(blank, codec.defaults()).any()
+
+
 def test_the_gradients_are_scaled_as_in_the_whole_image(tmp_path: Path) -> None:
     codec = HoverCodec()
     maps = network_like(codec, 400)

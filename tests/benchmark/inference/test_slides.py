@@ -16,40 +16,26 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-import torch
 from command_line import environment, nucbench, start, wait_until
 from shapely.geometry import shape
 
 from benchmark.commands.cli import main
-from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.forward.scaling import rescale
 from benchmark.inference.large import LargeImage, found_nuclei, predict_large
 from benchmark.inference.nuclei import Nuclei
 from benchmark.inference.slides import SlideOptions, predict_slide, reduced
-from datamodules.reading.files import write_rgb
+from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.rasters import ArrayRaster
+from datamodules.reading.slide_files import OpenSlideFile, TiffSlideFile
 from datamodules.reading.slides import Slide
 from datamodules.synthetic.images import generate
-from models.base.method import Task
-from models.dist import DIST, OFFSET, SCALE
+from models.dist import DIST
+from tests.helpers.eager import SETTINGS, eager
 from tests.helpers.sparse_slide import write_sparse_slide
 
 Write = Callable[..., None]
 IMAGE = generate((500, 580), np.random.default_rng(4), density=8e-4)[0]
-SETTINGS = InferenceSettings(precision="32-true", tile=256)
 ALL = SlideOptions(mask=False)
-
-
-def eager() -> DIST:
-    """An untrained network that finds a nucleus here and there."""
-    torch.manual_seed(1)
-    method = DIST(Task(), features=4).eval()
-    maps = predict_maps(method, IMAGE[:256, :256], SETTINGS)
-    with torch.no_grad():
-        gain, usual = 3 / float(maps["distance"].std()), float(np.quantile(maps["distance"], 0.8))
-        method.head.weight *= gain
-        method.head.bias.mul_(gain).add_((gain * (OFFSET - usual) + 0.5 - OFFSET) / SCALE)
-    return method
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +160,19 @@ def test_compressed_outlines_are_the_same(write_slide: Write, method: DIST, tmp_
     params = method.codec.defaults()
     predict_slide(method, "dist", params, tmp_path / "a.svs", SETTINGS, tmp_path, options=options, **how)
     assert gzip.decompress((tmp_path / "a.geojson.gz").read_bytes()) == (tmp_path / "a.geojson").read_bytes()
+
+
+def test_openslide_reads_the_same_px(write_slide: Write, tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    write_slide(tmp_path / "a.svs", IMAGE, about="|AppMag = 20|MPP = 0.46")
+    one, other = TiffSlideFile(tmp_path / "a.svs"), OpenSlideFile(tmp_path / "a.svs")
+    assert (one.sizes, one.power, one.sides) == (other.sizes, other.power, other.sides)
+    np.testing.assert_allclose(one.downsamples, other.downsamples, rtol=0.01)
+    for level, scale in enumerate((1, 4)):
+        where = (40 * scale, 20 * scale), level, (60, 50)
+        np.testing.assert_array_equal(one.read(*where), other.read(*where))
+    one.close()
+    other.close()
 
 
 class TestInterrupted:
@@ -323,23 +322,36 @@ class TestErrors:
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_real_images_as_a_slide(write_slide: Write, data_root: Path, tmp_path: Path) -> None:
+    path = sorted((data_root / "kumar/test_same/Images").glob("*.tif"))[0]
+    image = read_rgb(path)
+    canvas = np.full((1600, 1700, 3), (243, 241, 244), np.uint8)
+    canvas[300 : 300 + image.shape[0], 400 : 400 + image.shape[1]] = image
+    write_slide(tmp_path / "a.svs", canvas, levels=(1, 4, 16))
+    write_rgb(tmp_path / "b.png", canvas)
+    assert main(["predict", "default", str(tmp_path), "--out", str(tmp_path / "out"), "--no-progress"]) == 0
+    slide, plain = (outlines(features(tmp_path / f"out/{stem}.geojson")) for stem in "ab")
+    assert len(slide) > 200
+    same = sum(each in plain for each in slide)
+    assert same > 0.98 * max(len(slide), len(plain))  # tiles differ, and thus the last bits of the maps
+
+
+ROOT = Path(__file__).parents[3]
 LIMIT = 4 << 30
 """Bytes of memory of all processes together for a slide of 106,496 x 81,920 px."""
 MEASURED = """
 import resource, sys
+from dataclasses import replace
 from pathlib import Path
-import torch
-from benchmark.forward.maps import InferenceSettings
 from benchmark.inference.slides import SlideOptions, predict_slide
-from models.base.method import Task
-from models.dist import DIST
+from tests.helpers.eager import SETTINGS, eager
 
-torch.manual_seed(1)
-method = DIST(Task(), features=4).eval()
-method.head.bias.data += 0.1
+method, settings = eager(), replace(SETTINGS, tile=None)
 found = predict_slide(
-    method, "dist", method.codec.defaults(), Path(sys.argv[1]), InferenceSettings(precision="32-true"),
-    Path(sys.argv[2]), options=SlideOptions(), trained=40.0, given=None, workers=1,
+    method, "dist", method.codec.defaults(), Path(sys.argv[1]), settings, Path(sys.argv[2]), options=SlideOptions(),
+    trained=40.0, given=None, workers=1,
 )
 status = Path("/proc/self/status").read_text()
 own = int(status.split("VmHWM:")[1].split()[0])
@@ -353,7 +365,7 @@ def test_memory_is_bounded_for_a_whole_slide(tmp_path: Path) -> None:
     spot = generate((1400, 1400), np.random.default_rng(0), density=8e-4)[0]
     write_sparse_slide(tmp_path / "a.svs", (81_920, 106_496), {(8192, 8192): spot, (73_728, 98_304): spot}, 0.25)
     words = [sys.executable, "-c", MEASURED, str(tmp_path / "a.svs"), str(tmp_path / "out")]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(), check=True)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=ROOT, check=True)
     nuclei, kilobytes = map(int, done.stdout.split()[-2:])
     assert 1024 * kilobytes < LIMIT
     found = features(tmp_path / "out/a.geojson")
