@@ -49,8 +49,15 @@ def countdown(what: str, show: bool = True) -> Iterator[Callable[[int, int], Non
         progress.TimeRemainingColumn(),
     )  # fmt: skip
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks: list[progress.TaskID] = []
+
+        def move(done: int, total: int) -> None:
+            if tasks:
+                bar.update(tasks[0], completed=done)
+            else:  # what was finished before is no speed
+                tasks.append(bar.add_task(what, total=total, completed=done))
+
+        yield move
 
 
 class _Lines:
