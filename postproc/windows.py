@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +76,9 @@ class Window:
 class Stitcher(Protocol):
     """Collects the outputs of tiles into the maps of one image."""
 
+    def begin(self, plan: Sequence[Window]) -> Sequence[Window]:
+        """Return the tiles of a plan that are needed; they are added in this order."""
+
     def add(self, window: Window, output: Maps) -> None:
         """Add the output of one tile; dense maps are (C, window.height, window.width)."""
 
@@ -92,6 +96,10 @@ class DenseStitcher:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self._maps: Maps = {}
+
+    def begin(self, plan: Sequence[Window]) -> Sequence[Window]:
+        """Return all tiles."""
+        return plan
 
     def add(self, window: Window, output: Maps) -> None:
         """Copy the kept part of a tile; maps are allocated on the first tile, with its dtype and channels."""

@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "predict": (
         "nucbench predict default image.png",
-        "nucbench predict runs/dist/kumar/paper-s0-1234abcd images/ --magnification 20 --out nuclei",
+        "nucbench predict runs/dist/kumar/paper-s0-1234abcd 'slides/*.svs' --mpp 0.25 --gzip --out nuclei",
     ),
     "look": (
         "nucbench look image.png --mpp 0.25",

@@ -18,17 +18,25 @@ def predict(
     variant: str | None = None,
     magnification: float | None = None,
     mpp: float | None = None,
+    tissue: Path | None = None,
+    tissue_mask: bool = True,
+    gzip: bool = False,
     again: bool = False,
     tta: bool = False,
     compile: bool = False,
     progress: bool = True,
 ) -> int:
-    """Find nuclei in images with a trained model: label map, overlay and GeoJSON for QuPath.
+    """Find nuclei in images and whole slides with a trained model: label map, overlay and GeoJSON for QuPath.
 
     For each image NAME.EXT, the command writes NAME.mat (inst_map, inst_type), NAME_overlay.png and NAME.geojson to
     --out. Images of more than 20 million pixels are processed by region (a tiled TIFF of 20,000 x 20,000 px in less
     than 6 GiB of memory); their results are NAME.tif (tiled label map, int32), NAME.csv (one row per nucleus),
     NAME.geojson and a downscaled NAME_overlay.png.
+
+    Whole slides are SVS, NDPI, SCN, OME-TIFF and pyramidal TIFF of more than 20 million pixels (pip install
+    'nucbench[slides]'), and MRXS, VMS, VMU, BIF and svslide ('nucbench[openslide]'). Only tissue is computed. Results
+    are NAME.geojson in pixels of the full resolution, NAME.csv (centroid, area, perimeter, type) and NAME_overlay.png:
+    a thumbnail with the tissue and the density of nuclei. A large image or slide resumes after an interruption.
 
     Only files written by nucbench are replaced. When run again, the command skips finished images and adds new ones to
     summary.csv. If an image cannot be read, the others are still processed and the exit status is 1.
@@ -39,13 +47,16 @@ def predict(
     Args:
         run: Run directory (for example runs/dist/kumar/paper-s0-1234abcd), folder of an exported model, or name of a
             model shipped with nucbench (for example default; see `nucbench models`).
-        images: Image files (PNG, TIFF, JPEG, BMP), folders of such files, or quoted patterns ("slides/*.tif").
+        images: Image files (PNG, TIFF, JPEG, BMP), slides, folders of such files, or quoted patterns ("slides/*.svs").
         out: Output folder.
         variant: Post-processing variant of the run; default: the first.
         magnification: Objective magnification of the images, 1 to 200. Images are rescaled to the magnification of the
             training images and nuclei mapped back. Default: what each file states (Aperio, OME-TIFF, ImageJ or its
-            resolution), otherwise the magnification of the training images.
+            resolution), otherwise the magnification of the training images; a slide must state it.
         mpp: Microns per pixel, instead of --magnification.
+        tissue: Image of the tissue of one slide, of any size: black = not computed. Default: found by saturation.
+        tissue_mask: Compute the whole slide.
+        gzip: Write the GeoJSON of slides compressed, as NAME.geojson.gz; QuPath opens it.
         again: Process finished images again.
         tta: Average the network's maps over the eight mirrored and rotated versions of each image; usually a little
             more accurate, and eight times slower.
@@ -60,6 +71,7 @@ def predict(
     find_model(run)
     find_images(images)  # report wrong arguments before the import of torch, which takes seconds
     from benchmark.inference.images import predict_images
+    from benchmark.inference.slides import SlideOptions
     from benchmark.runs.trained import load_trained
 
     return predict_images(
@@ -73,6 +85,7 @@ def predict(
         tta=tta,
         compile=compile,
         again=again,
+        slides=SlideOptions(tissue_mask, tissue, gzip),
     )
 
 

@@ -29,7 +29,7 @@ def tiles(
     slides. If a slide cannot be read, the others are still processed and the exit status is 1.
 
     Args:
-        slides: Whole-slide images (SVS, NDPI, SCN, pyramidal TIFF: formats that tiffslide reads).
+        slides: Whole-slide images (SVS, NDPI, SCN, OME-TIFF, pyramidal TIFF; MRXS and others with OpenSlide).
         out: Output folder; the dataset tiles is read from the folder tiles in the data folder.
         magnifications: Magnifications of the tiles, at most that of the slide; default: 10 20 40.
         size: Side of the tiles in pixels.

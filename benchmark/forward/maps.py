@@ -25,6 +25,8 @@ from postproc.windows import Geometry, Stitcher, Window
 
 SAMPLE = 4096
 """Maximum side in pixels for which image statistics use all pixels; larger images are subsampled."""
+BAND_PIXELS = 1 << 25
+"""Pixels in memory at once while they are subsampled, unless a few rows have more."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class InferenceSettings:
         precision: Lightning precision, ``auto`` = the fastest of the hardware.
         tile: Maximum side of output tiles in pixels; None = as large as the free memory of the device allows
             (`benchmark.forward.memory.largest_window`).
+        most: Maximum side of output tiles in pixels where `tile` is None; None = unlimited.
         batch_size: Tiles per forward pass; None = small tiles together, up to `BATCH_PIXELS` px.
         compile: Compile the network with torch.compile. This takes seconds to minutes for each tile size, and pays off
             for many images of the same size.
@@ -47,6 +50,7 @@ class InferenceSettings:
 
     precision: str = "auto"
     tile: int | None = None
+    most: int | None = None
     batch_size: int | None = None
     published: bool = False
     compile: bool = False
@@ -217,7 +221,8 @@ def _window_side(
         return method.training_crop - 2 * method.geometry.margin
     if settings.tile is not None:
         return settings.tile
-    return PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size or 1)
+    side = PROBES[0] if max(shape) <= PROBES[0] else largest_window(method, dtype, settings.batch_size or 1)
+    return min(side, settings.most or side)
 
 
 def _tiles_together(method: Network, window: Window, largest: int, settings: InferenceSettings) -> int:
@@ -241,9 +246,10 @@ def _run(
     device = method.device
     predict = partial(_average, method) if average else method.predict_batch
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        statistics = _statistics(method, image)
-        for start in range(0, len(plan), batch_size):
-            group = plan[start : start + batch_size]
+        needed = stitcher.begin(plan)
+        statistics = _statistics(method, image) if needed else torch.empty(0)
+        for start in range(0, len(needed), batch_size):
+            group = needed[start : start + batch_size]
             tiles = np.stack([_cut(image, window, method.geometry.margin) for window in group])
             batch = torch.from_numpy(tiles.transpose(0, 3, 1, 2).copy())
             prepared = method.prepare(batch, statistics.expand(len(group), 2, 3))
@@ -281,7 +287,7 @@ def _sample(image: Raster) -> NDArray[np.uint8]:
     """Subsample every k-th row and column, to at most `SAMPLE` px per side."""
     height, width = image.shape
     step = -(-max(height, width) // SAMPLE)
-    bands = range(0, height, max(SAMPLE // step, 1) * step)
+    bands = range(0, height, max(min(SAMPLE, BAND_PIXELS // width) // step, 1) * step)
     return np.concatenate([image.read(y, 0, min(y + bands.step, height), width)[::step, ::step] for y in bands])
 
 

@@ -125,12 +125,14 @@ class ScaledRaster(Raster):
     Args:
         image: Original image.
         factor: Pixels of the result per pixel of the image.
+        original: (H, W) of the image to which the factor refers, if `image` is a smaller level of its pyramid.
     """
 
-    def __init__(self, image: Raster, factor: float) -> None:
+    def __init__(self, image: Raster, factor: float, original: tuple[int, int] | None = None) -> None:
         self._image = image
-        self._area = factor < 1
-        self.shape = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+        height, width = original or image.shape
+        self.shape = (max(1, round(height * factor)), max(1, round(width * factor)))
+        self._area = factor < 1 if original is None else self.shape < image.shape
 
     def read(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         """Return a region, uint8 (h, w, 3)."""

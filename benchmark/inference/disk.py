@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from numpy.typing import NDArray
 from postproc.codec import Maps
 from postproc.errors import DataError
 from postproc.pixels.clusters import Box
-from postproc.windows import Window
 
 Array = NDArray[Any]
 
@@ -90,53 +87,6 @@ def _fill(file: int, target: Array, offset: int) -> None:
         if count == 0:
             raise DataError(f"a temporary file ended at byte {offset + done}; is the disk full?")
         done += count
-
-
-class DiskStitcher:
-    """Writes the kept part of the dense maps of each tile to files, and reports complete rows of the image.
-
-    Args:
-        folder: Folder of the files; those of an earlier stitcher are overwritten.
-        shape: (H, W) of the image.
-        done: Called with the maps and the number of complete rows after each row of tiles.
-    """
-
-    def __init__(self, folder: Path, shape: tuple[int, int], done: Callable[[dict[str, DiskArray], int], None]) -> None:
-        self._folder = folder
-        self._shape = shape
-        self._done = done
-        self.maps: dict[str, DiskArray] = {}
-
-    def add(self, window: Window, output: Maps) -> None:
-        """Write the kept part of a tile.
-
-        Raises:
-            DataError: If there is not enough disk space for the maps.
-        """
-        if not self.maps:
-            self._allocate(output)
-        top, left, bottom, right = window.keep
-        rows = slice(top - window.top, bottom - window.top)
-        columns = slice(left - window.left, right - window.left)
-        for name, tile in output.items():
-            self.maps[name].write(top, left, tile[:, rows, columns])
-        if right == self._shape[1]:
-            self._done(self.maps, bottom)
-
-    def _allocate(self, output: Maps) -> None:
-        needed = sum(tile.shape[0] * tile.dtype.itemsize for tile in output.values()) * self._shape[0] * self._shape[1]
-        free = shutil.disk_usage(self._folder).free
-        if needed > free:
-            raise DataError(
-                f"{self._folder}: decoding needs {needed / 2**30:.1f} GiB for the maps of the image, but only "
-                f"{free / 2**30:.1f} GiB are free; write to a larger disk"
-            )
-        for name, tile in output.items():
-            self.maps[name] = DiskArray(self._folder / f"{name}.raw", (tile.shape[0], *self._shape), tile.dtype)
-
-    def finish(self) -> Maps:
-        """Return nothing: the maps are in `maps`."""
-        return {}
 
 
 def read_maps(maps: dict[str, DiskArray], box: Box) -> Maps:

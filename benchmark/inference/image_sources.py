@@ -12,7 +12,11 @@ import tifffile
 from PIL import Image
 
 from datamodules.reading.files import IMAGE_SUFFIXES, check_name
+from datamodules.reading.slide_files import SLIDE_SUFFIXES
 from postproc.errors import ConfigError, DataError, NucbenchError
+
+ENDINGS = IMAGE_SUFFIXES + SLIDE_SUFFIXES
+"""Suffixes of images and slides."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def _files(place: Path) -> list[Path]:
         ConfigError: If it does not exist.
         DataError: If it is a folder without images.
     """
-    kinds = ", ".join(IMAGE_SUFFIXES)
+    kinds = ", ".join(ENDINGS)
     if place.is_file():
         return [place]
     if place.is_dir():
@@ -109,7 +113,9 @@ def _images(paths: Iterable[Path]) -> list[Path]:
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
+        and not path.name.startswith(".")
+        and path.is_file()
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -21,17 +21,24 @@ from benchmark.inference.datasets import FEW_IMAGES, PENDING_PER_WORKER
 from benchmark.inference.decoding import decode_to_pictures, decoders, submit
 from benchmark.inference.image_sources import FoundImages, count_pixels, find_images
 from benchmark.inference.large import LARGE, WORKERS, predict_large
+from benchmark.inference.slides import SAME, SlideOptions, predict_slide
 from benchmark.inference.trained import Trained
 from benchmark.results.model_folder import find_model, model_digest
-from benchmark.results.prediction_folder import BY_REGION, LEDGER, SMALL, PredictionFolder, identity, results_in
+from benchmark.results.prediction_folder import (
+    BY_REGION,
+    COMPRESSED,
+    LEDGER,
+    SMALL,
+    PredictionFolder,
+    identity,
+    results_in,
+)
 from benchmark.results.summary import SUMMARY, ImageSummary
 from datamodules.reading.files import MAX_PIXELS
 from datamodules.reading.magnification import differs, stated_magnification
 from datamodules.reading.rasters import image_raster
-from postproc.errors import DataError, NucbenchError, unknown_name
-
-SAME = 1.1
-"""Maximum ratio of the stated magnification to that of the model without rescaling."""
+from datamodules.reading.slide_files import is_slide
+from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
 
 
 def predict_images(
@@ -47,11 +54,13 @@ def predict_images(
     compile: bool = False,
     again: bool = False,
     workers: int | None = None,
+    slides: SlideOptions | None = None,
 ) -> int:
     """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
     Images of more than `benchmark.inference.large.LARGE` px are processed by region (`benchmark.inference.large`);
-    their label map is a TIFF, and a CSV lists the nuclei. Other images are decoded by workers while the network
+    their label map is a TIFF, and a CSV lists the nuclei. Of whole slides, only tissue is processed, and there is no
+    label map (`benchmark.inference.slides`). Other images are decoded by workers while the network
     processes the next ones.
 
     An image that cannot be read or processed is reported and does not stop the others. Images with results in `out`
@@ -71,6 +80,7 @@ def predict_images(
         again: Also process finished images, and replace results of other images of the same name in `out`.
         workers: Number of decoding processes; 0 = decode in this process; None = one per usable core, at most
             `benchmark.inference.large.WORKERS`.
+        slides: Options for whole slides.
 
     Returns:
         0 if all images are done, 1 otherwise.
@@ -84,8 +94,11 @@ def predict_images(
     workers = min(WORKERS, usable_cores()) if workers is None else workers
     check_magnification(magnification)
     find_model(run)
+    options = slides or SlideOptions()
     found = find_user_images(images, out)
+    _check_tissue(options, found.images, out)
     how = {"model": model_digest(run), "variant": variant, "magnification": magnification, "tta": tta}
+    how |= options.how()
     with PredictionFolder.hold(out) as folder:
         todo = [path for path in found.images if again or not folder.is_done(path, how)]
         for error in found.errors:
@@ -101,7 +114,7 @@ def predict_images(
         if todo:
             with stage("loading the model"):
                 trained = load(run)
-            work = _Work(trained, folder, how, compile=compile, workers=min(workers, len(todo)))
+            work = _Work(trained, folder, how, compile=compile, workers=min(workers, len(todo)), slides=options)
             work.claim(todo, again=again)
             failed += work.run(todo, progress)
         else:
@@ -124,10 +137,28 @@ def find_user_images(images: list[Path], out: Path) -> FoundImages:
     found = find_images(images, lambda path: path.name in known(path.parent), [Path(SUMMARY).stem])
     outputs = [out / SUMMARY, out / LEDGER]
     for path in found.images:
-        endings = {*SMALL, *BY_REGION} if count_pixels(path) > LARGE else set(SMALL)
+        large = is_slide(path, LARGE) or count_pixels(path) > LARGE
+        endings = {*SMALL, *BY_REGION, f".geojson{COMPRESSED}"} if large else set(SMALL)
         outputs += [out / f"{path.stem}{ending}" for ending in sorted(endings)]
     check_outputs(outputs, found.images)
     return found
+
+
+def _check_tissue(options: SlideOptions, images: Sequence[Path], out: Path) -> None:
+    """Check that a tissue mask exists, belongs to one slide, and is not a result.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if options.tissue is None:
+        return
+    if not options.tissue.is_file():
+        raise ConfigError(f"--tissue {options.tissue} does not exist; give an image in which tissue is not black")
+    if not options.mask:
+        raise ConfigError("give either --tissue or --no-tissue-mask, not both")
+    if len(images) != 1 or not is_slide(images[0], LARGE):
+        raise ConfigError(f"--tissue is the mask of one slide, but {len(images)} images are given; give one slide")
+    check_outputs([out / f"{images[0].stem}{ending}" for ending in options.endings], [options.tissue])
 
 
 @dataclass
@@ -140,6 +171,7 @@ class _Work:
         how: Settings that determine the results: model, variant, magnification and averaging over symmetries.
         compile: Compile the network.
         workers: Number of decoding processes.
+        slides: Options for whole slides.
     """
 
     trained: Trained
@@ -147,6 +179,7 @@ class _Work:
     how: dict[str, Any]
     compile: bool
     workers: int
+    slides: SlideOptions
     _failed: int = 0
     _pending: list[tuple[Path, dict[str, Any], Future[ImageSummary]]] = field(default_factory=list)
 
@@ -164,9 +197,13 @@ class _Work:
 
     def claim(self, images: list[Path], *, again: bool) -> None:
         """Claim the names of all results."""
-        endings = {path: BY_REGION if self._by_region(count_pixels(path)) else SMALL for path in images}
-        plans = {path: [f"{path.stem}{ending}" for ending in endings[path]] for path in images}
+        plans = {path: [f"{path.stem}{ending}" for ending in self._endings(path)] for path in images}
         self.folder.claim(plans, again=again)
+
+    def _endings(self, path: Path) -> tuple[str, ...]:
+        if is_slide(path, LARGE):
+            return self.slides.endings
+        return BY_REGION if self._by_region(count_pixels(path)) else SMALL
 
     def run(self, images: list[Path], progress: bool) -> int:
         """Process all images and return the number of failures."""
@@ -174,9 +211,10 @@ class _Work:
         beside = len(images) >= (FEW_IMAGES if on_cpu else 2)
         with decoders(self.workers if beside else 0) as pool:
             try:
-                for path in track(images, "predicting", progress):
+                large = any(self._endings(path) != SMALL for path in images)  # they have bars of their own
+                for path in track(images, "predicting", progress and not large):
                     try:
-                        self._submit(pool, path)
+                        self._submit(pool, path, progress)
                     except NucbenchError as error:
                         self._fail(path, error)
                     while len(self._pending) > PENDING_PER_WORKER * self.workers:
@@ -186,27 +224,38 @@ class _Work:
                     with suppress(Exception):
                         self._finish()
                 raise
-            while self._pending:
-                self._finish()
+            self._finish_all()
         return self._failed
 
     def _by_region(self, size: int) -> bool:
         return size > MAX_PIXELS or (size > LARGE and self.codec.surroundings is not None)
 
-    def _submit(self, pool: Any, path: Path) -> None:
+    def _submit(self, pool: Any, path: Path, progress: bool) -> None:
         method = self.trained.method
         try:
             read = identity(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
+        about = {"image": path.name, "sha256": read["sha256"], **self.how, "precision": self.trained.precision}
+        if is_slide(path, LARGE):
+            self._finish_all()
+            found = predict_slide(
+                method, self.key, self.params, path, self.settings, self.folder.path, options=self.slides,
+                trained=self.trained.magnification, given=self.how["magnification"], workers=self.workers, about=about,
+                progress=progress,
+            )  # fmt: skip
+            self._note(path, read, found)
+            return
         own = image_magnification(path, self.how["magnification"], self.trained.magnification)
         with closing(image_raster(path)) as image:
             if self._by_region(image.shape[0] * image.shape[1]):
-                while self._pending:  # keep the results in the order of the images
-                    self._finish()
+                self._finish_all()
                 work = method, self.key, self.params, image, self.settings, self.folder.path, path.stem
                 factor = scale_factor(self.trained.magnification, own)
-                self._note(path, read, predict_large(*work, factor=factor, workers=self.workers, name=path.name))
+                found = predict_large(
+                    *work, factor=factor, workers=self.workers, name=path.name, about=about, progress=progress
+                )
+                self._note(path, read, found)
                 return
             with stage("reading images"):
                 pixels = image.read(0, 0, *image.shape)
@@ -215,6 +264,11 @@ class _Work:
             maps = predict_maps(method, scaled, self.settings)
         job = self.codec, self.params, method.task.types, self.folder.path / path.stem
         self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
+
+    def _finish_all(self) -> None:
+        """Wait for all pending images, to keep the results in the order of the images."""
+        while self._pending:
+            self._finish()
 
     def _finish(self) -> None:
         """Wait for the first pending image."""

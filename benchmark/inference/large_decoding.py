@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from benchmark.forward.scaling import nearest
 from benchmark.inference.disk import DiskArray, read_maps
+from benchmark.inference.sizes import SIZES, Sizes, measurements, polygon_sizes
 from benchmark.results.pictures import geojson
 from postproc.codec import Codec, Params, Survey
 from postproc.instances import Instances
-from postproc.pixels.clusters import Block, Box, Clusters, extents, keep_clusters, label_block
+from postproc.pixels.clusters import Block, Box, Clusters, empty_block, extents, keep_clusters, label_block
 from postproc.pixels.components import connected_components
 from postproc.pixels.labels import LabelMap, relabel
 
@@ -45,6 +46,7 @@ class Work:
         shape: (H, W) of the maps in pixels.
         types: Names of the types.
         original: (H, W) of the original image, for outlines; None = `shape`.
+        mpp: Microns per pixel of the original image, for measurements in GeoJSON; None = without measurements.
         side: Side of the blocks in pixels.
         beyond: Pixels by which a cluster may extend beyond its block and still be decoded with the others.
         largest: Maximum pixels of a region that is decoded at once.
@@ -56,6 +58,7 @@ class Work:
     shape: tuple[int, int]
     types: tuple[str, ...] = ()
     original: tuple[int, int] | None = None
+    mpp: float | None = None
     side: int = BLOCK
     beyond: int = BEYOND
     largest: int = LARGEST
@@ -101,6 +104,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Outlines of nuclei in pixels of the original image.
+
+    Attributes:
+        features: GeoJSON of each nucleus, named `NAME`; empty for nuclei without an outline.
+        sizes: float64 (N, 6), see `benchmark.inference.sizes.polygon_sizes`; zeros for nuclei without an outline.
+    """
+
+    features: list[str]
+    sizes: Sizes
+
+
+@dataclass(frozen=True)
 class Found:
     """Decoded nuclei.
 
@@ -108,15 +124,17 @@ class Found:
         top: First row of `labels` in the image.
         left: First column of `labels` in the image.
         labels: int32 (h, w), ids 1..N.
+        drawn: Outlines and sizes of the nuclei.
         types: int64 (N,), or None.
-        features: GeoJSON of each nucleus, named `NAME`; empty for nuclei without an outline.
+        scores: float32 (N,), or None.
     """
 
     top: int
     left: int
     labels: LabelMap
-    types: NDArray[np.int64] | None
-    features: list[str]
+    drawn: Drawn
+    types: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
 
 
 def analyse(work: Work, block: Box) -> tuple[Survey, Block]:
@@ -127,6 +145,11 @@ def analyse(work: Work, block: Box) -> tuple[Survey, Block]:
     survey = work.codec.survey(maps, (core[0], core[1]), work.params)
     support = work.codec.support(maps, work.params)[core]
     return survey, label_block(np.ascontiguousarray(support), block[0], block[1], work.shape)
+
+
+def without_pixels(work: Work, block: Box) -> tuple[Survey, Block]:
+    """Return the analysis of a block that has no support."""
+    return {}, empty_block(block, work.shape)
 
 
 def plan(clusters: Clusters, work: Work) -> list[Job]:
@@ -173,43 +196,59 @@ def decode_job(work: Work, survey: Survey, job: Job) -> Found:
     else:
         kept, _, ids = relabel(_of_block(found.labels, support, job, work))
     types = None if found.types is None else found.types[ids - 1]
-    features = outline(work, kept, types, len(ids), job.box[:2])
-    return Found(job.box[0], job.box[1], kept, types, features)
+    scores = None if found.scores is None else found.scores[ids - 1]
+    drawn = outline(work, kept, len(ids), job.box[:2], types, scores)
+    return Found(job.box[0], job.box[1], kept, drawn, types, scores)
 
 
 def outline(
-    work: Work, labels: LabelMap, types: NDArray[np.int64] | None, count: int, corner: tuple[int, int]
-) -> list[str]:
-    """Return the nuclei of a region as GeoJSON in pixels of the original image, named `NAME`.
+    work: Work,
+    labels: LabelMap,
+    count: int,
+    corner: tuple[int, int],
+    types: NDArray[np.int64] | None = None,
+    scores: NDArray[np.float32] | None = None,
+) -> Drawn:
+    """Return outlines and sizes of the nuclei of a region in pixels of the original image.
 
     Args:
         work: Inputs of the image.
         labels: int32 (h, w), 0 = background; with complete nuclei.
-        types: int64 (N,), or None.
         count: Number of nuclei N.
         corner: First row and column of `labels` in the maps.
+        types: int64 (N,), or None.
+        scores: float32 (N,), or None.
 
     Returns:
-        N texts whose polygons cover exactly the pixels of the nuclei in the original image; empty for nuclei without
-        pixels.
+        N texts whose polygons cover exactly the pixels of the nuclei in the original image, and their sizes; empty for
+        nuclei without pixels.
     """
-    sources = [nearest(size, given) for size, given in zip(work.shape, work.original or work.shape, strict=True)]
+    original = work.original or work.shape
+    sources = [nearest(size, given) for size, given in zip(work.shape, original, strict=True)]
     y, x = (
         np.searchsorted(source, np.arange(start, start + size + 1))
         for source, start, size in zip(sources, corner, labels.shape, strict=True)
     )
+    step = (original[0] / work.shape[0], original[1] / work.shape[1])
     if not (np.diff(y).all() and np.diff(x).all()):  # some pixels vanish in the original image, which can split nuclei
         rows, columns = (s[edge[0] : edge[-1]] - k for s, edge, k in zip(sources, (y, x), corner, strict=True))
         labels = np.ascontiguousarray(labels[rows][:, columns])
         y, x = np.arange(y[0], y[-1] + 1), np.arange(x[0], x[-1] + 1)
-    known = None if types is None else types[: labels.max(initial=0)]
-    nuclei = Instances((labels.shape[0], labels.shape[1]), labels=labels, types=known)
-    texts = [""] * count
+        step = (1.0, 1.0)
+    last = labels.max(initial=0)
+    known = None if types is None else types[:last]
+    rated = None if scores is None else scores[:last]
+    nuclei = Instances((labels.shape[0], labels.shape[1]), labels=labels, types=known, scores=rated)
+    drawn = Drawn([""] * count, np.zeros((count, SIZES)))
     for feature in geojson(nuclei, work.types, (y, x))["features"]:
         number = int(feature["properties"]["name"])
         feature["properties"]["name"] = "@"
-        texts[number - 1] = json.dumps(feature)
-    return texts
+        found = polygon_sizes(feature["geometry"], step)
+        if work.mpp is not None:
+            feature["properties"].setdefault("measurements", {}).update(measurements(found, work.mpp))
+        drawn.features[number - 1] = json.dumps(feature)
+        drawn.sizes[number - 1] = found
+    return drawn
 
 
 def _of_block(labels: LabelMap, support: NDArray[np.bool_], job: Job, work: Work) -> LabelMap:

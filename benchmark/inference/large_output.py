@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import IO, cast
 
 import cv2
 import numpy as np
@@ -15,12 +17,12 @@ from numpy.typing import NDArray
 from benchmark.forward.scaling import nearest
 from benchmark.host.files import atomic
 from benchmark.inference.disk import DiskArray
-from benchmark.inference.large_decoding import NAME, Found
+from benchmark.inference.nuclei import Nuclei
+from benchmark.inference.sizes import AREA, PERIMETER, X, Y
 from benchmark.results.pictures import PALETTE, write_png
 from datamodules.reading.files import replacing
 from datamodules.reading.rasters import Raster
 from postproc.cells import shown
-from postproc.pixels.clusters import extents
 from postproc.pixels.labels import LabelMap
 
 TILE = 512
@@ -59,95 +61,13 @@ class LabelView:
             yield top, self.rows(top, min(top + TILE, self.shape[0]))
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """Final numbers of the nuclei, in raster order of their first pixel.
-
-    Attributes:
-        new: int32 (N + 1,), final number of each provisional number; 0 = without pixels.
-        order: int64 (M,), provisional number - 1 of each nucleus.
-        area: int64 (M,), pixels of each nucleus.
-        centres: float64 (M, 2), centroids, (x, y) in pixels; the centre of the first pixel is (0, 0).
-    """
-
-    new: NDArray[np.int32]
-    order: Ints
-    area: Ints
-    centres: NDArray[np.float64]
-
-    @property
-    def count(self) -> int:
-        """Number of nuclei."""
-        return len(self.order)
-
-    @classmethod
-    def of(cls, view: LabelView, count: int) -> Numbers:
-        """Number the nuclei of a map with provisional numbers 1..count."""
-        from postproc.pixels.spans import coordinate_sums
-
-        first = np.full(count, -1, np.int64)
-        sums = np.zeros((count + 1, 3), np.int64)
-        for top, band in view.bands():
-            _, here = extents(band, count, top, 0, view.shape[1])
-            first = np.where(first < 0, here, first)
-            part = coordinate_sums(band)
-            sums[: len(part)] += part
-            sums[: len(part), 2] += top * part[:, 0]
-        found = np.flatnonzero(first >= 0)
-        order = found[np.argsort(first[found])]
-        new = np.zeros(count + 1, np.int32)
-        new[order + 1] = np.arange(1, len(order) + 1)
-        area = sums[order + 1, 0]
-        return cls(new, order, area, sums[order + 1, 1:] / np.maximum(area, 1)[:, None])
-
-
-class Outlines:
-    """GeoJSON and types of the nuclei in the order of their provisional numbers; texts are stored in a file.
-
-    Args:
-        path: The file, created here.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b")
-        self._starts = [0]
-        self._types: list[NDArray[np.int64]] = []
-
-    @property
-    def count(self) -> int:
-        """Number of nuclei so far."""
-        return len(self._starts) - 1
-
-    @property
-    def types(self) -> Ints | None:
-        """Type of each nucleus, int64 (N,); None without types."""
-        return np.concatenate(self._types) if self._types else None
-
-    def add(self, found: Found) -> None:
-        """Append the nuclei of a region."""
-        if found.types is not None:
-            self._types.append(found.types)
-        for feature in found.features:
-            text = feature.encode()
-            self._file.write(text)
-            self._starts.append(self._starts[-1] + len(text))
-
-    def text(self, k: int, name: int) -> str:
-        """Return the GeoJSON of provisional nucleus k, from 0, under its final name; empty without outline."""
-        self._file.seek(self._starts[k])
-        return self._file.read(self._starts[k + 1] - self._starts[k]).decode().replace(NAME, f'"name": "{name}"', 1)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def write_tiff(path: Path, view: LabelView, numbers: Numbers) -> None:
+def write_tiff(path: Path, view: LabelView, nuclei: Nuclei) -> None:
     """Write the label map as a tiled, compressed TIFF of int32, atomically."""
+    new = nuclei.numbers()
 
     def tiles() -> Iterator[LabelMap]:
         for _, band in view.bands():
-            named = numbers.new[band]
+            named = new[band]
             for left in range(0, view.shape[1], TILE):
                 part = named[:, left : left + TILE]
                 yield np.pad(part, ((0, TILE - part.shape[0]), (0, TILE - part.shape[1])))
@@ -167,33 +87,60 @@ def write_tiff(path: Path, view: LabelView, numbers: Numbers) -> None:
         )
 
 
-def write_csv(path: Path, numbers: Numbers, types: Ints | None, names: tuple[str, ...]) -> None:
-    """Write a row per nucleus: id, x, y, area in pixels and, with types, number and name of its type.
+def write_csv(path: Path, nuclei: Nuclei, names: tuple[str, ...], mpp: float | None = None) -> None:
+    """Write a row per nucleus: number, centroid, area, perimeter and, if known, type and confidence.
 
     The centre of the first pixel is (0, 0), as in label maps and tables of points; in GeoJSON and QuPath it is
     (0.5, 0.5).
+
+    Args:
+        path: The file.
+        nuclei: Nuclei of the image.
+        names: Names of the types.
+        mpp: Microns per pixel; None = sizes in pixels only.
     """
+    heads = ["id", "x", "y", "area", "perimeter"]
+    heads += ["area_um2", "perimeter_um"] if mpp is not None else []
+    heads += ["type", "name"] if nuclei.types is not None else []
+    heads += ["confidence"] if nuclei.scores is not None else []
+    cells = ["", *(shown(name) for name in names)]
     with atomic(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "x", "y", "area", *(["type", "name"] if types is not None else [])])
-        cells = [shown(name) for name in names]
-        for row, k in enumerate(numbers.order.tolist()):
-            x, y = numbers.centres[row].tolist()
-            kind = [] if types is None else [int(types[k]), cells[types[k] - 1] if 0 < types[k] <= len(cells) else ""]
-            writer.writerow([row + 1, f"{x:.2f}", f"{y:.2f}", int(numbers.area[row]), *kind])
+        writer.writerow(heads)
+        for row, k in enumerate(nuclei.order.tolist(), 1):
+            area, perimeter, x, y = nuclei.sizes[k, [AREA, PERIMETER, X, Y]].tolist()
+            values: list[object] = [row, f"{x:.2f}", f"{y:.2f}", round(area), f"{perimeter:.2f}"]
+            if mpp is not None:
+                values += [f"{area * mpp**2:.3f}", f"{perimeter * mpp:.3f}"]
+            if nuclei.types is not None:
+                kind = int(nuclei.types[k])
+                values += [kind, cells[kind] if 0 < kind < len(cells) else ""]
+            if nuclei.scores is not None:
+                values.append(f"{nuclei.scores[k]:.4f}")
+            writer.writerow(values)
 
 
-def write_geojson(path: Path, numbers: Numbers, outlines: Outlines) -> None:
-    """Write the outlines as a GeoJSON feature collection for QuPath, one nucleus per line."""
-    with atomic(path, "w") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
-        separator = "\n"
-        for row, k in enumerate(numbers.order.tolist()):
-            text = outlines.text(k, row + 1)
-            if text:
-                file.write(separator + text)
-                separator = ",\n"
-        file.write("\n]}\n")
+def write_geojson(path: Path, nuclei: Nuclei) -> None:
+    """Write the outlines as a GeoJSON feature collection for QuPath, one nucleus per line.
+
+    Args:
+        path: The file; compressed by gzip if it ends in .gz.
+        nuclei: Nuclei of the image.
+    """
+    with atomic(path) as target, _compressed(target, path.suffix == ".gz") as file:
+        file.write(b'{"type": "FeatureCollection", "features": [')
+        separator = b"\n"
+        for text in nuclei.texts():
+            file.write(separator + text.encode())
+            separator = b",\n"
+        file.write(b"\n]}\n")
+
+
+def _compressed(target: IO[bytes], wanted: bool) -> AbstractContextManager[IO[bytes]]:
+    """Return a file that writes to `target`, by gzip if wanted, without name and time in its header."""
+    if not wanted:
+        return nullcontext(target)
+    return cast("AbstractContextManager[IO[bytes]]", gzip.GzipFile("", "wb", 6, target, mtime=0))
 
 
 def write_overlay(path: Path, image: Raster, view: LabelView, types: Ints | None) -> None:

@@ -25,9 +25,13 @@ from postproc.errors import ConfigError, DataError
 LEDGER = ".predictions.json"
 """File that lists the results of a folder."""
 TEMPORARY = ".nucbench-predict-"
-"""Prefix of folders with temporary files of a large image."""
+"""Prefix of folders with temporary files of a large image, written by versions before 0.3."""
+WORK = ".nucbench-work-"
+"""Prefix of the folder with intermediate results of a large image; kept by an interruption, and used to resume."""
 SMALL, BY_REGION = (".mat", OVERLAY, ".geojson"), (".tif", OVERLAY, ".geojson", ".csv")
 """Suffixes of the results of an image: one processed in memory, and one processed by region."""
+COMPRESSED = ".gz"
+"""Suffix of compressed GeoJSON."""
 FORMAT = 1
 SAVE_SECONDS = 2.0
 """Minimum time between two writes of the ledger. Images that a killed command had not recorded are done again."""
@@ -217,4 +221,6 @@ def _is_entry(entry: object) -> bool:
     return all(isinstance(entry.get(key), kind) for key, kind in kinds.items()) and len(entry["stamp"]) == 2
 
 
-__all__ = ["BY_REGION", "LEDGER", "OVERLAY", "SMALL", "TEMPORARY", "PredictionFolder", "identity", "results_in"]
+__all__ = [
+    "BY_REGION", "COMPRESSED", "LEDGER", "OVERLAY", "SMALL", "WORK", "PredictionFolder", "identity", "results_in",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from benchmark.host.progress import duration
 from benchmark.runs.phase_keeper import PhaseKeeper
 
 WARM_UP = 3
@@ -70,12 +71,4 @@ def estimate(steps: int, rate: float, limit: float | None) -> str:
     return f"about {duration(seconds)} left for {steps:,} steps" if seconds >= WORTH else ""
 
 
-def duration(seconds: float) -> str:
-    """Format seconds for people: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-__all__ = ["Announcement", "duration", "estimate"]
+__all__ = ["Announcement", "estimate"]

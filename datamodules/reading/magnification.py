@@ -110,7 +110,7 @@ def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
             known = dict(re.findall(r"\b(AppMag|MPP)\s*=\s*([0-9.]+)", page.description))
             return positive(known.get("AppMag")), all_positive([known.get("MPP")])
         if file.is_ome:
-            power, sides = _of_ome(file)
+            power, sides = ome_scale(file)
             if power or sides:
                 return power, sides
         if file.is_imagej:
@@ -121,8 +121,11 @@ def _of_tiff(path: Path) -> tuple[float | None, list[float]]:
         return None, _plausible(microns / each for each in density) if microns else []
 
 
-def _of_ome(file: tifffile.TiffFile) -> tuple[float | None, list[float]]:
-    """Return the first objective power and the sides of a pixel in microns of the first image that has any."""
+def ome_scale(file: tifffile.TiffFile) -> tuple[float | None, list[float]]:
+    """Return the objective power and the sides of a pixel in microns as OME-XML states them.
+
+    The first objective counts, and the first image with sides that a microscope can have.
+    """
     powers = all_positive(element.get("NominalMagnification") for element in ome_elements(file, "Objective"))
     sides: list[float] = []
     for pixels in ome_elements(file, "Pixels"):
@@ -147,6 +150,6 @@ def _plausible(sides: Iterable[float]) -> list[float]:
 
 
 __all__ = [
-    "MISMATCH", "MPP_AT_1X", "PLAUSIBLE", "REMEDY", "all_positive", "combine", "differs", "is_plausible", "positive",
-    "stated_magnification",
+    "MISMATCH", "MPP_AT_1X", "PLAUSIBLE", "REMEDY", "all_positive", "combine", "differs", "is_plausible",
+    "ome_scale", "positive", "stated_magnification",
 ]  # fmt: skip

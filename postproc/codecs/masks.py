@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -159,6 +159,10 @@ class MaskStitcher:
         self._band = band
         self._same = same
         self._tiles: list[Maps] = []
+
+    def begin(self, plan: Sequence[Window]) -> Sequence[Window]:
+        """Return all tiles."""
+        return plan
 
     def add(self, window: Window, output: Maps) -> None:
         """Add the detections of one tile, in the tile's coordinates."""

@@ -91,6 +91,21 @@ def label_block(support: Mask, top: int, left: int, shape: tuple[int, int]) -> B
     return Block(boxes, first, outer[1:], np.unique(np.concatenate(pairs), axis=0), lines)
 
 
+def empty_block(box: Box, shape: tuple[int, int]) -> Block:
+    """Return what `label_block` returns for a block without support, in a few bytes.
+
+    Args:
+        box: Box of the block.
+        shape: (H, W) of the image.
+    """
+    top, left, bottom, right = box
+    outer = top == 0 or left == 0 or bottom == shape[0] or right == shape[1]
+    row, column = (np.broadcast_to(np.int64(-1), size) for size in (right - left, bottom - top))
+    nothing = np.zeros(0, np.int64)
+    pairs = np.zeros((0, 2), np.int64)
+    return Block(np.zeros((0, 4), np.int64), nothing, np.array([outer]), pairs, (row, row, column, column))
+
+
 def extents(labels: NDArray[Any], count: int, top: int, left: int, width: int) -> tuple[Ints, Ints]:
     """Return the box, int64 (count, 4), and the first pixel, int64 (count,), of each id 1..count of a block.
 
@@ -165,7 +180,7 @@ class ClusterMap:
         contacts = [b.contacts + np.array([gap_starts[place], starts[place]]) for place, b in self._blocks.items()]
         for before, after in self._seams(starts, gap_starts):
             joins += [_both(before, after), _both(before[1:], after[:-1]), _both(before[:-1], after[1:])]
-            gap_joins.append(_both(-before, -after))
+            gap_joins.append(np.unique(_both(-before, -after), axis=0))  # a seam of a slide has 100,000 equal pairs
             contacts.append(_contacts(before, after))
         group, groups = _join(parts, joins)
         gap_group, gap_groups = _join(gaps, gap_joins)

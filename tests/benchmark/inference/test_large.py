@@ -21,7 +21,8 @@ from benchmark.inference.decoding import decoders
 from benchmark.inference.disk import DiskArray
 from benchmark.inference.large import Analysis, decode_by_region, paint, predict_large
 from benchmark.inference.large_decoding import NAME, Found, Work, outline
-from benchmark.inference.large_output import LabelView, Numbers
+from benchmark.inference.large_output import LabelView
+from benchmark.inference.sizes import AREA
 from benchmark.results.pictures import geojson
 from datamodules.reading.rasters import ArrayRaster, image_raster
 from datamodules.synthetic.images import generate
@@ -87,16 +88,15 @@ def by_region(codec: Codec[Any], maps: Maps, folder: Path, **sizes: int) -> tupl
     for rows in range(0, shape[0], 100):
         analysis.advance(stored, rows)
     analysis.advance(stored, shape[0])
-    labels, outlines = decode_by_region(analysis, folder, None)
+    labels, nuclei = decode_by_region(analysis, folder, None)
     view = LabelView(labels, (shape[0], shape[1]))
-    numbers = Numbers.of(view, outlines.count)
-    drawn = [json.loads(outlines.text(k, row + 1)) for row, k in enumerate(numbers.order.tolist())]
-    outlines.close()
-    final = numbers.new[view.rows(0, shape[0])]
-    types_found = None if outlines.types is None else outlines.types[numbers.order]
+    drawn = [json.loads(text) for text in nuclei.texts()]
+    nuclei.close()
+    final = nuclei.numbers()[view.rows(0, shape[0])]
+    types_found = None if nuclei.types is None else nuclei.types[nuclei.order]
     known = Instances(final.shape, labels=final, types=types_found)
     assert drawn == geojson(known, types)["features"]  # outlines of exactly these px
-    return final, types_found, numbers
+    return final, types_found, nuclei
 
 
 @pytest.mark.parametrize("name", list(CODECS))
@@ -105,14 +105,21 @@ def test_decoding_by_region_is_decoding_at_once(name: str, tmp_path: Path) -> No
     maps = network_like(codec, 500)
     found = codec.decode(maps, codec.defaults())
     expected, order = raster_order(found.labels)
-    labels, types, numbers = by_region(codec, maps, tmp_path, side=128)
+    labels, types, nuclei = by_region(codec, maps, tmp_path, side=128)
     np.testing.assert_array_equal(labels, expected)
     assert labels.max() > 80
-    assert numbers.count == found.count
-    np.testing.assert_array_equal(numbers.area, np.bincount(expected.ravel())[1:])
+    assert len(nuclei.order) == found.count
+    np.testing.assert_array_equal(nuclei.sizes[nuclei.order, AREA], np.bincount(expected.ravel())[1:])
     assert (types is None) == (found.types is None)
     if types is not None:
         np.testing.assert_array_equal(types, found.types[order])
+
+
+@pytest.mark.parametrize("name", list(CODECS))
+def test_tiles_that_are_left_out_have_no_support(name: str) -> None:
+    codec = CODECS[name]
+    blank = {key: np.zeros_like(value) for key, value in network_like(codec, 64).items()}
+    assert not codec.support(blank, codec.defaults()).any()
 
 
 def test_the_gradients_are_scaled_as_in_the_whole_image(tmp_path: Path) -> None:
@@ -258,8 +265,8 @@ def test_outlines_leave_out_px_that_another_nucleus_has_taken(original: tuple[in
         labels = np.zeros((20, 24), np.int32)
         labels[1:3, 1:5], labels[4:16, 3:20] = 1, 2
         types = np.array([1, 2])
-        found = Found(top, left, labels, types, outline(work, labels, types, 2, (top, left)))
-        texts += paint(final, found, len(texts), work).features
+        found = Found(top, left, labels, outline(work, labels, 2, (top, left), types), types)
+        texts += paint(final, found, len(texts), work).drawn.features
     shown = LabelView(final, original).rows(0, original[0])
     features = geojson(Instances(original, labels=shown, types=np.tile([1, 2], 3)[: shown.max()]), ("a", "b"))[
         "features"

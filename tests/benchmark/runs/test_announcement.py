@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.host.machine import Machine
+from benchmark.host.progress import duration
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs import announcement
-from benchmark.runs.announcement import duration, estimate
+from benchmark.runs.announcement import estimate
 from benchmark.runs.run import execute
 from datamodules.synthetic_sets import Synthetic
 

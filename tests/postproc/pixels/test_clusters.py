@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes, label
 
-from postproc.pixels.clusters import ClusterMap, keep_clusters, label_block
+from postproc.pixels.clusters import ClusterMap, empty_block, keep_clusters, label_block
 
 EIGHT = np.ones((3, 3), int)
 
@@ -69,3 +69,14 @@ def test_only_whole_clusters_are_kept() -> None:
 def test_a_missing_block_is_an_error() -> None:
     with pytest.raises(ValueError, match="0 of 1 blocks"):
         ClusterMap(1, 1).finish()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 5, 7), (5, 7, 9, 11), (5, 7, 10, 12), (0, 7, 5, 12), (3, 0, 6, 4)])
+def test_a_block_without_support_needs_no_px(box: tuple[int, int, int, int]) -> None:
+    expected = label_block(np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_), box[0], box[1], (10, 12))
+    found = empty_block(box, (10, 12))
+    for name in ("boxes", "first", "outer", "contacts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+    for one, other in zip(found.lines, expected.lines, strict=True):
+        np.testing.assert_array_equal(one, other)
