@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -17,7 +16,7 @@ from benchmark.results.legend import entries_of, with_legend
 from benchmark.results.pictures import overlay
 from benchmark.results.scoring import LABEL_SUFFIXES, find_label_maps, read_label_map
 from datamodules.reading.files import read_rgb
-from datamodules.reading.magnification import MPP_AT_1X, stated_magnification
+from datamodules.reading.magnification import MPP_AT_1X, stated_by
 from datamodules.reading.outlines import OUTLINE_SUFFIXES, draw, read_outlines
 from datamodules.reading.sense import Sense
 from postproc.errors import ConfigError, DataError
@@ -68,9 +67,7 @@ def draw_look(
     part = _part(window, (pixels.shape[0], pixels.shape[1]))
     if (part[0].stop - part[0].start) * (part[1].stop - part[1].start) * zoom**2 > LARGEST:
         raise ConfigError(f"the picture would have more than {LARGEST:,} px; choose a smaller --window or --zoom")
-    if magnification is None:
-        with suppress(DataError):
-            magnification = stated_magnification(image)
+    magnification = magnification or stated_by(image)
     found, names = _nuclei(nuclei, image, pixels, types, magnification)
     if found.shape != pixels.shape[:2]:
         raise DataError(

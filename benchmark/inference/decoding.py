@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmark.forward.scaling import decode, restore
 from benchmark.host.processes import start_worker
 from benchmark.host.stages import stage
+from benchmark.results.legend import entries_of, with_legend
 from benchmark.results.pictures import geojson, overlay, write_geojson, write_png
 from benchmark.results.prediction_folder import OVERLAY
 from benchmark.results.store import candidates_file, write_instances
@@ -49,8 +50,12 @@ def decode_to_pictures(
     params: Params,
     types: tuple[str, ...],
     path: Path,
+    mpp: float | None,
 ) -> ImageSummary:
-    """Decode one image, write its results with the prefix `path` and return a summary; runs in a worker process."""
+    """Decode one image, write its results with the prefix `path` and return a summary; runs in a worker process.
+
+    The overlay has a legend, and a scale bar if the microns per pixel of the image, `mpp`, are known.
+    """
     with stage("decoding"):
         found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
     with stage("writing"):
@@ -59,7 +64,9 @@ def decode_to_pictures(
             write_mat(labels, found)
         else:
             labels.unlink(missing_ok=True)  # result of an earlier call with another method
-        write_png(path.parent / f"{path.name}{OVERLAY}", overlay(image, found))
+        write_png(
+            path.parent / f"{path.name}{OVERLAY}", with_legend(overlay(image, found), entries_of(found, types), mpp)
+        )
         write_geojson(path.parent / f"{path.name}.geojson", geojson(found, types))
     return ImageSummary.of(name, found.count, found.types, types)
 

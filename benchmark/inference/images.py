@@ -35,7 +35,7 @@ from benchmark.results.prediction_folder import (
 )
 from benchmark.results.summary import SUMMARY, ImageSummary
 from datamodules.reading.files import MAX_PIXELS
-from datamodules.reading.magnification import differs, stated_magnification
+from datamodules.reading.magnification import MPP_AT_1X, differs, stated_by, stated_magnification
 from datamodules.reading.rasters import image_raster
 from datamodules.reading.slide_files import is_slide
 from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
@@ -262,7 +262,9 @@ class _Work:
         scaled = rescale(pixels, self.trained.magnification, own)
         with stage("network"):
             maps = predict_maps(method, scaled, self.settings)
-        job = self.codec, self.params, method.task.types, self.folder.path / path.stem
+        known = own or stated_by(path)
+        mpp = MPP_AT_1X / known if known else None
+        job = self.codec, self.params, method.task.types, self.folder.path / path.stem, mpp
         self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
 
     def _finish_all(self) -> None:

@@ -52,6 +52,14 @@ def stated_magnification(path: Path) -> float | None:
     return found if found is not None and is_plausible(found) else None
 
 
+def stated_by(path: Path) -> float | None:
+    """Return the magnification that a file states; None if it states none, or contradicts itself."""
+    try:
+        return stated_magnification(path)
+    except DataError:
+        return None
+
+
 def is_plausible(magnification: float) -> bool:
     """Return whether a magnification is accepted from a file, see `PLAUSIBLE`."""
     return PLAUSIBLE[0] <= magnification <= PLAUSIBLE[1]
