@@ -66,6 +66,7 @@ def speed(
     train: bool = False,
     workers: int | None = None,
     pipeline: bool = False,
+    scale: bool = False,
     dataset: str | None = None,
     data: Path | None = None,
     out: Path = Path("leaderboards/speed"),
@@ -86,6 +87,9 @@ def speed(
             one per core.
         pipeline: Measure the stages of `nucbench predict` and `nucbench score` instead, from start-up to scores, with
             random weights.
+        scale: Measure `nucbench predict` on synthetic images of growing size instead: seconds and peak memory of each
+            stage. METHODS are then models: run directories, exported folders or names of shipped models. Sizes:
+            default 2000, 4000 and 8000 px.
         dataset: Images for --pipeline: DATASET.SPLIT, or DATASET for its test split. Default: synthetic images.
         data: Folder with one folder per dataset; default: NUCBENCH_DATA or data.
         out: Output folder.
@@ -94,6 +98,11 @@ def speed(
         from benchmark.speed.pipeline import run_pipeline
 
         run_pipeline(methods or [], options or {}, dataset, filled(data), (sizes or [1000])[0], out)
+        return
+    if scale:
+        from benchmark.speed.scale import SIDES, run_scale
+
+        run_scale(methods or [], sizes or SIDES, out)
         return
     if dataset is not None:
         raise ConfigError("--dataset is an option of --pipeline; other timings use synthetic images")

@@ -28,6 +28,7 @@ import numpy as np
 from benchmark.forward.maps import InferenceSettings, run_windows
 from benchmark.forward.scaling import ScaledRaster
 from benchmark.host.progress import countdown
+from benchmark.host.stages import stage
 from benchmark.inference.decoding import decoders, submit
 from benchmark.inference.disk import DiskArray
 from benchmark.inference.disk_stitcher import DiskStitcher, Wanted, everywhere
@@ -173,14 +174,15 @@ def found_nuclei(
     about = {**image.about, "shape": image.pixels.shape, "original": image.shape, "params": repr(params)}
     work = Work(codec, params, {}, image.pixels.shape, method.task.types, image.shape, image.mpp)
     with Workplace.hold(folder, about) as place, decoders(workers) as pool:
-        with countdown(f"{image.name}, tiles", progress) as moved:
+        with countdown(f"{image.name}, tiles", progress) as moved, stage("network"):
             analysis = _network(method, work, image, settings, place, pool, moved)
-        with countdown(f"{image.name}, decoding", progress) as moved:
+        with countdown(f"{image.name}, decoding", progress) as moved, stage("decoding by region"):
             labels, nuclei = decode_by_region(analysis, folder, pool, workers + 1, moved)
         for array in analysis.work.maps.values():
             array.close()
         try:
-            yield nuclei, labels
+            with stage("writing"):
+                yield nuclei, labels
         finally:
             labels.close()
             nuclei.close()
