@@ -63,6 +63,7 @@ DATASETS = {
     "kumar": "datamodules.kumar:Kumar",
     "masks": "datamodules.masks:Masks",
     "monuseg": "datamodules.monuseg:MoNuSeg",
+    "pannuke": "datamodules.pannuke:PanNuke",
     "points-csv": "datamodules.points_csv:PointsCSV",
     "synthetic": "datamodules.synthetic_sets:Synthetic",
     "synthetic-dist": "datamodules.synthetic_sets:SyntheticDIST",
