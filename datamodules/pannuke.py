@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from datamodules.base import NucleiDataModule
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.layout import build_sample, choose_rows, require_found, walk
+from datamodules.reading.pannuke_names import TISSUES, TYPES
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
@@ -20,15 +21,6 @@ from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
-
-TYPES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")
-"""Nucleus types 1 to 5, in the order of the channels of masks.npy; epithelial = non-neoplastic epithelial."""
-
-TISSUES = (
-    "Adrenal_gland", "Bile-duct", "Bladder", "Breast", "Cervix", "Colon", "Esophagus", "HeadNeck", "Kidney", "Liver",
-    "Lung", "Ovarian", "Pancreatic", "Prostate", "Skin", "Stomach", "Testis", "Thyroid", "Uterus",
-)  # fmt: skip
-"""Names in types.npy, in the order of the code of the authors."""
 
 _FOLD = re.compile(r"fold[ _-]?([123])", re.IGNORECASE)
 _LEVELS = 5

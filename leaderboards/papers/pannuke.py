@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmark.metrics.tissues import BINARY, BY_TISSUE, MULTI, tissue_scores
 from benchmark.metrics.typed import pq_name
-from datamodules.pannuke import TISSUES, TYPES
+from datamodules.reading.pannuke_names import TISSUES, TYPES
 from leaderboards.base import Block, Comparison, Metric
 
 FOLDS = ("fold1", "fold2", "fold3")
