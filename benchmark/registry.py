@@ -55,14 +55,17 @@ METHODS = {
 """Method name -> "module:class"."""
 
 DATASETS = {
+    "conic": "datamodules.conic:CoNIC",
     "consep": "datamodules.consep:CoNSeP",
     "cpm15": "datamodules.cpm15:CPM15",
     "cpm17": "datamodules.cpm17:CPM17",
     "crchisto": "datamodules.crchisto:CRCHisto",
     "ki67": "datamodules.ki67:Ki67",
     "kumar": "datamodules.kumar:Kumar",
+    "lizard": "datamodules.lizard:Lizard",
     "masks": "datamodules.masks:Masks",
     "monuseg": "datamodules.monuseg:MoNuSeg",
+    "pannuke": "datamodules.pannuke:PanNuke",
     "points-csv": "datamodules.points_csv:PointsCSV",
     "synthetic": "datamodules.synthetic_sets:Synthetic",
     "synthetic-dist": "datamodules.synthetic_sets:SyntheticDIST",
@@ -82,6 +85,7 @@ TABLES = {
     "kumar_test": "leaderboards.papers.kumar_test:KumarTest",
     "leave_one_patient_out": "leaderboards.papers.leave_one_patient_out:LeaveOnePatientOut",
     "loss_terms": "leaderboards.papers.loss_terms:LossTerms",
+    "pannuke": "leaderboards.papers.pannuke:PanNukeTissues",
     "postprocessing": "leaderboards.papers.postprocessing:Postprocessing",
     "segmentation": "leaderboards.papers.segmentation:Segmentation",
     "self_supervised": "leaderboards.papers.self_supervised:SelfSupervised",

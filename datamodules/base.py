@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 from datamodules.drawing.items import ItemDataset, Items
 from datamodules.drawing.loading import Loading, sample_loader
 from datamodules.reading.card import DatasetCard
-from datamodules.reading.files import read_rgb
 from datamodules.reading.records import Record, check_groups
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow, belongs, read_splits
+from datamodules.reading.stacks import read_image_of
 from datamodules.sources import ImageSet, Sources, TrainingData
 from postproc.codec import Targets
 from postproc.errors import ConfigError, DataError, unknown_name
@@ -135,7 +135,7 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
         Raises:
             DataError: If the image is unreadable.
         """
-        image = read_rgb(record.image)
+        image = read_image_of(record)
         truth = Instances((image.shape[0], image.shape[1]))
         return Sample(image, truth, record.image_id, record.group, self.card.magnification, self.card.mpp)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.reading.splits import SplitRow, belongs
-from leaderboards.literature import read_table
+from datamodules.reading.splits import SplitRow, belongs, split_lines
 from postproc.errors import DataError
 
 COLUMNS = ("image_id", "group", "split", "validation")
@@ -52,7 +51,9 @@ def _path(dataset: str) -> Path:
 
 @cache
 def _splits(dataset: str) -> pd.DataFrame:
-    return read_table(_path(dataset), COLUMNS, text=True)
+    if not _path(dataset).is_file():
+        raise DataError(f"{_path(dataset)} is missing. Restore it from the repository.")
+    return pd.DataFrame(split_lines(dataset), dtype=object)
 
 
 __all__ = ["expected_images", "image_facts"]

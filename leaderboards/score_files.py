@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.metrics.tissues import TISSUE
 from leaderboards.broken import kept_going
 from leaderboards.literature import read_table
 from postproc.errors import DataError, short
@@ -17,6 +18,9 @@ LARGEST = 100_000_000
 """Largest score file that is read, in bytes."""
 
 AGAIN = "Evaluate the run again."
+
+TEXTS = (TISSUE,)
+"""Columns of names, apart from ``image``."""
 
 TOGETHER = 1000
 """Number of files parsed together; larger batches only need more memory."""
@@ -144,7 +148,7 @@ def _accepted(frame: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame
     for column in frame.columns.drop("image"):
         if column in columns.reserved:
             raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")
-        if not pd.api.types.is_numeric_dtype(frame[column]):
+        if column not in TEXTS and not pd.api.types.is_numeric_dtype(frame[column]):
             raise DataError(f"{path}: column {short(column)} holds a value that is not a number. {AGAIN}")
     return frame[["image", *frame.columns.drop("image")]]
 

@@ -18,6 +18,7 @@ from benchmark.metrics.contingency import Contingency, contingency
 from benchmark.metrics.instance import aji, aji_plus, dice2, panoptic_counts, panoptic_scores
 from benchmark.metrics.pixel import dice, pixel_counts, pixel_scores
 from benchmark.metrics.shape import average_dice, average_hausdorff
+from benchmark.metrics.typed import image_scores, typed_counts
 from postproc.instances import Instances
 
 
@@ -32,7 +33,8 @@ def score_image(
     """Compute all scores of one image that apply to both sides.
 
     Label maps on both sides give object and pixel metrics; otherwise, centres on both sides give detection metrics.
-    Types on both sides give F_d, F_c and accuracy, under the published and the gated pairing.
+    Types on both sides give F_d, F_c and accuracy, under the published and the gated pairing; with label maps also the
+    PQ of each type (pq_1 ... pq_T) and their mean (mpq).
 
     Args:
         truth: The annotation.
@@ -62,6 +64,10 @@ def score_image(
         rest["ahd"] = average_hausdorff(table, truth.labels, prediction.labels)
         rest["adc"] = average_dice(table)
         counts |= _map_counts(table)
+        if truth.types is not None and prediction.types is not None:
+            sums = typed_counts(table, truth.types, prediction.types, types)
+            rest |= image_scores(sums)
+            counts |= sums
     elif _has_centres(truth) and _has_centres(prediction):
         scores, sums = _detection(truth, prediction, radius, types)
         rest |= scores

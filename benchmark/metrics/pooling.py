@@ -12,6 +12,7 @@ from benchmark.metrics.classification import GATED, classification_scores
 from benchmark.metrics.detection import class_scores, curve_scores, detection_scores
 from benchmark.metrics.instance import PanopticCounts, panoptic_scores
 from benchmark.metrics.pixel import PixelCounts, dice, pixel_scores
+from benchmark.metrics.typed import pooled_scores
 
 POOLED = "_pooled"
 """Suffix of scores from counts summed over images; the score without the suffix is the mean over images."""
@@ -102,6 +103,7 @@ def _pixel(counts: Mapping[str, float]) -> dict[str, float]:
 _POOLED: tuple[tuple[Callable[[Mapping[str, float]], dict[str, float]], str], ...] = (
     (_panoptic, "n_iou_sum"),
     (_pixel, "n_pixel_tp"),
+    (pooled_scores, "n_tp_type_1"),
     (detection_scores, "n_distance_sum"),
     (class_scores, "n_match_1"),
     (curve_scores, "n_pred@0.00"),

@@ -78,7 +78,7 @@ class KnownImages:
             found = self.hashes.match(hash_image(images.data.read_image(record).image)) if hashed else None
             if found and found.exact:
                 seen[record.image_id] = found.name
-            elif record.image in self.files:
+            elif record.place in self.files:
                 seen[record.image_id] = "the same file"
             elif record.group in self.files:
                 seen[record.image_id] = f"the slide or patient {record.group}"

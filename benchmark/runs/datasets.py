@@ -42,9 +42,9 @@ def open_sources(spec: RunSpec, machine: Machine) -> Sources:
     annotated = method_class(spec.method).card.needs != "none"
     sources = Sources(sets, _open_validation(spec, machine, sets), strict, annotated)
     first, *others = sets
-    taken = {record.image for record in first.records()}
+    taken = {record.place for record in first.records()}
     for other in others:
-        images = {record.image for record in other.records()}
+        images = {record.place for record in other.records()}
         if taken & images:
             raise ConfigError(f"{other} shares {len(taken & images)} images with the other training sets")
         taken |= images
@@ -93,7 +93,7 @@ def files_of(sets: Iterable[ImageSet]) -> set[Path | str]:
     For tiles of whole slides, which may be parts of images in other datasets, the patients are returned instead.
     """
     return {
-        record.group if data.card.annotation == "none" else record.image
+        record.group if data.card.annotation == "none" else record.place
         for data, split in sets
         for record in data.select(split)
     }

@@ -15,6 +15,7 @@ from benchmark.host.progress import track
 from benchmark.host.stages import stage
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
+from benchmark.metrics.tissues import TISSUE
 from benchmark.results.store import RunStore, candidates_file, read_instances, write_scores
 from benchmark.runs.contamination import Overlap
 from datamodules.drawing.labelled import has_nuclei
@@ -90,7 +91,8 @@ def evaluate(
                 types=types,
                 candidates=_candidates(candidates_file(path), sample.truth),
             )
-        rows.append({"image": record.image_id, **found})
+        tissue = {TISSUE: sample.tissue} if sample.tissue else {}
+        rows.append({"image": record.image_id, **tissue, **found})
     if not rows:
         raise DataError(f"no image of {images} has annotated nuclei to score against; choose another split")
     scores = pd.DataFrame(rows)

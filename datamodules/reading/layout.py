@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.reading.card import DatasetCard
-from datamodules.reading.files import IMAGE_SUFFIXES, check_name, check_size, read_rgb
+from datamodules.reading.files import IMAGE_SUFFIXES, check_name, check_size
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
+from datamodules.reading.stacks import read_image_of
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
@@ -78,12 +79,12 @@ def find_pairs(root: Path, pairings: Iterable[Pairing]) -> list[Found]:
     return found
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Yield `root` and its subfolders, three levels deep, sorted, without hidden folders."""
+def walk(root: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield `root` and its subfolders, `depth` levels deep, sorted, without hidden folders."""
     level = [Path(root)]
-    for depth in range(_DEPTH + 1):
+    for step in range(depth + 1):
         yield from level
-        if depth < _DEPTH:
+        if step < depth:
             level = [child for folder in level for child in _folders(folder)]
 
 
@@ -149,6 +150,7 @@ def build_sample(
     image: NDArray[np.uint8] | None = None,
     magnification: float | None = None,
     mpp: float | None = None,
+    tissue: str = "",
 ) -> Sample:
     """Combine image and annotation after checking that they match.
 
@@ -159,12 +161,13 @@ def build_sample(
         image: The image if it was already read.
         magnification: Magnification of this image; None = the card's.
         mpp: Microns per pixel of this image; None = the card's.
+        tissue: Tissue or organ of this image, if the dataset states it.
 
     Raises:
         DataError: If sizes differ, a type is not on the card, or a point is outside the image.
     """
     source = record.annotations[0] if record.annotations else record.image
-    image = read_rgb(record.image) if image is None else image
+    image = read_image_of(record) if image is None else image
     check_size(image, truth, source)
     if truth.types is not None and truth.types.max(initial=0) > len(card.types):
         raise DataError(f"{source}: type {truth.types.max()}; {card.name} has {len(card.types)} types")
@@ -181,6 +184,7 @@ def build_sample(
         record.group,
         card.magnification if magnification is None else magnification,
         card.mpp if mpp is None else mpp,
+        tissue,
     )
 
 

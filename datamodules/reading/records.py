@@ -14,11 +14,12 @@ class Record:
 
     Attributes:
         image_id: Unique in the dataset.
-        image: The image file.
+        image: The image file; with an `index`, a stack of images.
         annotations: The annotation files, in the order expected by `read`.
         group: Patient, or its substitute.
         split: Split of the committed CSV, for example ``train`` or ``test_same``.
         validation: True for the training images that protocol ``strict`` keeps for validation.
+        index: Position of the image in stacks of images and annotations (.npy); None = files of one image.
     """
 
     image_id: str
@@ -27,6 +28,12 @@ class Record:
     group: str
     split: str
     validation: bool = False
+    index: int | None = None
+
+    @property
+    def place(self) -> Path | str:
+        """File of the image, or file and position in it: images of the same place are the same image."""
+        return self.image if self.index is None else f"{self.image}[{self.index}]"
 
 
 def check_groups(records: list[Record], dataset: str) -> None:

@@ -22,6 +22,7 @@ class Sample:
         group: Patient; organ or image if no patient is known. Never in two splits.
         magnification: Objective magnification (40.0, 20.0), None if unknown.
         mpp: Microns per pixel, None if unknown.
+        tissue: Tissue or organ as the dataset names it, for tables by tissue; empty if it is not read with the image.
     """
 
     image: NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Sample:
     group: str
     magnification: float | None = None
     mpp: float | None = None
+    tissue: str = ""
 
     def __post_init__(self) -> None:
         """Check the image.

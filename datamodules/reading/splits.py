@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Protocol
@@ -25,10 +27,31 @@ class SplitRow:
     validation: bool
 
 
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def split_lines(dataset: str) -> list[dict[str, str]]:
+    """Return the lines of ``splits/<dataset>.csv``, every cell as text.
+
+    A line may stand for consecutive images: ``fold1_{0000..2655}`` means ``fold1_0000`` to ``fold1_2655``; the same
+    range in other cells of the line is counted in step.
+    """
+    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
+    return [line for row in csv.DictReader(text.splitlines()) for line in _expanded(row)]
+
+
+def _expanded(row: dict[str, str]) -> Iterator[dict[str, str]]:
+    found = _RANGE.search(row["image_id"])
+    if found is None:
+        yield row
+        return
+    for number in range(int(found[1]), int(found[2]) + 1):
+        yield {key: cell.replace(found[0], f"{number:0{len(found[1])}d}") for key, cell in row.items()}
+
+
 def read_column(dataset: str, column: str) -> dict[str, str]:
     """Return image id -> a further column of ``splits/<dataset>.csv``."""
-    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
-    return {row["image_id"]: row[column] for row in csv.DictReader(text.splitlines())}
+    return {row["image_id"]: row[column] for row in split_lines(dataset)}
 
 
 class Placed(Protocol):
@@ -49,10 +72,9 @@ class Placed(Protocol):
 
 def read_splits(dataset: str) -> dict[str, SplitRow]:
     """Return image id -> line of ``splits/<dataset>.csv``."""
-    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
     return {
         row["image_id"]: SplitRow(row["image_id"], row["group"], row["split"], row["validation"] == "1")
-        for row in csv.DictReader(text.splitlines())
+        for row in split_lines(dataset)
     }
 
 

@@ -13,6 +13,7 @@ from datamodules.base import NucleiDataModule
 from datamodules.reading.aperio import Polygons, rasterise, read_polygons
 from datamodules.reading.files import read_instances, read_mat, read_rgb, write_label_png, write_rgb
 from datamodules.reading.sample import Sample
+from datamodules.reading.stacks import write_stack
 from postproc.errors import DataError
 from postproc.pixels.labels import relabel
 
@@ -119,6 +120,11 @@ class TestEveryDataset:
             pytest.skip("lists of points carry no size")
         if victim.annotations[0].suffix == ".xml":
             pytest.skip("polygons carry no size")
+        if victim.index is not None:
+            write_stack(victim.image, np.load(victim.image)[:, :-1])
+            with pytest.raises(DataError, match=victim.annotations[0].name):
+                copy.read(victim)
+            return
         write_rgb(victim.image, read_rgb(victim.image)[:-1])
         with pytest.raises(DataError, match=victim.annotations[0].name):
             copy.read(victim)

@@ -29,12 +29,15 @@ from benchmark.host.files import read_json, write_json
 from benchmark.results.pictures import geojson
 from benchmark.results.store import read_instances as read_prediction
 from benchmark.results.store import write_instances
+from datamodules.conic import CoNIC, label_planes
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
 from datamodules.crchisto import CRCHisto
 from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
+from datamodules.lizard import Lizard, read_folds, write_labels
 from datamodules.masks import Masks, write_types
+from datamodules.pannuke import PanNuke, split_channels
 from datamodules.points_csv import PointsCSV
 from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, write_aperio
@@ -45,6 +48,7 @@ from datamodules.reading.points_table import read_points, read_points_descriptio
 from datamodules.reading.rasters import image_raster, label_raster
 from datamodules.reading.records import Record
 from datamodules.reading.slides import Slide
+from datamodules.reading.stacks import write_stack
 from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
 from datamodules.reading.type_names import type_numbers
 from datamodules.synthetic.images import generate
@@ -147,6 +151,28 @@ def ki67(path: Path) -> Any:
     return Ki67.read(Record("x", image, tuple(labels), "x", "train"))
 
 
+def pannuke(path: Path) -> Any:
+    """Read an image of a fold in which one of three stacks is damaged."""
+    stacks = {
+        "images": IMAGE[None].astype(np.float64),
+        "masks": split_channels(TRUTH)[None],
+        "types": np.array(["Skin"]),
+    }
+    for name, values in stacks.items():
+        if not path.with_name(f"{name}.npy").exists():
+            write_stack(path.with_name(f"{name}.npy"), values)
+    stacked = [path.with_name(f"{name}.npy") for name in ("masks", "types")]
+    return PanNuke.read(Record("x", path.with_name("images.npy"), tuple(stacked), "x", "fold1", index=0))
+
+
+def conic(path: Path) -> Any:
+    """Read a patch whose stack of labels is damaged."""
+    images = path.with_name("images.npy")
+    if not images.exists():
+        write_stack(images, IMAGE[None])
+    return CoNIC.read(Record("x", images, (path,), "x", "pool", index=0))
+
+
 def marks() -> np.ndarray:
     grey = np.zeros(SHAPE, np.uint8)
     columns, rows = TRUTH.centroids().round().astype(int).T
@@ -197,6 +223,17 @@ def same_nuclei(found: Any) -> None:
 def same_typed_nuclei(found: Any) -> None:
     same_labels(nuclei(found).labels)
     np.testing.assert_array_equal(nuclei(found).types, TRUTH.types)
+
+
+def same_folds(found: Any) -> None:
+    assert found == {"a": "split1", "b": "split3"}
+
+
+def same_pannuke(found: Any) -> None:
+    same_image(found.image)
+    same_foreground(found)
+    assert sorted(nuclei(found).types) == sorted(TRUTH.types)
+    assert found.tissue == "Skin"
 
 
 def same_foreground(found: Any) -> None:
@@ -271,6 +308,14 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP), same_typed_nuclei),
     "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC), same_foreground),
     "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
+    "lizard": ("x.mat", lambda p: write_labels(p, TRUTH), dataset(Lizard), same_typed_nuclei),
+    "lizard, folds": ("info.csv", lambda p: p.write_text("Filename,Source,Split\na,glas,1\nb,crag,3\n"), read_folds,
+                      same_folds),
+    "conic": ("labels.npy", lambda p: write_stack(p, label_planes(TRUTH)[None]), conic, same_typed_nuclei),
+    "pannuke, images": ("images.npy", lambda p: write_stack(p, IMAGE[None].astype(np.float64)), pannuke,
+                        same_pannuke),
+    "pannuke, masks": ("masks.npy", lambda p: write_stack(p, split_channels(TRUTH)[None]), pannuke, same_pannuke),
+    "pannuke, tissues": ("types.npy", lambda p: write_stack(p, np.array(["Skin"])), pannuke, same_pannuke),
     "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
     "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),

@@ -12,6 +12,7 @@ import pytest
 from benchmark.registry import DATASETS, dataset_class
 from datamodules.reading.layout import choose_rows
 from datamodules.reading.records import Record, check_groups
+from datamodules.reading.splits import SplitRow, split_lines
 from postproc.errors import ConfigError
 
 NAMES = sorted(name for name in DATASETS if dataset_class(name).card.annotation != "none")
@@ -38,10 +39,13 @@ def test_no_group_is_in_two_splits(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_are_unique(name: str) -> None:
-    text = files("datamodules").joinpath("splits", f"{name}.csv").read_text(encoding="utf-8")
-    lines = text.split("\n")
-    assert lines[-1] == ""
-    assert len(lines) - 2 == len(dataset_class(name).splits())
+    assert len(split_lines(name)) == len(dataset_class(name).splits())
+
+
+def test_a_line_may_stand_for_consecutive_images() -> None:
+    rows = list(dataset_class("pannuke").splits().values())
+    assert rows[0] == SplitRow("fold1_0000", "fold1_0000", "fold1", validation=False)
+    assert rows[-1].image_id == rows[-1].group == "fold3_2721"
 
 
 @pytest.mark.parametrize("name", ["kumar", "monuseg"])
