@@ -8,6 +8,11 @@ from argparse import SUPPRESS, Action
 from benchmark.commands.cli import COMMANDS, command_parser
 from benchmark.commands.docs_cards import GENERATED, examples
 
+LEAD = """\
+`nucbench COMMAND --help` prints the same. Exit status: 0 success; 1 data are wrong or missing, or a part of the inputs
+failed; 2 the command line or a sweep or search file is wrong, and nothing has been written.
+"""
+
 
 def command_page(name: str) -> str:
     """Return the Markdown page of a command."""
@@ -30,9 +35,7 @@ def commands_index() -> str:
     for name, function in COMMANDS.items():
         summary = (command_parser(name, function).description or "").partition("\n\n")[0]
         rows.append(f"| [`{name}`]({name}.md) | {_cell(summary)} |")
-    lead = "`nucbench COMMAND --help` prints the same. Exit status: 0 success; 1 data are wrong or missing, or a part of the\n"
-    lead += "inputs failed; 2 the command line or a sweep or search file is wrong, and nothing has been written."
-    return f"{GENERATED}\n# Commands\n\n{lead}\n\n" + "\n".join(rows) + "\n"
+    return f"{GENERATED}\n# Commands\n\n{LEAD}\n" + "\n".join(rows) + "\n"
 
 
 def _row(action: Action) -> str:

@@ -40,14 +40,16 @@ All pictures on this page were drawn when the site was built, on synthetic image
 
 ## Nuclei with types
 
-The annotation of a synthetic image: `nucbench look image.png image.mat --types miscellaneous inflammatory epithelial spindle-shaped`
+The annotation of a synthetic image, drawn by
+`nucbench look image.png image.mat --types miscellaneous inflammatory epithelial spindle-shaped`:
 
 ![Synthetic image with outlines coloured by type](types.png)
 
 ## What networks learn
 
-The targets of three methods on the same image: the distance to the outline ([DIST](../methods/dist.md)), horizontal and vertical distances to
-the centre ([HoVer-Net](../methods/hovernet.md)), the object probability and the length of one ray ([StarDist](../methods/stardist.md)).
+The targets of three methods on the same image: the distance to the outline ([DIST](../methods/dist.md)), horizontal and
+vertical distances to the centre ([HoVer-Net](../methods/hovernet.md)), the object probability and the length of one ray
+([StarDist](../methods/stardist.md)).
 `nucbench plot maps` draws what a trained network puts out.
 
 ![Targets of DIST, HoVer-Net and StarDist](targets.png)

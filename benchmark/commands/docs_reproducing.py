@@ -21,11 +21,13 @@ PER_IMAGE = ("kumar_images",)
 LEAD = """\
 # Reproducing the papers
 
-Each section is a table of a paper. It lists, for each row that has been run, our figures next to the published ones (ours / published, and
-the difference), and the command that gives the row. Rows without a published figure are in the tables themselves. Most trainings here were
-shorter or narrower than in the papers: [Results](results.md) says which, and what follows from it.
+Each section is a table of a paper. It lists, for each row that has been run, our figures next to the published ones
+(ours / published, and the difference), and the command that gives the row. Rows without a published figure are in the
+tables themselves. Most trainings here were shorter or narrower than in the papers: [Results](results.md) says which, and
+what follows from it.
 
-Published figures come from the papers and are never computed here. Before a command, prepare its datasets with `nucbench prepare`.
+Published figures come from the papers and are never computed here. Before a command, prepare its datasets with
+`nucbench prepare`.
 """
 
 

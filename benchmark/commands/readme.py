@@ -1,7 +1,7 @@
 """Write what is generated in README.md and docs/ from code, cards and tables: ``python -m benchmark.commands.readme``.
 
-These are the blocks between ``<!-- name -->`` and ``<!-- end -->`` of the files in `FILLED`, and all of `pages`. It also
-writes `CARDS`, from which `nucbench list methods` reads the cards without importing torch.
+These are the blocks between ``<!-- name -->`` and ``<!-- end -->`` of the files in `FILLED`, and all of `pages`. It
+also writes `CARDS`, from which `nucbench list methods` reads the cards without importing torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def datasets_table() -> str:
         images = " + ".join(f"{count} {split}" for split, count in card.images.items())
         magnification = f"{card.magnification:g}x" if card.magnification else "mixed"
         nuclei = "" if card.nuclei is None else f"{card.nuclei:,}"
-        source = "" if " " in card.url else f"[{'guide' if card.url.startswith('docs/') else 'site'}]({doc_link(card.url)})"
+        source = (
+            "" if " " in card.url else f"[{'guide' if card.url.startswith('docs/') else 'site'}]({doc_link(card.url)})"
+        )
         cells = (f"[`{name}`]({name}.md)", images, nuclei, str(len(card.types) or ""), magnification, card.annotation)
         rows.append(f"| {' | '.join(cells)} | {source} |")
     return "\n".join(rows)
