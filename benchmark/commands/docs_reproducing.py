@@ -23,8 +23,8 @@ LEAD = """\
 
 Each section is a table of a paper. It lists, for each row that has been run, our figures next to the published ones
 (ours / published, and the difference), and the command that gives the row. Rows without a published figure are in the
-tables themselves. Most trainings here were shorter or narrower than in the papers: [Results](results.md) says which, and
-what follows from it.
+tables themselves. Most trainings here were shorter or narrower than in the papers: [Results](results.md) says which,
+and what follows from it.
 
 Published figures come from the papers and are never computed here. Before a command, prepare its datasets with
 `nucbench prepare`.
