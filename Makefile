@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= passive
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.numba_cache
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: install lint test test-all demo clean
+.PHONY: install lint test test-all demo docs clean
 
 install: $(VENV)/.installed
 
@@ -34,5 +34,10 @@ test-all: install
 demo: install
 	$(BIN)/nucbench demo --no-progress
 
+# the site of docs/, in build/site; a broken link is an error
+docs: install
+	$(BIN)/python -m benchmark.commands.docs_gallery docs/gallery
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .numba_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo build docs/gallery *.egg-info .mypy_cache .numba_cache .ruff_cache .pytest_cache

@@ -47,7 +47,7 @@ _RADIUS_AT_1X = 12 / 40
 # the papers use 12 px at 40x and 6 px at 20x
 
 _EXAMPLE = """\
-# Description of these images for nucbench; see "A set of masks of your own" in CONTRIBUTING.md.
+# Description of these images for nucbench; see "A set of masks of your own" in docs/how-to/own-images.md.
 types: [miscellaneous, inflammatory, epithelial, spindle-shaped]  # in the order of their numbers; [] for none
 magnification: 40    # objective; omit if unknown
 mpp: 0.25            # microns per pixel; omit if unknown
@@ -77,7 +77,7 @@ class Masks(OwnImages):
         radius=12.0,
         annotation="instances",
         citation="none: your own images",
-        url="CONTRIBUTING.md#a-set-of-masks-of-your-own",
+        url="docs/how-to/own-images.md#a-set-of-masks-of-your-own",
         licence="your own",
         layout=(
             "dataset.yaml                       types: [a, b] (or []); magnification: 40; mpp: 0.25\n"

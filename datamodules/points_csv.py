@@ -34,7 +34,7 @@ REGION_VALUES = {0: 0, 128: 1, 255: 2}
 """Grey level -> not annotated, other tissue, tumour."""
 
 _EXAMPLE = """\
-# Description of these images for nucbench; see "A set of points of your own" in CONTRIBUTING.md.
+# Description of these images for nucbench; see "A set of points of your own" in docs/how-to/own-images.md.
 types: [immunopositive tumour, immunonegative tumour, non-tumour]  # class names in the CSVs; [] for none
 radius: 16           # distance in px within which a detection counts as found
 magnification: 20    # objective; omit if unknown
@@ -64,7 +64,7 @@ class PointsCSV(OwnImages):
         radius=12.0,
         annotation="points",
         citation="none: your own images",
-        url="CONTRIBUTING.md#a-set-of-points-of-your-own",
+        url="docs/how-to/own-images.md#a-set-of-points-of-your-own",
         licence="your own",
         layout=(
             "dataset.yaml                       types: [a, b]; radius: 16; magnification: 20; mpp: 0.34\n"

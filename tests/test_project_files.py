@@ -54,7 +54,7 @@ def test_workflows_check_as_people_do(path: Path) -> None:
     assert {"push", "pull_request", "schedule"} <= set(workflow["on"])
     assert workflow["permissions"] == {"contents": "read"}
     called = targets("\n".join(step.get("run", "") for step in steps(path)))
-    assert called == {"install", "lint", "test", "test-all", "demo"}
+    assert called == {"install", "lint", "docs", "test", "test-all", "demo"}
     for target in called - {"install"}:
         assert recipe(target)
     for step in steps(path):
@@ -73,7 +73,7 @@ def test_workflows_use_pythons_that_are_supported(path: Path) -> None:
 def test_slow_tests_are_left_to_test_all() -> None:
     assert '-m "not slow"' in recipe("test")
     assert "slow" not in recipe("test-all")
-    assert targets((ROOT / ".ci/run").read_text(encoding="utf-8")) == {"lint", "test-all", "demo"}
+    assert targets((ROOT / ".ci/run").read_text(encoding="utf-8")) == {"lint", "docs", "test-all", "demo"}
     markers = [marker.partition(":")[0] for marker in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
     assert "slow" in markers
 

@@ -80,7 +80,7 @@ def build_parser(commands: Iterable[str] = tuple(COMMANDS)) -> ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of errors.")
     subcommands = parser.add_subcommands(required=True, metavar="COMMAND")
     for name in commands:
-        subcommands.add_subcommand(name, _subparser(name, COMMANDS[name]), help=_summary(COMMANDS[name]))
+        subcommands.add_subcommand(name, command_parser(name, COMMANDS[name]), help=_summary(COMMANDS[name]))
     return parser
 
 
@@ -109,7 +109,7 @@ def _summary(function: Callable[..., Any]) -> str:
     return parse_docstring(function.__doc__ or "").short_description or ""
 
 
-def _subparser(command: str, function: Callable[..., Any]) -> ArgumentParser:
+def command_parser(command: str, function: Callable[..., Any]) -> ArgumentParser:
     """Build the parser of one subcommand from the signature and docstring of its function.
 
     Positional parameters become positional arguments, keyword-only parameters become flags, lists take several words

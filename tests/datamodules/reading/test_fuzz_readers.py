@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -21,6 +17,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+from bounds import bounded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -57,10 +54,6 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 
 EXAMPLES = int(os.environ.get("NUCBENCH_FUZZ", "0"))
-SECONDS = 10
-"""Most seconds that a reader may take with one file of some kB."""
-MEMORY = 400_000_000
-"""Most bytes by which reading such files may make the process grow."""
 
 SHAPE = (48, 56)
 IMAGE, TRUTH = generate(SHAPE, np.random.default_rng(3), scale=0.5, density=2.4e-3)
@@ -373,25 +366,6 @@ def mutated(content: bytes, changes: list[tuple[str, float, int, bytes]]) -> byt
         elif kind == "number":
             content = before + piece + after[len(piece) :]
     return content
-
-
-@contextmanager
-def bounded(name: str) -> Iterator[None]:
-    """Fail what takes too long or too much memory."""
-
-    def late(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"{name}: still reading after {SECONDS} seconds")
-
-    former = signal.signal(signal.SIGALRM, late)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    assert grown < MEMORY, f"{name}: took {grown / 1e6:.0f} MB"
 
 
 @pytest.mark.parametrize("name", READERS)
