@@ -18,6 +18,8 @@ MISSING = {
     ("search", "file"): "search none.yaml",
     ("predict", "run"): "predict none/run image.png",
     ("predict", "images"): "predict default none.png none/*.png",
+    ("look", "image"): "look none.png maps",
+    ("look", "nuclei"): "look image.png none",
     ("score", "truth"): "score --truth none --predictions maps",
     ("score", "predictions"): "score --truth maps --predictions none",
     ("evaluate", "predictions"): "evaluate --predictions none --dataset synthetic --method Mine",
