@@ -68,8 +68,9 @@ def _predict(image: Path, out: Path, magnification: float, progress: bool) -> in
     """Return the number of nuclei found in an image; a finished prediction is kept."""
     model = shipped_models()[MODEL]  # by its path: a folder of this name may exist where the demo is started
     failed = predict_images(
-        model, [image], out, load=load_trained, variant=None, magnification=magnification, progress=progress, workers=0
-    )
+        model, [image], out, load=load_trained, variant=None, magnification=magnification, progress=progress, workers=0,
+        repeat=f"delete {out} to repeat them",
+    )  # fmt: skip
     if failed:
         raise DataError(f"{image} could not be processed; delete {out} and run the demo again")
     with (out / SUMMARY).open(encoding="utf-8", newline="") as file:

@@ -60,6 +60,8 @@ def draw_look(
         raise ConfigError(f"--zoom is {zoom}; give 1 to 16")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
+    if not image.exists():
+        raise ConfigError(f"{image}: no such file")
     check_outputs([out], [image, nuclei])
     if out.exists() and not _is_own(out):
         raise ConfigError(f"{out} exists and is not a picture of `nucbench look`; give another --out")
@@ -69,6 +71,9 @@ def draw_look(
         raise ConfigError(f"the picture would have more than {LARGEST:,} px; choose a smaller --window or --zoom")
     magnification = magnification or stated_by(image)
     found, names = _nuclei(nuclei, image, pixels, types, magnification)
+    if types and (found.types is None or names is not types):
+        reason = "have no types" if found.types is None else f"have types of their own ({', '.join(map(str, names))})"
+        raise ConfigError(f"--types {' '.join(types)}: the nuclei of {nuclei} {reason}; leave --types out")
     if found.shape != pixels.shape[:2]:
         raise DataError(
             f"{nuclei} has {found.shape[0]} x {found.shape[1]} px, but {image} has "

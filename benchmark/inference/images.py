@@ -55,6 +55,7 @@ def predict_images(
     again: bool = False,
     workers: int | None = None,
     slides: SlideOptions | None = None,
+    repeat: str = "repeat them with --again",
 ) -> int:
     """Write label map, overlay and GeoJSON of each image, and a summary of all images (`SUMMARY`).
 
@@ -81,6 +82,7 @@ def predict_images(
         workers: Number of decoding processes; 0 = decode in this process; None = one per usable core, at most
             `benchmark.inference.large.WORKERS`.
         slides: Options for whole slides.
+        repeat: How the user repeats finished images, for the message about them.
 
     Returns:
         0 if all images are done, 1 otherwise.
@@ -107,9 +109,7 @@ def predict_images(
             print(f"skipped {len(found.results)} files that are results of an earlier call: {_some(found.results)}")
         done = [path for path in found.images if path not in set(todo)]
         if done:
-            print(
-                f"{len(done)} of {len(found.images)} images are done already (repeat them with --again): {_some(done)}"
-            )
+            print(f"{len(done)} of {len(found.images)} images are done already ({repeat}): {_some(done)}")
         failed = len(found.errors)
         if todo:
             with stage("loading the model"):

@@ -99,8 +99,10 @@ def densest_window(truth: Instances, side: int) -> tuple[slice, slice]:
 
 
 def side_by_side(images: list[NDArray[np.uint8]], gap: int = 6) -> NDArray[np.uint8]:
-    """Place images of equal size side by side, enlarged twice, with white gaps."""
-    large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for image in images]
+    """Place images side by side, enlarged twice, with white gaps, and white below those that are less high."""
+    height = max(image.shape[0] for image in images)
+    equal = [np.pad(each, ((0, height - each.shape[0]), (0, 0), (0, 0)), constant_values=255) for each in images]
+    large = [cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for image in equal]
     white = np.full((large[0].shape[0], gap, 3), 255, np.uint8)
     row = [part for image in large for part in (image, white)][:-1]
     return np.concatenate(row, axis=1)

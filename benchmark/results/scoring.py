@@ -14,6 +14,7 @@ from benchmark.host.stages import stage
 from benchmark.metrics.bands import score_by_band
 from benchmark.metrics.image import score_image
 from benchmark.metrics.pooling import summarise
+from benchmark.results.prediction_folder import COMPRESSED, results_in
 from benchmark.results.store import CANDIDATES
 from benchmark.results.store import read_instances as read_prediction
 from datamodules.reading.files import read_instances
@@ -197,7 +198,8 @@ def find_label_maps(folder: Path, *, outlines: bool = False) -> dict[str, Path]:
     """Return the label maps of a folder by name without extension, ordered by name.
 
     The pictures that `nucbench predict` writes next to its label maps are skipped, and so are the candidates that runs
-    store next to their predictions.
+    store next to their predictions. Of two files of one name, the one that `nucbench predict` wrote stands for the
+    image: the other may be the image itself.
 
     Args:
         folder: The folder.
@@ -221,13 +223,16 @@ def find_label_maps(folder: Path, *, outlines: bool = False) -> dict[str, Path]:
 
 def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    results = results_in(folder)
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name not in results, path)):
         if path.name.startswith(".") or path.suffix.lower() not in suffixes or not path.is_file():
             continue
         if _is_companion(path):
             continue
         check_name(path.stem, repr(str(folder)))
         if path.stem in files:
+            if files[path.stem].name in results and path.name not in results:
+                continue
             raise DataError(f"{path} and {files[path.stem].name} both stand for image {path.stem!r}; remove one")
         files[path.stem] = path
     return files
@@ -236,7 +241,8 @@ def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
 def _is_companion(path: Path) -> bool:
     """Tell whether a file is the picture or the candidates of a label map next to it."""
     if path.name.endswith(OVERLAY):
-        return path.with_name(f"{path.name.removesuffix(OVERLAY)}.geojson").is_file()
+        outlines = f"{path.name.removesuffix(OVERLAY)}.geojson"
+        return any(path.with_name(f"{outlines}{ending}").is_file() for ending in ("", COMPRESSED))
     return path.name.endswith(CANDIDATES) and path.with_name(f"{path.name.removesuffix(CANDIDATES)}.npz").is_file()
 
 

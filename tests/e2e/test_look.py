@@ -82,6 +82,15 @@ def test_wrong_arguments_are_named(place: Path, words: tuple[str, ...], named: s
     assert not (place / "image_look.png").exists()
 
 
+def test_names_of_types_that_nothing_uses_are_refused(place: Path) -> None:
+    words = ("look", "image.png", "image.geojson", "--types", "a", "b")
+    assert "have types of their own (stroma, tumour)" in nucbench(*words, folder=place, status=2).stderr
+    np.save(place / "image.npy", np.eye(60, 80, dtype=np.int32))
+    words = ("look", "image.png", "image.npy", "--types", "a")
+    assert "have no types; leave --types out" in nucbench(*words, folder=place, status=2).stderr
+    assert not (place / "image_look.png").exists()
+
+
 def test_nuclei_of_another_image_are_refused(place: Path) -> None:
     write_rgb(place / "other.png", np.zeros((50, 80, 3), np.uint8))
     assert (

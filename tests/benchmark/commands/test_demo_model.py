@@ -31,4 +31,7 @@ def test_the_shipped_model_finds_nuclei_in_the_photograph(tmp_path: Path, capsys
     count = int(capsys.readouterr().out.split("model default: ")[1].split()[0])
     assert 250 < count < 450  # about 340; a person counts more than 300
     assert predict_photograph(tmp_path, progress=False) == picture  # a finished prediction is kept
-    assert f"model default: {count} nuclei" in capsys.readouterr().out
+    repeated = capsys.readouterr().out
+    assert f"model default: {count} nuclei" in repeated
+    assert f"delete {tmp_path / 'predictions'} to repeat them" in repeated
+    assert "--again" not in repeated  # `nucbench demo` has no such option

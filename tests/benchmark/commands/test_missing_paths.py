@@ -11,6 +11,7 @@ import pytest
 
 from benchmark.commands import cli
 from benchmark.commands.usage import settings_of
+from datamodules.reading.files import write_rgb
 from datamodules.synthetic_sets import Synthetic
 
 MISSING = {
@@ -18,6 +19,9 @@ MISSING = {
     ("search", "file"): "search none.yaml",
     ("predict", "run"): "predict none/run image.png",
     ("predict", "images"): "predict default none.png none/*.png",
+    ("predict", "tissue"): "predict default blank.png --tissue none.png",
+    ("look", "image"): "look none.png maps",
+    ("look", "nuclei"): "look blank.png none",
     ("score", "truth"): "score --truth none --predictions maps",
     ("score", "predictions"): "score --truth maps --predictions none",
     ("evaluate", "predictions"): "evaluate --predictions none --dataset synthetic --method Mine",
@@ -61,6 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Synthetic.write_synthetic(tmp_path / "data/synthetic", size=64)
     (tmp_path / "maps").mkdir()
     np.save(tmp_path / "maps/a.npy", np.eye(8, dtype=np.int32))
+    write_rgb(tmp_path / "blank.png", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "empty").mkdir()
     for ending in ("yaml", "png", "pt", "json", "zip", "svs"):
         (tmp_path / f"text.{ending}").write_text("nothing")

@@ -242,10 +242,11 @@ class TestWhatPeopleGive:
         assert predict(tmp_path / "white0.png", tmp_path / "white1.png", "--out", tmp_path / "out") == 0
         assert "no nuclei in 2 of 2 images: is the magnification right?" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("name", ["out", "images"])  # a folder of their own, and that of the images
     def test_score_takes_what_predict_writes(
-        self, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, images: Path, name: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        out = tmp_path / "out"
+        out = tmp_path / name
         assert predict(images, "--out", out) == 0
         for number in range(3):
             write_mat(tmp_path / f"truth/img{number}.mat", generate((96, 96), np.random.default_rng(number))[1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmark.results.legend import Entry, entries_of, scale_bar, with_legend
-from benchmark.results.pictures import color
+from benchmark.results.pictures import color, side_by_side
 from postproc.instances import Instances
 
 
@@ -46,3 +46,13 @@ def test_entries_count_the_types_that_occur() -> None:
     texts = [entry.text for entry in entries_of(nuclei, ("a", "b"))]
     assert texts == ["no type (1)", "b (3)", "type 3 (1)"]
     assert [e.text for e in entries_of(Instances((5, 5), labels=labels), ())] == ["nuclei (5)"]
+
+
+def test_a_picture_with_a_legend_stands_beside_one_without() -> None:
+    plain = np.zeros((30, 40, 3), np.uint8)
+    drawn = with_legend(plain, [Entry("nuclei (2)", color(0))])
+    picture = side_by_side([plain, drawn])
+    assert picture.shape == (2 * drawn.shape[0], 2 * 80 + 6, 3)
+    assert (picture[60:, :80] == 255).all()
+    assert (picture[:60, :80] == 0).all()
+    assert (picture[::2, 86::2] == drawn).all()
