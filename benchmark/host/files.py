@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from datamodules.reading.plain_files import read_json_object
 from datamodules.reading.temporary import new_file
-from postproc.errors import BusyError, DataError
+from postproc.errors import BusyError, ConfigError, DataError
 
 
 @contextmanager
@@ -47,7 +47,10 @@ def held(folder: Path, doing: str) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds the lock.
+        ConfigError: If there is a file of that name.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; give the name of a folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:

@@ -91,6 +91,17 @@ def test_names_of_types_that_nothing_uses_are_refused(place: Path) -> None:
     assert not (place / "image_look.png").exists()
 
 
+def test_results_are_of_their_kind(place: Path) -> None:
+    """A folder whose name a file has, and a table that would be taken for a label map, are refused."""
+    (place / "file").write_text("mine")
+    done = nucbench("predict", "default", "image.png", "--out", "file", folder=place, status=2)
+    assert "file is a file; give the name of a folder" in done.stderr
+    assert (place / "file").read_text() == "mine"
+    words = ("--truth", "labels", "--predictions", "labels", "--out", "labels/a.mat")
+    assert "ends in .csv" in nucbench("score", *words, folder=place, status=2).stderr
+    assert not (place / "labels/a.mat").exists()
+
+
 def test_nuclei_of_another_image_are_refused(place: Path) -> None:
     write_rgb(place / "other.png", np.zeros((50, 80, 3), np.uint8))
     assert (
