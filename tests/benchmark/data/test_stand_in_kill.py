@@ -14,13 +14,13 @@ from datamodules.kumar import Kumar
 
 @pytest.mark.slow
 def test_a_killed_stand_in_leaves_no_part_of_a_dataset(tmp_path: Path) -> None:
-    words = ("prepare", "kumar", "--synthetic", "--size", "64", "--data", "data", "--no-progress")
-    process = start(*words, "--images", "400", folder=tmp_path)
+    words = ("prepare", "kumar", "--synthetic", "--images", "30", "--data", "data", "--no-progress")
+    process = start(*words, "--size", "700", folder=tmp_path)
     wait_until(lambda: len(list(tmp_path.rglob("*.tif"))) > 3, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert presence(Kumar, tmp_path / "data/kumar").state == "not found"
-    nucbench(*words, folder=tmp_path)
+    nucbench(*words, "--size", "64", folder=tmp_path)
     found = presence(Kumar, tmp_path / "data/kumar")
     assert (found.state, found.synthetic) == ("found", True)
