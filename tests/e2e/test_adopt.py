@@ -138,7 +138,7 @@ def test_types_are_mapped_by_name(place: Path) -> None:
 @pytest.mark.slow
 def test_unwanted_types_are_dropped_and_named(place: Path) -> None:
     write_published(place / "typed.tar", published_state("fast", 5, seed=1))
-    for words in (("--trained-on", "cpm17"), ("--trained-on", "pannuke", "--options.classify", "false")):
+    for words in (("--trained-on", "cpm17"), ("--trained-on", "glysac", "--options.classify", "false")):
         out = adopt(place, "hovernet", "typed.tar", *words)
         assert "decoder.tp" in out
         assert "left out" in out
@@ -189,8 +189,8 @@ def test_a_plain_state_needs_its_options(place: Path) -> None:
     ("words", "status", "named"),
     [
         (("hovernet", "none.tar", "--trained-on", "kumar"), 2, "none.tar does not exist"),
-        (("hovernet", "typed.tar", "--trained-on", "pannuke"), 2, "4 nucleus types, but none are named"),
-        (("hovernet", "typed.tar", "--trained-on", "pannuke", "--types", "a", "b"), 2, "4 nucleus types, but 2"),
+        (("hovernet", "typed.tar", "--trained-on", "glysac"), 2, "4 nucleus types, but none are named"),
+        (("hovernet", "typed.tar", "--trained-on", "glysac", "--types", "a", "b"), 2, "4 nucleus types, but 2"),
         (("hovernet", "typed.tar", "--trained-on", "x", "--types", "a", "a", "b", "c"), 2, "names a type twice"),
         (
             ("hovernet", "typed.tar", "--trained-on", "consep", "--types", "spindel", "epithelial", "other", "x"),

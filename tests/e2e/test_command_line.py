@@ -243,7 +243,7 @@ def test_sweep_resumes_and_notes_failures(place: Path) -> None:
         (["leaderboard", "segmentaton"], 2, "Did you mean 'segmentation'?"),
         (["prepare", "synthetic", "--synthetic"], 2, "is not empty"),
         (["sweep", "nothing.yaml"], 2, "demo.yaml"),
-        (["score", "--truth", "nowhere", "--predictions", "nowhere"], 1, "nowhere"),
+        (["score", "--truth", "nowhere", "--predictions", "nowhere"], 2, "nowhere"),
     ],
 )
 def test_errors_are_for_people(place: Path, arguments: list[str], status: int, expected: str) -> None:
