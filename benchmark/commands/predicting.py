@@ -240,10 +240,10 @@ def score(
     from benchmark.results.store import write_scores
     from postproc.cells import shown_frame
 
-    if out is not None and out.suffix.lower() != ".csv":
-        raise ConfigError(f"--out {out}: the table is a CSV file; give a name that ends in .csv")
     if out is not None:
         check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])
+        if out.suffix.lower() != ".csv":
+            raise ConfigError(f"--out {out}: the table is a CSV file; give a name that ends in .csv")
     scores = score_folders(truth, predictions, radius=radius, components=components)
     if out is not None:
         write_scores(out, shown_frame(scores))

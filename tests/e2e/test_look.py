@@ -97,9 +97,9 @@ def test_results_are_of_their_kind(place: Path) -> None:
     done = nucbench("predict", "default", "image.png", "--out", "file", folder=place, status=2)
     assert "file is a file; give the name of a folder" in done.stderr
     assert (place / "file").read_text() == "mine"
-    words = ("--truth", "labels", "--predictions", "labels", "--out", "labels/a.mat")
+    words = ("--truth", "labels", "--predictions", "labels", "--out", "labels/b.mat")
     assert "ends in .csv" in nucbench("score", *words, folder=place, status=2).stderr
-    assert not (place / "labels/a.mat").exists()
+    assert not (place / "labels/b.mat").exists()
 
 
 def test_nuclei_of_another_image_are_refused(place: Path) -> None:
