@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import tifffile
 from command_line import environment, nucbench, start, wait_until
+from shapely import STRtree
 from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
 from benchmark.commands.cli import main
 from benchmark.forward.scaling import rescale
@@ -332,10 +334,19 @@ def test_real_images_as_a_slide(write_slide: Write, data_root: Path, tmp_path: P
     write_slide(tmp_path / "a.svs", canvas, levels=(1, 4, 16))
     write_rgb(tmp_path / "b.png", canvas)
     assert main(["predict", "default", str(tmp_path), "--out", str(tmp_path / "out"), "--no-progress"]) == 0
-    slide, plain = (outlines(features(tmp_path / f"out/{stem}.geojson")) for stem in "ab")
-    assert len(slide) > 200
-    same = sum(each in plain for each in slide)
-    assert same > 0.98 * max(len(slide), len(plain))  # tiles differ, and thus the last bits of the maps
+    slide, plain = ([shape(each) for each in outlines(features(tmp_path / f"out/{stem}.geojson"))] for stem in "ab")
+    assert len(slide) == len(plain) > 200
+    # tiles differ, and thus the last bits of bf16 maps: pixels at the edges of some nuclei
+    found = np.sort([max(iou(each, plain[near]) for near in STRtree(plain).query(each)) for each in slide])
+    assert found[0] > 0.5
+    assert np.quantile(found, 0.1) > 0.95
+    assert np.median(found) > 0.99
+
+
+def iou(one: BaseGeometry, other: BaseGeometry) -> float:
+    """Return the intersection over union of two polygons."""
+    shared = one.intersection(other).area
+    return float(shared / (one.area + other.area - shared))
 
 
 ROOT = Path(__file__).parents[3]
