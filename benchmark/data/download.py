@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import IO, Any
 import requests
 import urllib3
 
-from benchmark.host.files import read_json, write_json
+from benchmark.host.files import file_hash, read_json, write_json
 from benchmark.host.progress import byte_bar
 from datamodules.reading.archive import require_space
 from datamodules.reading.card import Download
@@ -108,12 +107,6 @@ def fetch(
     print(f"{path}: {path.stat().st_size} bytes, sha256 {found}")
     print(f"  {'verified: ' if download.checksum else ''}{notes[download.file]['checked']}")
     return path
-
-
-def file_hash(path: Path, algorithm: str) -> str:
-    """Return the hash of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _check(path: Path, expected: str | None, against: str, remedy: str) -> None:
@@ -366,4 +359,4 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     yield from response.raw.stream(_CHUNK, decode_content=False)
 
 
-__all__ = ["CHECKSUMS", "Download", "DownloadError", "Patience", "ResumingDownloader", "fetch", "file_hash"]
+__all__ = ["CHECKSUMS", "Download", "DownloadError", "Patience", "ResumingDownloader", "fetch"]

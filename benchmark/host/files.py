@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,12 @@ def held(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hash of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.forward.maps import InferenceSettings
 from benchmark.forward.scaling import ScaledRaster, scale_factor
+from benchmark.host.files import file_hash
 from benchmark.inference.disk_stitcher import everywhere
 from benchmark.inference.large import WORKERS, LargeImage, found_nuclei
 from benchmark.inference.large_output import write_csv, write_geojson
@@ -58,7 +58,7 @@ class SlideOptions:
         """
         found: dict[str, Any] = {} if self.mask else {"tissue": "everywhere"}
         if self.tissue is not None:
-            found["tissue"] = hashlib.sha256(self.tissue.read_bytes()).hexdigest()
+            found["tissue"] = file_hash(self.tissue)
         return found | ({"gzip": True} if self.gzip else {})
 
 

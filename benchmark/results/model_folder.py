@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 from pydantic import ConfigDict
 
+from benchmark.host.files import file_hash
 from benchmark.registry import METHODS
 from datamodules.reading.plain_files import read_yaml
 from datamodules.reading.schema import STRICT, Flag, Name, Positive, Text, check
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
 FORMAT = 1
 """Version of the files in a model folder."""
+DEFAULT = "default"
+"""Name of the shipped model that commands use if none is given."""
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "published"
 """Folder of the models shipped with nucbench, one subfolder per model."""
 
@@ -146,8 +149,7 @@ def model_digest(source: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
         if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(file_hash(path)))
     return digest.hexdigest()
 
 
@@ -194,13 +196,13 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
     path = folder / WEIGHTS
     if not path.is_file():
         raise DataError(f"{folder} has no {WEIGHTS}; copy the whole folder")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != description.sha256:
+    if file_hash(path) != description.sha256:
         raise DataError(f"{path} is not the file that {DESCRIPTION} describes (its sha256 differs); copy it again")
     state = {k: v.float() if v.is_floating_point() else v for k, v in read_state(path).items()}
     load_exactly(method, state, str(path))
 
 
 __all__ = [
-    "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder", "model_digest",
-    "read_weights", "shipped_models", "write_model",
+    "CARD", "DEFAULT", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder",
+    "model_digest", "read_weights", "shipped_models", "write_model",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from benchmark.host.files import read_json
+from benchmark.host.files import file_hash, read_json
 from benchmark.registry import DATASETS, dataset_class, method_class
 from benchmark.results.model_folder import Description, find_model
 from benchmark.results.record import read_record
@@ -108,8 +107,7 @@ def find_parent(source: str) -> tuple[Parent, Mapping[str, Any]]:
     if not store.weights_file.is_file():
         why = f"{spec.method} trains nothing" if not method_class(spec.method).card.trained else "its file is missing"
         raise ConfigError(f"start_from={source}: the run has no weights, {store.weights_file}: {why}")
-    with store.weights_file.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_hash(store.weights_file)
     above = Parent.read(store.parent_file)
     licence = record.get("adopted", {}).get("licence") or data_licence(target.dataset for target in spec.training_sets)
     if above is not None:

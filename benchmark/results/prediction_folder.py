@@ -6,7 +6,6 @@ not listed belong to the user and are never replaced.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmark.host.files import held, read_json, write_json
+from benchmark.host.files import file_hash, held, read_json, write_json
 from benchmark.host.outputs import OVERLAY
 from benchmark.results.summary import SUMMARY, ImageSummary, write_summary
 from datamodules.reading.temporary import RANDOM
@@ -125,7 +124,7 @@ class PredictionFolder:
             stamp = _stamp(image)
             if entry["source"] == str(image.resolve()) and entry["stamp"] == stamp:
                 return True
-            return bool(entry["stamp"][0] == stamp[0] and entry["sha256"] == _sha256(image))
+            return bool(entry["stamp"][0] == stamp[0] and entry["sha256"] == file_hash(image))
         except OSError:
             return False
 
@@ -182,17 +181,12 @@ def results_in(path: Path) -> set[str]:
 
 def identity(image: Path) -> dict[str, Any]:
     """Return path, size, modification time and content digest of an image, as JSON types."""
-    return {"source": str(image.resolve()), "stamp": _stamp(image), "sha256": _sha256(image)}
+    return {"source": str(image.resolve()), "stamp": _stamp(image), "sha256": file_hash(image)}
 
 
 def _stamp(image: Path) -> list[int]:
     found = image.stat()
     return [found.st_size, found.st_mtime_ns]
-
-
-def _sha256(image: Path) -> str:
-    with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _summary(entry: dict[str, Any]) -> ImageSummary:

@@ -15,7 +15,7 @@ import torch
 
 from benchmark.forward.scaling import LEAST, MOST
 from benchmark.host.environment import environment
-from benchmark.host.files import atomic, read_json, write_json
+from benchmark.host.files import atomic, file_hash, read_json, write_json
 from benchmark.host.machine import Machine
 from benchmark.host.precision import resolve
 from benchmark.options import check_options, option_defaults, weight_options
@@ -99,8 +99,7 @@ def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
     magnification = request.magnification or _stored_magnification(rest, str(request.weights))
     magnification = magnification or (MPP_AT_1X / task.mpp if task.mpp else None)
     task = Task(task.types, MPP_AT_1X / magnification if magnification else None)
-    with request.weights.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_hash(request.weights)
     spec = RunSpec(
         request.method,
         trained.dataset,
