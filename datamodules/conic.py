@@ -14,13 +14,13 @@ from datamodules.lizard import CITATION, TYPES
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.description import find_columns, rows_of, text_lines
 from datamodules.reading.files import replacing
-from datamodules.reading.layout import build_sample, require_found, walk
+from datamodules.reading.layout import build_sample, count_images, require_found, walk
 from datamodules.reading.matlab import majority_types
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.stacks import open_stack, read_plane, whole_numbers, write_stack
 from datamodules.synthetic.images import generate
-from postproc.errors import ConfigError, DataError
+from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 
@@ -84,7 +84,7 @@ class CoNIC(NucleiDataModule):
         """Read one patch with its nuclei and types, see `NucleiDataModule.read`."""
         assert record.index is not None
         path = record.annotations[0]
-        plane = whole_numbers(path, record.index, read_plane(path, record.index, (None, None, 2)), 2**31 - 1)
+        plane = whole_numbers(path, record.index, read_plane(path, record.index, (None, None, 2)))
         labels, _, _ = relabel(plane[..., 0])
         types = majority_types(labels, plane[..., 1], path)
         return build_sample(record, Instances(labels.shape, labels=labels, types=types), cls.card)
@@ -92,9 +92,7 @@ class CoNIC(NucleiDataModule):
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in of regions with two patches each; six patches by default."""
-        images = 6 if images is None else images
-        if images < 1:
-            raise ConfigError(f"images = {images}; a stand-in has at least one image")
+        images = count_images(images, 6)
         made = [
             generate((size, size), np.random.default_rng((seed, number)), density=2.4e-3, scale=0.5)
             for number in range(images)

@@ -15,12 +15,12 @@ from datamodules.base import NucleiDataModule
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.ki67_types import TYPES
-from datamodules.reading.layout import build_sample, images_in, make_records, require_found, walk
+from datamodules.reading.layout import build_sample, count_images, images_in, make_records, require_found, walk
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.splits import SplitRow
 from datamodules.synthetic.images import generate
-from postproc.errors import ConfigError, DataError
+from postproc.errors import DataError
 from postproc.instances import Instances
 
 LABELS = ("labels_postm", "labels_negtm", "labels_other")
@@ -124,9 +124,7 @@ class Ki67(NucleiDataModule):
 
         See `NucleiDataModule.write_synthetic`.
         """
-        images = 6 if images is None else images
-        if images < 1:
-            raise ConfigError(f"images = {images}; a stand-in has at least one image")
+        images = count_images(images, 6)
         for number in range(images):
             part = tuple(_PARTS)[number % len(_PARTS)]
             stem = f"synthetic{number:03d}_1"

@@ -12,11 +12,11 @@ from datamodules.base import NucleiDataModule
 from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.description import find_columns, rows_of, text_lines
 from datamodules.reading.files import check_name, read_instances, replacing, write_rgb
-from datamodules.reading.layout import build_sample, images_in, require_found, walk
+from datamodules.reading.layout import build_sample, count_images, images_in, require_found, walk
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
-from postproc.errors import ConfigError, DataError
+from postproc.errors import DataError
 from postproc.instances import Instances
 
 TYPES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "connective")
@@ -128,9 +128,7 @@ class Lizard(NucleiDataModule):
     @classmethod
     def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
         """Write a stand-in with the folds in turn; six images by default."""
-        images = 6 if images is None else images
-        if images < 1:
-            raise ConfigError(f"images = {images}; a stand-in has at least one image")
+        images = count_images(images, 6)
         root, lines = Path(root), ["Filename,Source,Split"]
         for number in range(images):
             rng = np.random.default_rng((seed, number))

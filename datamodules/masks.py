@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datamodules.own_images import Found, OwnImages
 from datamodules.reading.card import DatasetCard
-from datamodules.reading.description import DESCRIPTION, PARTS, Description
+from datamodules.reading.description import Description
 from datamodules.reading.files import (
     IMAGE_SUFFIXES,
     read_rgb,
@@ -36,7 +36,6 @@ from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.cells import shown
-from postproc.errors import ConfigError
 from postproc.instances import Instances
 
 LABELS, TYPES = "_labels", "_types"
@@ -67,6 +66,8 @@ class Masks(OwnImages):
     read by `datamodules.reading.outlines`.
     """
 
+    example = _EXAMPLE
+    invented = 12
     card: ClassVar[DatasetCard] = DatasetCard(
         name="masks",
         title="Masks of your own",
@@ -147,24 +148,16 @@ class Masks(OwnImages):
         return build_sample(record, truth, cls.described(about), image=image)
 
     @classmethod
-    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
-        """Write a stand-in of invented cases, alternately for training, validation and test; twelve by default.
+    def write_one(
+        cls, folder: Path, stem: str, names: Sequence[str], number: int, rng: np.random.Generator, size: int
+    ) -> None:
+        """Write an image of a stand-in, see `OwnImages.write_one`.
 
         Label maps are stored in turn as .png with a CSV of types, .mat, .tif with a map of types, and .npy with a CSV.
-        See `NucleiDataModule.write_synthetic`.
         """
-        images = 12 if images is None else images
-        if images < 1:
-            raise ConfigError(f"images = {images}; a stand-in has at least one image")
-        root = Path(root)
-        with replacing(root / DESCRIPTION) as temporary:
-            temporary.write_text(_EXAMPLE, encoding="utf-8")
-        names = cls.describe(root / DESCRIPTION).types
-        for number in range(images):
-            folder, stem = root / tuple(PARTS)[number % len(PARTS)], f"synthetic{number:03d}_1"
-            image, truth = generate((size, size), np.random.default_rng((seed, number)))
-            write_rgb(folder / IMAGES_FOLDER / f"{stem}.png", image)
-            _write_labels(folder / LABELS_FOLDER / stem, truth, names, number % 4)
+        image, truth = generate((size, size), rng)
+        write_rgb(folder / IMAGES_FOLDER / f"{stem}.png", image)
+        _write_labels(folder / LABELS_FOLDER / stem, truth, names, number % 4)
 
 
 def write_types(path: Path, types: NDArray[np.int64], names: Sequence[str]) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from datamodules.base import NucleiDataModule
 from datamodules.ki67 import case_of
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.description import DESCRIPTION, PARTS, SPLITS, Description, Placement, read_placements
-from datamodules.reading.files import IMAGE_SUFFIXES, check_name
-from datamodules.reading.layout import walk
+from datamodules.reading.files import IMAGE_SUFFIXES, check_name, replacing
+from datamodules.reading.layout import count_images, walk
 from datamodules.reading.records import Record, group_conflicts
 from postproc.errors import DataError
 
@@ -55,9 +57,16 @@ class OwnImages(NucleiDataModule):
         root: The dataset's folder, or its parent.
         settings: Further settings of `NucleiDataModule`.
 
+    Attributes:
+        example: ``dataset.yaml`` of a synthetic stand-in.
+        invented: Number of images of a stand-in, unless given.
+
     Raises:
         DataError: If dataset.yaml cannot be used.
     """
+
+    example: ClassVar[str]
+    invented: ClassVar[int]
 
     def __init__(self, root: Path | str, **settings: Any) -> None:
         super().__init__(root, **settings)
@@ -79,6 +88,36 @@ class OwnImages(NucleiDataModule):
     @abstractmethod
     def find(cls, folder: Path) -> Found:
         """List the images of a folder with their annotation, without reading them."""
+
+    @classmethod
+    @abstractmethod
+    def write_one(
+        cls, folder: Path, stem: str, names: Sequence[str], number: int, rng: np.random.Generator, size: int
+    ) -> None:
+        """Write an image of a synthetic stand-in with its annotation.
+
+        Args:
+            folder: Folder of its split.
+            stem: Name of the image.
+            names: Names of the types.
+            number: Number of the image, from 0; stand-ins vary with it.
+            rng: Random generator of the image.
+            size: Side of the image in pixels.
+        """
+
+    @classmethod
+    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
+        """Write a stand-in of invented cases, alternately for training, validation and test.
+
+        See `NucleiDataModule.write_synthetic`.
+        """
+        count, description = count_images(images, cls.invented), Path(root) / DESCRIPTION
+        with replacing(description) as temporary:
+            temporary.write_text(cls.example, encoding="utf-8")
+        names = cls.describe(description).types
+        for number in range(count):
+            folder, stem = Path(root) / tuple(PARTS)[number % len(PARTS)], f"synthetic{number:03d}_1"
+            cls.write_one(folder, stem, names, number, np.random.default_rng((seed, number)), size)
 
     @classmethod
     def described(cls, about: Description) -> DatasetCard:

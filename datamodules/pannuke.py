@@ -27,7 +27,6 @@ _LEVELS = 5
 # the archives have Fold 1/images/fold1/images.npy
 _CHANNELS = len(TYPES) + 1
 # the last one is the background
-_LARGEST = 2**31 - 1
 
 
 class PanNuke(NucleiDataModule):
@@ -105,7 +104,7 @@ class PanNuke(NucleiDataModule):
         assert record.index is not None
         masks, tissues = record.annotations
         plane = read_plane(masks, record.index, (None, None, _CHANNELS))
-        truth = merge_channels(whole_numbers(masks, record.index, plane, _LARGEST)[..., : len(TYPES)])
+        truth = merge_channels(whole_numbers(masks, record.index, plane)[..., : len(TYPES)])
         return build_sample(record, truth, cls.card, tissue=_tissue(tissues, record.index))
 
     @classmethod

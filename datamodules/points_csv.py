@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from datamodules.ki67 import read_grey
 from datamodules.own_images import Found, OwnImages
 from datamodules.reading.card import DatasetCard
-from datamodules.reading.description import DESCRIPTION, PARTS, SPLITS, Description
-from datamodules.reading.files import read_rgb, replacing, write_rgb
+from datamodules.reading.description import SPLITS, Description
+from datamodules.reading.files import read_rgb, write_rgb
 from datamodules.reading.layout import build_sample, images_in
 from datamodules.reading.points_table import (
     PointsDescription,
@@ -24,7 +25,7 @@ from datamodules.reading.points_table import (
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
-from postproc.errors import ConfigError, DataError
+from postproc.errors import DataError
 from postproc.instances import Instances
 
 REGIONS = "_regions.png"
@@ -54,6 +55,8 @@ class PointsCSV(OwnImages):
 
     """
 
+    example = _EXAMPLE
+    invented = 6
     card: ClassVar[DatasetCard] = DatasetCard(
         name="points-csv",
         title="Points of your own (CSV)",
@@ -125,31 +128,20 @@ class PointsCSV(OwnImages):
         return build_sample(record, truth, cls.described(about), image=image)
 
     @classmethod
-    def write_synthetic(cls, root: Path, *, images: int | None = None, size: int = 256, seed: int = 0) -> None:
-        """Write a stand-in of invented cases, alternately for training, validation and test; six by default.
-
-        Every second image has regions. See `NucleiDataModule.write_synthetic`.
-        """
-        images = 6 if images is None else images
-        if images < 1:
-            raise ConfigError(f"images = {images}; a stand-in has at least one image")
-        root = Path(root)
-        with replacing(root / DESCRIPTION) as temporary:
-            temporary.write_text(_EXAMPLE, encoding="utf-8")
-        names = cls.describe(root / DESCRIPTION).types
-        for number in range(images):
-            folder, stem = root / tuple(PARTS)[number % len(PARTS)], f"synthetic{number:03d}_1"
-            rng = np.random.default_rng((seed, number))
-            image, truth = generate((size, size), rng, density=2.4e-3, stain="ihc", scale=0.5)
-            assert truth.types is not None
-            assert truth.regions is not None
-            write_rgb(folder / f"{stem}.png", image)
-            write_points(folder / f"{stem}.csv", truth.centroids(), truth.types, names)
-            if number % 2 == 0:
-                grey = np.zeros(truth.shape, np.uint8)
-                for value, region in REGION_VALUES.items():
-                    grey[truth.regions == region] = value
-                write_rgb(folder / f"{stem}{REGIONS}", grey)
+    def write_one(
+        cls, folder: Path, stem: str, names: Sequence[str], number: int, rng: np.random.Generator, size: int
+    ) -> None:
+        """Write an image of a stand-in, see `OwnImages.write_one`; every second image has regions."""
+        image, truth = generate((size, size), rng, density=2.4e-3, stain="ihc", scale=0.5)
+        assert truth.types is not None
+        assert truth.regions is not None
+        write_rgb(folder / f"{stem}.png", image)
+        write_points(folder / f"{stem}.csv", truth.centroids(), truth.types, names)
+        if number % 2 == 0:
+            grey = np.zeros(truth.shape, np.uint8)
+            for value, region in REGION_VALUES.items():
+                grey[truth.regions == region] = value
+            write_rgb(folder / f"{stem}{REGIONS}", grey)
 
 
 def read_regions(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -188,6 +188,19 @@ def build_sample(
     )
 
 
+def count_images(images: int | None, usual: int) -> int:
+    """Return the number of images of a synthetic stand-in without committed splits; None = `usual`.
+
+    Raises:
+        ConfigError: If it is less than 1.
+    """
+    if images is None:
+        return usual
+    if images < 1:
+        raise ConfigError(f"images = {images}; a stand-in has at least one image")
+    return images
+
+
 def choose_rows(splits: Mapping[str, SplitRow], images: int | None) -> list[SplitRow]:
     """Choose the images of a synthetic stand-in.
 

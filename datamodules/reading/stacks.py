@@ -57,7 +57,7 @@ def read_plane(path: Path, index: int, axes: tuple[int | None, ...]) -> NDArray[
     return np.array(stack[index])
 
 
-def whole_numbers(path: Path, index: int, plane: NDArray[Any], largest: int) -> NDArray[np.int64]:
+def whole_numbers(path: Path, index: int, plane: NDArray[Any], largest: int = 2**31 - 1) -> NDArray[np.int64]:
     """Return a plane as int64; stacks are often stored as floating-point numbers.
 
     Raises:
