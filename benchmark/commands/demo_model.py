@@ -12,14 +12,13 @@ from skimage.color import hed2rgb, rgb2hed
 
 from benchmark.host.outputs import OVERLAY
 from benchmark.inference.images import predict_images
-from benchmark.results.model_folder import shipped_models
+from benchmark.results.model_folder import DEFAULT, shipped_models
 from benchmark.results.pictures import side_by_side, write_png
 from benchmark.results.summary import SUMMARY
 from benchmark.runs.trained import load_trained
 from datamodules.reading.files import read_rgb
 from postproc.errors import DataError
 
-MODEL = "default"
 PHOTOGRAPH = "immunohistochemistry"
 PHOTOGRAPH_AT = 20.0
 """Magnification of the photograph, estimated from the size of its nuclei; its source states none."""
@@ -60,13 +59,15 @@ def predict_photograph(out: Path, *, progress: bool = True) -> Path:
     picture = out / "pictures" / f"{PHOTOGRAPH}.png"
     found = read_rgb(out / "predictions" / f"{PHOTOGRAPH}{OVERLAY}")
     write_png(picture, side_by_side([photograph, found]))
-    print(f"model {MODEL}: {count} nuclei in the photograph {PHOTOGRAPH!r} of scikit-image, see {picture}", flush=True)
+    print(
+        f"model {DEFAULT}: {count} nuclei in the photograph {PHOTOGRAPH!r} of scikit-image, see {picture}", flush=True
+    )
     return picture
 
 
 def _predict(image: Path, out: Path, magnification: float, progress: bool) -> int:
     """Return the number of nuclei found in an image; a finished prediction is kept."""
-    model = shipped_models()[MODEL]  # by its path: a folder of this name may exist where the demo is started
+    model = shipped_models()[DEFAULT]  # by its path: a folder of this name may exist where the demo is started
     failed = predict_images(
         model, [image], out, load=load_trained, variant=None, magnification=magnification, progress=progress, workers=0,
         repeat=f"delete {out} to repeat them",

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.data import immunohistochemistry
 
-from benchmark.commands.demo_model import MODEL, PHOTOGRAPH_AT, recoloured
+from benchmark.commands.demo_model import PHOTOGRAPH_AT, recoloured
 from benchmark.commands.look import draw_look
+from benchmark.results.model_folder import DEFAULT
 from benchmark.results.pictures import write_png
 from datamodules.reading.files import write_mat, write_rgb
 from datamodules.synthetic.images import generate
@@ -66,7 +67,7 @@ def draw_gallery(folder: Path) -> None:
     inputs = folder / "inputs"
     photograph = inputs / "photograph.png"
     write_rgb(photograph, recoloured(immunohistochemistry())[100:340, 200:500])
-    _look(photograph, Path(MODEL), folder / "photograph.png", 2, (), PHOTOGRAPH_AT)
+    _look(photograph, Path(DEFAULT), folder / "photograph.png", 2, (), PHOTOGRAPH_AT)
     image, nuclei = generate((SIDE, SIDE), np.random.default_rng(2))
     write_rgb(inputs / "image.png", image)
     write_mat(inputs / "image.mat", nuclei)

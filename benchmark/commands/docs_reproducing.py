@@ -13,8 +13,8 @@ from benchmark.commands.readme_results import TABLES
 from benchmark.host.files import read_json
 from benchmark.registry import TABLES as REGISTRY
 from benchmark.registry import table_class
+from leaderboards.build import SCORES
 
-SCORES = TABLES.parent / "scores"
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 PER_IMAGE = ("kumar_images",)
 """Tables whose rows are single images; their means are in others."""

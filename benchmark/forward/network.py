@@ -71,9 +71,9 @@ class Network(pl.LightningModule, ABC):
         arrays = {name: value.float().cpu().numpy() for name, value in self.activate(outputs).items()}
         return [{name: value[i] for name, value in arrays.items()} for i in range(len(images))]
 
+    @abstractmethod
     def undo(self, maps: Maps, symmetry: Symmetry) -> Maps:
         """Return the maps of a tile from those of the mirrored and rotated tile."""
-        return {name: symmetry.undo(value) for name, value in maps.items()}
 
     def stitcher(self, shape: tuple[int, int]) -> Stitcher:
         """Return the stitcher of the tiles of an image of (H, W) px."""

@@ -104,6 +104,11 @@ def write_random_model(folder: Path, name: str, options: dict[str, Any]) -> None
     write_model(folder, method, about)
 
 
+def measured(stages: Path) -> dict[str, str]:
+    """Return the environment of a command that imports what this process does, and appends its stages to a file."""
+    return os.environ | {VARIABLE: str(stages), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def command_rows(words: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     """Run a command in its own process and return its stages as rows.
 
@@ -119,7 +124,7 @@ def command_rows(words: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", *words],
         cwd=folder,
-        env=os.environ | {VARIABLE: str(file), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=measured(file),
         capture_output=True,
         text=True,
     )
@@ -206,4 +211,12 @@ def run_pipeline(
     return files
 
 
-__all__ = ["command_rows", "pipeline_samples", "pipeline_table", "rows_of", "run_pipeline", "write_random_model"]
+__all__ = [
+    "command_rows",
+    "measured",
+    "pipeline_samples",
+    "pipeline_table",
+    "rows_of",
+    "run_pipeline",
+    "write_random_model",
+]

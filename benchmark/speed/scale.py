@@ -17,8 +17,10 @@ import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 
-from benchmark.host.stages import VARIABLE, Stage, read_stages
+from benchmark.host.resources import GIB
+from benchmark.host.stages import Stage, read_stages
 from benchmark.speed.components import DENSITY
+from benchmark.speed.pipeline import measured
 from datamodules.reading.magnification import MPP_AT_1X
 from datamodules.synthetic.images import generate
 from postproc.errors import ConfigError
@@ -52,7 +54,7 @@ class Memory(threading.Thread):
     def run(self) -> None:
         """Measure until `stop`."""
         while not self._ended.wait(EVERY):
-            self.samples.append((time.monotonic(), sum(map(_proportional, _family(self._process))) / 2**30))
+            self.samples.append((time.monotonic(), sum(map(_proportional, _family(self._process))) / GIB))
 
     def stop(self) -> None:
         """End the measurement."""
@@ -127,11 +129,10 @@ def measure(model: str, side: int, magnification: float, folder: Path) -> list[d
     write_scene(image, side)
     words = ["predict", model, str(image), "--out", str(folder / f"out-{side}")]
     words += ["--magnification", f"{magnification:g}", "--no-progress"]
-    environment = os.environ | {VARIABLE: str(stages), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark", *words], env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "benchmark", *words], env=measured(stages), stdout=output, stderr=subprocess.STDOUT
         )
         memory = Memory(process.pid)
         memory.start()
