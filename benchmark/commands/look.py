@@ -122,9 +122,7 @@ def _nuclei(
     from benchmark.runs.trained import load_trained
 
     trained = load_trained(nuclei)
-    key = next(iter(trained.params))
-    found = trained.method.segment(pixels, magnification, variant=key, params=trained.params[key])
-    return found, trained.method.task.types
+    return trained.segment(pixels, magnification), trained.method.task.types
 
 
 def _part(window: Sequence[int] | None, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmark.results.model_folder import DEFAULT
+
 
 def look(
     image: Path,
-    nuclei: Path = Path("default"),
+    nuclei: Path = Path(DEFAULT),
     *,
     out: Path | None = None,
     window: list[int] | None = None,

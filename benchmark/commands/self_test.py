@@ -6,12 +6,10 @@ import time
 
 import numpy as np
 
-from benchmark.forward.maps import InferenceSettings
-from benchmark.results.model_folder import shipped_models
+from benchmark.results.model_folder import DEFAULT, shipped_models
 from benchmark.runs.trained import load_trained
 from datamodules.synthetic.images import generate
 
-MODEL = "default"
 SIDE = 192
 MAGNIFICATION = 40.0
 
@@ -24,11 +22,9 @@ def find_nuclei() -> dict[str, float]:
     """
     image, truth = generate((SIDE, SIDE), np.random.default_rng(0))
     began = time.perf_counter()
-    trained = load_trained(shipped_models()[MODEL])
+    trained = load_trained(shipped_models()[DEFAULT])
     loaded = time.perf_counter()
-    variant, params = next(iter(trained.params.items()))
-    settings = InferenceSettings(precision=trained.precision)
-    found = trained.method.segment(image, MAGNIFICATION, variant=variant, params=params, settings=settings)
+    found = trained.segment(image, MAGNIFICATION)
     seconds, loading = time.perf_counter() - loaded, loaded - began
     return {
         "drawn": truth.count,

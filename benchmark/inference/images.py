@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.forward.maps import InferenceSettings, predict_maps
+from benchmark.forward.maps import predict_maps
 from benchmark.forward.scaling import check_magnification, rescale, scale_factor
 from benchmark.host.cores import usable_cores
 from benchmark.host.outputs import check_outputs
@@ -190,10 +190,7 @@ class _Work:
             raise unknown_name("variant", self.key, params)
         self.params = params[self.key]
         self.codec = self.trained.method.codecs[self.key]
-        tta = self.trained.tta or self.how["tta"]
-        if tta:
-            self.trained.method.check_symmetries()
-        self.settings = InferenceSettings(precision=self.trained.precision, compile=self.compile, tta=tta)
+        self.settings = self.trained.settings(tta=self.how["tta"], compile=self.compile)
 
     def claim(self, images: list[Path], *, again: bool) -> None:
         """Claim the names of all results."""
@@ -246,7 +243,7 @@ class _Work:
             )  # fmt: skip
             self._note(path, read, found)
             return
-        own = image_magnification(path, self.how["magnification"], self.trained.magnification)
+        known, own = image_magnification(path, self.how["magnification"], self.trained.magnification)
         with closing(image_raster(path)) as image:
             if self._by_region(image.shape[0] * image.shape[1]):
                 self._finish_all()
@@ -262,7 +259,6 @@ class _Work:
         scaled = rescale(pixels, self.trained.magnification, own)
         with stage("network"):
             maps = predict_maps(method, scaled, self.settings)
-        known = own or stated_by(path)
         mpp = MPP_AT_1X / known if known else None
         job = self.codec, self.params, method.task.types, self.folder.path / path.stem, mpp
         self._pending.append((path, read, submit(pool, decode_to_pictures, maps, pixels, path.name, *job)))
@@ -292,8 +288,10 @@ class _Work:
         _complain(error)
 
 
-def image_magnification(path: Path, given: float | None, trained: float | None) -> float | None:
-    """Return the magnification given by the user or stated by the file, or None for that of the training images.
+def image_magnification(path: Path, given: float | None, trained: float | None) -> tuple[float | None, float | None]:
+    """Return the magnification given by the user or stated by the file, and the one to rescale from.
+
+    The former is None if it is unknown, the latter if the image is not rescaled.
 
     The magnification of the file is printed if it contradicts the user, or if the image is rescaled. Ratios to the
     training images of up to `SAME` are differences between scanners, and the image is not rescaled.
@@ -307,18 +305,17 @@ def image_magnification(path: Path, given: float | None, trained: float | None) 
         DataError: If the file contradicts itself and the user has not given the magnification.
     """
     if given is not None:
-        with suppress(DataError):
-            stated = stated_magnification(path)
-            if differs(stated, given):
-                print(f"{path.name}: the file states {stated:.3g}x; read as {given:.3g}x, as given")
-        return given
+        stated = stated_by(path)
+        if differs(stated, given):
+            print(f"{path.name}: the file states {stated:.3g}x; read as {given:.3g}x, as given")
+        return given, given
     stated = stated_magnification(path)
     if not differs(stated, trained, SAME):
-        return None
+        return stated, None
     print(
         f"{path.name}: the file states {stated:.3g}x, rescaled to the model's {trained:.3g}x; override: --magnification"
     )
-    return stated
+    return stated, stated
 
 
 def _complain(error: NucbenchError) -> None:

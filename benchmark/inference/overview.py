@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from benchmark.forward.scaling import ScaledRaster
 from benchmark.inference.nuclei import Nuclei
 from benchmark.inference.sizes import X, Y
+from benchmark.results.legend import length_text, scale_bar
 from benchmark.results.pictures import PALETTE, write_png
 from datamodules.reading.slides import Slide
 
@@ -78,13 +78,13 @@ def _draw_outline(canvas: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
 
 
 def _draw_scale_bar(canvas: NDArray[np.uint8], mpp: float) -> None:
-    """Draw a bar of 1, 2 or 5 times a power of ten, at most a quarter as long as the picture, in the lower left."""
+    """Draw a round scale bar, at most a quarter as long as the picture, in the lower left."""
     height, width = canvas.shape[:2]
-    longest = width * mpp / 4
-    power = 10.0 ** math.floor(math.log10(longest))
-    microns = max(step * power for step in (1, 2, 5) if step * power <= longest)
-    length, edge = max(1, round(microns / mpp)), max(2, width // 50)
-    text = f"{microns / 1000:g} mm" if microns >= 1000 else f"{microns:g} um"
+    bar = scale_bar(width, mpp, 0.25)
+    if bar is None:
+        return
+    (microns, length), edge = bar, max(2, width // 50)
+    text = length_text(microns)
     size = max(0.4, width / 1600)
     bottom = height - edge
     cv2.rectangle(canvas, (edge, bottom - max(2, width // 250)), (edge + length, bottom), (0, 0, 0), -1)

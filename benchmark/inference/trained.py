@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.forward.maps import InferenceSettings
 from postproc.codec import Params
+from postproc.instances import Instances
 
 if TYPE_CHECKING:
     from models.base.method import NucleiMethod
@@ -30,3 +35,24 @@ class Trained:
     precision: str
     trained_on: tuple[str, ...]
     tta: bool = False
+
+    def settings(self, *, tta: bool = False, compile: bool = False) -> InferenceSettings:
+        """Return the settings of inference.
+
+        Args:
+            tta: Average maps over mirrored and rotated images, also if the model does not.
+            compile: Compile the network with torch.compile.
+
+        Raises:
+            ConfigError: If the maps of the method cannot be averaged.
+        """
+        tta = tta or self.tta
+        if tta:
+            self.method.check_symmetries()
+        return InferenceSettings(precision=self.precision, compile=compile, tta=tta)
+
+    def segment(self, image: NDArray[np.uint8], magnification: float | None) -> Instances:
+        """Find the nuclei of an image with the default variant, see `NucleiMethod.segment`."""
+        variant, params = next(iter(self.params.items()))
+        settings = self.settings()
+        return self.method.segment(image, magnification, variant=variant, params=params, settings=settings)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmark.results.pictures import color
 from postproc.instances import Instances
 
-ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 """Lengths of scale bars in microns."""
 WIDEST = 0.3
 """Largest share of the picture's width that a scale bar takes."""
@@ -76,7 +76,7 @@ def with_legend(picture: NDArray[np.uint8], entries: Sequence[Entry], mpp: float
     bar = scale_bar(width, mpp) if mpp else None
     items: list[tuple[str, int, Entry | None]] = []
     if bar:
-        items.append((_length(bar[0]), max(bar[1], _text_width(font, _length(bar[0]))), None))
+        items.append((length_text(bar[0]), max(bar[1], _text_width(font, length_text(bar[0]))), None))
     items += [(entry.text, size + size // 2 + _text_width(font, entry.text), entry) for entry in entries]
     places, x, y = [], gap, 0
     for _, wide, _ in items:
@@ -97,18 +97,20 @@ def with_legend(picture: NDArray[np.uint8], entries: Sequence[Entry], mpp: float
     return np.concatenate([picture, np.asarray(strip, np.uint8)])
 
 
-def scale_bar(width: int, mpp: float) -> tuple[int, int] | None:
+def scale_bar(width: int, mpp: float, share: float = WIDEST) -> tuple[int, int] | None:
     """Return the length of the longest round scale bar that fits, in microns and pixels; None if none fits.
 
     Args:
         width: Width of the picture in pixels.
         mpp: Microns per pixel.
+        share: Largest share of the width.
     """
-    fitting = [length for length in ROUND if length / mpp <= WIDEST * width]
+    fitting = [length for length in ROUND if length / mpp <= share * width]
     return (fitting[-1], max(1, round(fitting[-1] / mpp))) if fitting else None
 
 
-def _length(microns: int) -> str:
+def length_text(microns: int) -> str:
+    """Return a length with its unit."""
     # spelt out, since the font has no Greek letter
     return f"{microns} microns" if microns < 1000 else f"{microns // 1000} mm"
 
@@ -121,4 +123,4 @@ def _text_width(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -
     return int(np.ceil(font.getlength(text)))
 
 
-__all__ = ["Entry", "entries_of", "scale_bar", "with_legend"]
+__all__ = ["Entry", "entries_of", "length_text", "scale_bar", "with_legend"]

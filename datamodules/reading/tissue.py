@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from datamodules.reading.files import read_rgb
 from datamodules.reading.rasters import Raster
 from datamodules.reading.slides import VALUE
 from postproc.errors import DataError
+from postproc.pixels.components import without_small
 
 Mask = NDArray[np.bool_]
 
@@ -76,8 +78,8 @@ def find_tissue(small: Raster, mpp: float) -> Mask:
     found = saturation > 255 * min(max(otsu, LEAST_SATURATION), MOST_SATURATION)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     closed = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0
-    smallest = SMALLEST_MM2 * (1000 / mpp) ** 2
-    whole = ~_without_small(~_without_small(closed, smallest), smallest)
+    smallest = math.ceil(SMALLEST_MM2 * (1000 / mpp) ** 2)
+    whole = ~without_small(~without_small(closed, smallest, 8), smallest, 8)
     wider = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN + 1, 2 * MARGIN + 1))
     return np.asarray(cv2.dilate(whole.astype(np.uint8), wider) > 0)
 
@@ -107,14 +109,6 @@ def _saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     largest = image.max(axis=2).astype(np.float32)
     spread = largest - image.min(axis=2)
     return np.where(largest >= VALUE * 255, 255 * spread / np.maximum(largest, 1), 0).astype(np.uint8)
-
-
-def _without_small(mask: Mask, smallest: float) -> Mask:
-    """Remove 8-connected parts of fewer than `smallest` pixels."""
-    _, parts, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    kept = facts[:, cv2.CC_STAT_AREA] >= smallest
-    kept[0] = False
-    return np.asarray(kept[parts])
 
 
 __all__ = ["MPP", "Tissue", "find_tissue", "read_tissue"]

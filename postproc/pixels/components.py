@@ -48,18 +48,18 @@ def large_components(mask: Mask, minimum: int) -> tuple[LabelMap, int]:
     return draw_spans(spans, component, mask.shape[1]), count
 
 
-def without_small(mask: Mask, minimum: int) -> Mask:
-    """Return a mask without its 4-connected components of fewer than `minimum` px."""
-    spans, component, _ = _large(mask, minimum)
+def without_small(mask: Mask, minimum: int, connectivity: Connectivity = 4) -> Mask:
+    """Return a mask without its components, of 4 or 8 neighbours, of fewer than `minimum` px."""
+    spans, component, _ = _large(mask, minimum, connectivity)
     kept = np.array(mask, order="C")
     _write(kept, spans, component == 0, False)
     return kept
 
 
-def _large(mask: Mask, minimum: int) -> tuple[Spans, NDArray[np.int32], int]:
+def _large(mask: Mask, minimum: int, connectivity: Connectivity = 4) -> tuple[Spans, NDArray[np.int32], int]:
     """Return the spans of a mask, the large component of each span (0 = small), and the number of large components."""
     spans = find_spans(mask)
-    component, count = join_spans(spans, 4)
+    component, count = join_spans(spans, connectivity)
     new, kept = _numbers(areas(spans, component, count), minimum)
     return spans, new[component], kept
 

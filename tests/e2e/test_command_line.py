@@ -196,6 +196,8 @@ def test_averaging_over_symmetries_reuses_the_training(run: Path, place: Path) -
         found.append(loadmat(place / out / "test_01.mat")["inst_map"])
     assert not np.array_equal(found[0], found[1])
     assert np.array_equal(found[2], found[3])  # with other parameters than the run's: its own tuning averages too
+    seen = nucbench("look", "data/synthetic/test/Images/test_01.png", "averaging", folder=place).stdout
+    assert f"({found[3].max()})" in seen  # averaged, as by predict
     shutil.rmtree(other)  # other tests expect one run
 
 

@@ -14,6 +14,9 @@ from postproc.errors import ConfigError
 from postproc.instances import Instances
 from postproc.symmetry import SYMMETRIES, Symmetry
 
+Y, X = np.mgrid[:40, :30].astype(float)
+LANDSCAPE = np.sin(X / 5) + np.cos(Y / 7 + X / 11)
+
 
 def transformed(array: np.ndarray, symmetry: Symmetry) -> np.ndarray:
     """Transform the last two axes, by NumPy alone."""
@@ -37,30 +40,26 @@ def test_pixels_come_back(symmetry: Symmetry) -> None:
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_vectors_are_turned_back(symmetry: Symmetry) -> None:
     """The gradient of a smooth landscape turns with the landscape."""
-    y, x = np.mgrid[:40, :30].astype(float)
-    landscape = np.sin(x / 5) + np.cos(y / 7 + x / 11)
 
     def gradient(values: np.ndarray) -> np.ndarray:
         down, right = np.gradient(values)
         return np.stack([right, down])
 
-    found = symmetry.undo_vectors(gradient(transformed(landscape, symmetry)))
-    assert np.allclose(found, gradient(landscape))
+    found = symmetry.undo_vectors(gradient(transformed(LANDSCAPE, symmetry)))
+    assert np.allclose(found, gradient(LANDSCAPE))
 
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_directions_are_turned_back(symmetry: Symmetry) -> None:
     """Slopes along 8 directions turn with the landscape."""
-    y, x = np.mgrid[:40, :30].astype(float)
-    landscape = np.sin(x / 5) + np.cos(y / 7 + x / 11)
 
     def slopes(values: np.ndarray) -> np.ndarray:
         down, right = np.gradient(values)
         angles = 2 * np.pi * np.arange(8) / 8
         return np.stack([np.cos(a) * right + np.sin(a) * down for a in angles])
 
-    found = symmetry.undo_directions(slopes(transformed(landscape, symmetry)))
-    assert np.allclose(found, slopes(landscape))
+    found = symmetry.undo_directions(slopes(transformed(LANDSCAPE, symmetry)))
+    assert np.allclose(found, slopes(LANDSCAPE))
 
 
 @pytest.mark.parametrize("codec", [HoverCodec(2), StarConvexCodec(16), TypedCodec(StarConvexCodec(16), 2)])
