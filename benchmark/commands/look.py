@@ -8,22 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
 
-from benchmark.host.files import atomic
 from benchmark.host.outputs import check_outputs
 from benchmark.results.legend import entries_of, with_legend
-from benchmark.results.pictures import overlay
+from benchmark.results.pictures import is_look, overlay, write_look
 from benchmark.results.scoring import LABEL_SUFFIXES, find_label_maps, read_label_map
-from datamodules.reading.files import read_rgb
+from datamodules.reading.files import MAX_PIXELS, read_rgb
 from datamodules.reading.magnification import MPP_AT_1X, stated_by
 from datamodules.reading.outlines import OUTLINE_SUFFIXES, draw, read_outlines
 from datamodules.reading.sense import Sense
+from datamodules.reading.slide_files import is_slide
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
-MADE_BY = "nucbench look"
-"""Entry ``Software`` of the pictures, by which the command recognises those that it may replace."""
 LARGEST = 100_000_000
 """Largest picture in pixels."""
 
@@ -63,8 +60,13 @@ def draw_look(
     if not image.exists():
         raise ConfigError(f"{image}: no such file")
     check_outputs([out], [image, nuclei])
-    if out.exists() and not _is_own(out):
+    if out.exists() and not is_look(out):
         raise ConfigError(f"{out} exists and is not a picture of `nucbench look`; give another --out")
+    if is_slide(image, MAX_PIXELS):
+        raise ConfigError(
+            f"{image} is a whole slide; look draws images of up to {LARGEST:,} px. "
+            f"`nucbench predict default {image}` finds the nuclei of a slide and draws an overview"
+        )
     pixels = read_rgb(image)
     part = _part(window, (pixels.shape[0], pixels.shape[1]))
     if (part[0].stop - part[0].start) * (part[1].stop - part[1].start) * zoom**2 > LARGEST:
@@ -86,7 +88,7 @@ def draw_look(
         entries_of(shown, names),
         MPP_AT_1X / magnification / zoom if magnification else None,
     )
-    _write(out, drawn)
+    write_look(out, drawn)
     kinds = ", ".join(entry.text for entry in entries_of(shown, names)) or "0 nuclei"
     print(f"{image.name}: {kinds}")
     if not magnification:
@@ -166,21 +168,6 @@ def _enlarged(found: Instances, zoom: int) -> Instances:
         labels = cv2.resize(found.labels, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         return Instances(shape, labels=labels, types=found.types)
     return Instances(shape, points=(found.centroids() + 0.5) * zoom - 0.5, types=found.types)
-
-
-def _is_own(path: Path) -> bool:
-    try:
-        with Image.open(path) as file:
-            return file.info.get("Software") == MADE_BY
-    except OSError:
-        return False
-
-
-def _write(path: Path, picture: NDArray[np.uint8]) -> None:
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Software", MADE_BY)
-    with atomic(path) as file:
-        Image.fromarray(picture).save(file, "PNG", pnginfo=text)
 
 
 __all__ = ["draw_look"]

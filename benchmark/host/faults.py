@@ -6,6 +6,7 @@ import errno
 import os
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 _NO_MEMORY = (
     "out of memory",
@@ -31,7 +32,8 @@ def in_words(error: BaseException) -> str | None:
             "machine with more memory; complete results are kept."
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        remedy = "; check its permissions, or give another place" if error.errno in CLOSED else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
     return None
 
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from benchmark.host.faults import FULL
 from datamodules.reading.plain_files import read_json_object
 from datamodules.reading.temporary import new_file
 from postproc.errors import BusyError, ConfigError, DataError
@@ -48,11 +49,17 @@ def held(folder: Path, doing: str) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds the lock.
-        ConfigError: If there is a file of that name.
+        ConfigError: If there is a file of that name, or the folder cannot be created.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; give the name of a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        reason = error.strerror
+        raise ConfigError(f"the folder {folder} cannot be created ({reason}); give one where you may write") from None
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -74,7 +74,7 @@ def find_images(
         kind = ConfigError if all(isinstance(error, ConfigError) for error in errors) else DataError
         raise kind("\n".join(map(str, errors)))
     if not images:
-        raise DataError(f"no images found: {results[0]} is a result of an earlier `nucbench predict`")
+        raise DataError(f"no images found: {results[0]} is a result of `nucbench predict` or `look`")
     stems = {stem: Path(f"{stem}.csv") for stem in reserved}
     for path in images:
         other = stems.setdefault(path.stem, path)

@@ -24,6 +24,7 @@ from benchmark.inference.large import LARGE, WORKERS, predict_large
 from benchmark.inference.slides import SAME, SlideOptions, predict_slide
 from benchmark.inference.trained import Trained
 from benchmark.results.model_folder import find_model, model_digest
+from benchmark.results.pictures import is_look
 from benchmark.results.prediction_folder import (
     BY_REGION,
     COMPRESSED,
@@ -38,6 +39,8 @@ from datamodules.reading.files import MAX_PIXELS
 from datamodules.reading.magnification import MPP_AT_1X, differs, stated_by, stated_magnification
 from datamodules.reading.rasters import image_raster
 from datamodules.reading.slide_files import is_slide
+from datamodules.reading.slides import Slide
+from datamodules.reading.tissue import read_tissue
 from postproc.errors import ConfigError, DataError, NucbenchError, unknown_name
 
 
@@ -98,7 +101,7 @@ def predict_images(
     find_model(run)
     options = slides or SlideOptions()
     found = find_user_images(images, out)
-    _check_tissue(options, found.images, out)
+    _check_tissue(options, found.images, out, magnification)
     how = {"model": model_digest(run), "variant": variant, "magnification": magnification, "tta": tta}
     how |= options.how()
     with PredictionFolder.hold(out) as folder:
@@ -134,7 +137,7 @@ def find_user_images(images: list[Path], out: Path) -> FoundImages:
         DataError: If there are no images.
     """
     known = functools.cache(results_in)
-    found = find_images(images, lambda path: path.name in known(path.parent), [Path(SUMMARY).stem])
+    found = find_images(images, lambda path: path.name in known(path.parent) or is_look(path), [Path(SUMMARY).stem])
     outputs = [out / SUMMARY, out / LEDGER]
     for path in found.images:
         large = is_slide(path, LARGE) or count_pixels(path) > LARGE
@@ -144,11 +147,12 @@ def find_user_images(images: list[Path], out: Path) -> FoundImages:
     return found
 
 
-def _check_tissue(options: SlideOptions, images: Sequence[Path], out: Path) -> None:
-    """Check that a tissue mask exists, belongs to one slide, and is not a result.
+def _check_tissue(options: SlideOptions, images: Sequence[Path], out: Path, magnification: float | None) -> None:
+    """Check that a tissue mask can be read, belongs to one slide, and is not a result.
 
     Raises:
         ConfigError: If it does not.
+        DataError: If the mask or the slide cannot be read, or they have different proportions.
     """
     if options.tissue is None:
         return
@@ -159,6 +163,8 @@ def _check_tissue(options: SlideOptions, images: Sequence[Path], out: Path) -> N
     if len(images) != 1 or not is_slide(images[0], LARGE):
         raise ConfigError(f"--tissue is the mask of one slide, but {len(images)} images are given; give one slide")
     check_outputs([out / f"{images[0].stem}{ending}" for ending in options.endings], [options.tissue])
+    with Slide(images[0], magnification=magnification) as slide:
+        read_tissue(options.tissue, (slide.size[1], slide.size[0]))
 
 
 @dataclass

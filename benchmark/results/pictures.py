@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
 
 from benchmark.host.files import atomic
 from postproc.instances import Instances
@@ -17,6 +18,9 @@ from postproc.pixels.outlines import outlines
 from postproc.pixels.pixel_polygons import pixel_polygons
 
 Ints = NDArray[np.int64]
+
+MADE_BY = "nucbench look"
+"""Entry ``Software`` of the pictures of `nucbench look`."""
 
 PALETTE = np.array(
     [
@@ -115,6 +119,25 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         raise ValueError(f"{path} cannot be encoded as PNG")
     with atomic(path) as file:
         file.write(encoded.tobytes())
+
+
+def write_look(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a picture of `nucbench look`, atomically; `is_look` recognises it."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", MADE_BY)
+    with atomic(path) as file:
+        Image.fromarray(image).save(file, "PNG", pnginfo=text)
+
+
+def is_look(path: Path) -> bool:
+    """Tell whether a file is a picture of `nucbench look`, which may be replaced and is not an image of nuclei."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path, formats=("PNG",)) as file:
+            return file.info.get("Software") == MADE_BY
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # reading the image reports the fault
+        return False
 
 
 def geojson(instances: Instances, types: tuple[str, ...], edges: tuple[Ints, Ints] | None = None) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def read_outlines(path: Path) -> Outlines:
     content = read_json(path, DataError, largest=LARGEST)
     features = _features(content)
     if features is not None:
-        nuclei = [nucleus for i, each in enumerate(features) for nucleus in _of_feature(each, f"{path}: feature {i}")]
+        features = _without_regions(features, path)
+        nuclei = [nucleus for i, each in features for nucleus in _of_feature(each, f"{path}: feature {i}")]
         return Outlines(path, tuple(nuclei), corners=True)
     if isinstance(content, dict) and isinstance(content.get("cells"), list):
         cells = {str(i): cell for i, cell in enumerate(content["cells"])}
@@ -135,6 +136,49 @@ def _features(content: Any) -> list[Any] | None:
     return None
 
 
+def _without_regions(features: list[Any], path: Path) -> list[tuple[int, Any]]:
+    """Return the number and content of each feature, but without regions, which an `InputWarning` counts.
+
+    Regions are tiles and cores of tissue arrays, annotations of a class that QuPath marks as ignored by a star at the
+    end of its name (``Region*``), and annotations of few polygons in a file with detections or cells.
+    """
+    kinds = [_property(each, "objectType") for each in features]
+    found = any(kind in ("detection", "cell") for kind in kinds)
+    kept = []
+    for i, (each, kind) in enumerate(zip(features, kinds, strict=True)):
+        annotation = kind in ("annotation", None)
+        ignored = annotation and (_class(each) or "").endswith("*")
+        around = kind == "annotation" and found and not _collects(each)
+        if kind not in ("tile", "tma_core") and not ignored and not around:
+            kept.append((i, each))
+    if len(kept) < len(features):
+        warnings.warn(
+            f"{path}: {len(features) - len(kept)} of {len(features)} objects are regions, not nuclei, and left out",
+            InputWarning,
+            stacklevel=3,
+        )
+    return kept
+
+
+def _property(feature: Any, name: str) -> Any:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    return properties.get(name) if isinstance(properties, dict) else None
+
+
+def _class(feature: Any) -> str | None:
+    """Return the name of the class of a feature."""
+    known = _property(feature, "classification")
+    name = known.get("name") if isinstance(known, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _collects(feature: Any) -> bool:
+    """Tell whether an annotation collects the cells of a class, see `MANY`."""
+    geometry = feature.get("geometry")
+    polygons = geometry.get("coordinates") if isinstance(geometry, dict) else None
+    return isinstance(polygons, list) and geometry.get("type") == "MultiPolygon" and len(polygons) >= MANY
+
+
 def _of_feature(feature: Any, where: str) -> Iterator[Outline]:
     """Yield the nuclei of a feature: one, or each polygon of an annotation that collects the cells of a class."""
     geometry = feature.get("geometry") if isinstance(feature, dict) else None
@@ -145,13 +189,9 @@ def _of_feature(feature: Any, where: str) -> Iterator[Outline]:
     polygons = [polygons] if geometry["type"] == "Polygon" else polygons
     if not isinstance(polygons, list) or not all(isinstance(rings, list) for rings in polygons):
         raise DataError(f"{where}: its coordinates are no lists of rings")
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    known = properties.get("classification")
-    name = known.get("name") if isinstance(known, dict) else None
-    kind = name if isinstance(name, str) else None
+    kind = _class(feature)
     parts = [tuple(_ring(ring, where) for ring in rings) for rings in polygons]
-    if properties.get("objectType") == "annotation" and len(parts) >= MANY:
+    if _property(feature, "objectType") == "annotation" and _collects(feature):
         yield from (Outline(rings, kind) for rings in parts)
     else:
         yield Outline(tuple(ring for rings in parts for ring in rings), kind)

@@ -116,3 +116,17 @@ def test_a_model_finds_the_nuclei(place: Path) -> None:
     done = nucbench("look", "image.png", folder=place)
     assert "image.png: " in done.stdout
     assert "no scale bar" in done.stdout
+
+
+@pytest.mark.slow
+def test_pictures_are_no_images_to_predict(place: Path) -> None:
+    nucbench("look", "image.png", "labels", folder=place)
+    done = nucbench("predict", "default", ".", "--out", "out", "--magnification", "40", folder=place)
+    assert "skipped 1 files that are results of an earlier call: image_look.png" in done.stdout
+    assert (place / "out/image.mat").exists()
+
+
+def test_a_slide_is_left_to_predict(place: Path) -> None:
+    (place / "a.svs").write_bytes(b"")
+    done = nucbench("look", "a.svs", folder=place, status=2)
+    assert "`nucbench predict default a.svs`" in done.stderr

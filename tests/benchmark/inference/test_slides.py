@@ -299,6 +299,7 @@ class TestErrors:
         for name in ("short.svs", "spoilt.svs", "text.svs"):
             assert f"{name}: " in said
         assert said.count("copy or download it again") == 3
+        assert len(said.splitlines()) == 4  # one each, and how many failed: nothing of the libraries
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", ".predictions.json"]
 
     def test_mirax_without_openslide(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -312,6 +313,7 @@ class TestErrors:
         [
             (["--tissue", "none.png"], "none.png does not exist"),
             (["--tissue", "flat.png"], "do not have the proportions of the slide"),
+            (["--tissue", "torn.png"], "torn.png: "),
             (["--tissue", "flat.png", "--no-tissue-mask"], "either --tissue or --no-tissue-mask"),
         ],
     )
@@ -320,8 +322,10 @@ class TestErrors:
     ) -> None:
         write_slide(tmp_path / "a.svs", IMAGE[:256, :256])
         write_rgb(tmp_path / "flat.png", np.full((20, 40, 3), 255, np.uint8))
+        (tmp_path / "torn.png").write_bytes((tmp_path / "flat.png").read_bytes()[:40])
         assert self.run(tmp_path, tmp_path / "a.svs", words[0], tmp_path / words[1], *words[2:]) != 0
         assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()  # found before the model is loaded
 
 
 @pytest.mark.real_data

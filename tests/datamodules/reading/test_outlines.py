@@ -48,6 +48,40 @@ def nuclei() -> Instances:
     return Instances((96, 96), labels=labels, types=np.arange(1, count + 1, dtype=np.int64) % 4)
 
 
+@pytest.mark.parametrize(
+    ("properties", "region"),
+    [
+        ({"objectType": "annotation"}, True),
+        ({"objectType": "annotation", "classification": {"name": "Region*"}}, True),
+        ({"objectType": "tile"}, True),
+        ({"objectType": "tma_core"}, True),
+        ({"classification": {"name": "Ignore*"}}, True),
+        ({"objectType": "detection"}, False),
+        ({}, False),
+    ],
+)
+def test_regions_are_no_nuclei(tmp_path: Path, nuclei: Instances, properties: dict[str, Any], region: bool) -> None:
+    content = geojson(nuclei, TYPES)
+    around = {"type": "Polygon", "coordinates": [[[0, 0], [96, 0], [96, 96], [0, 96]]]}
+    content["features"].append({"type": "Feature", "geometry": around, "properties": properties})
+    path = write(tmp_path / "a.geojson", content)
+    if region:
+        with pytest.warns(InputWarning, match=f"1 of {nuclei.count + 1} objects are regions"):
+            found = read_outlines(path)
+    else:
+        found = read_outlines(path)
+    assert len(found.nuclei) == nuclei.count + (not region)
+
+
+def test_annotations_of_nuclei_by_hand_are_nuclei(tmp_path: Path, nuclei: Instances) -> None:
+    content = geojson(nuclei, TYPES)
+    for each in content["features"]:
+        each["properties"]["objectType"] = "annotation"
+    content["features"][0]["properties"]["classification"] = {"name": "Region*"}
+    with pytest.warns(InputWarning, match="1 of "):
+        assert len(read_outlines(write(tmp_path / "a.geojson", content)).nuclei) == nuclei.count - 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.int32, (9, 11), elements=st.integers(0, 4)))
 def test_our_geojson_is_drawn_as_it_was(tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray) -> None:
