@@ -94,6 +94,14 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors(file.read_text(encoding="utf-8")), f"{named(path)} links to {link}"
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_code_blocks_are_closed_and_hold_all_commands(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(re.findall(r"^ *```", text, flags=re.MULTILINE)) % 2 == 0, f"{named(path)}: a fence without counterpart"
+    prose = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.search(r"^nucbench [a-z]", prose, flags=re.MULTILINE), f"{named(path)}: a command outside of a block"
+
+
 def test_readme_is_short_and_its_picture_small() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) < 200
     assert (DOCS / "images" / "nuclei.png").stat().st_size < 150_000
