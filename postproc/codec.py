@@ -121,6 +121,29 @@ class Codec(ABC, Generic[P]):
         """
         return self.decode(maps, params)
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return the probability that a pixel is part of a nucleus, float (H, W); None if the maps do not have it."""
+        return None
+
+    def rate(self, found: Instances, maps: Mapping[str, Array]) -> Instances:
+        """Return nuclei with scores: those of decoding, otherwise the mean probability `nuclear` of their pixels.
+
+        Args:
+            found: Nuclei decoded from `maps`.
+            maps: Maps of the image or region.
+
+        Returns:
+            The nuclei; without scores if the maps have no probability, or the nuclei no pixels.
+        """
+        probability = None if found.scores is not None or found.labels is None else self.nuclear(maps)
+        if probability is None or found.labels is None:
+            return found
+        inside = found.labels > 0
+        labels = found.labels[inside]
+        sums = np.bincount(labels, np.asarray(probability)[inside], minlength=found.count + 1)[1:]
+        means = sums / np.bincount(labels, minlength=found.count + 1)[1:]
+        return dataclasses.replace(found, scores=np.clip(means, 0, 1).astype(np.float32))
+
     def check_symmetries(self) -> None:
         """Check that maps of mirrored and rotated images can be averaged.
 

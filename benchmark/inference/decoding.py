@@ -57,7 +57,7 @@ def decode_to_pictures(
     The overlay has a legend, and a scale bar if the microns per pixel of the image, `mpp`, are known.
     """
     with stage("decoding"):
-        found = decode(codec, maps, params, (image.shape[0], image.shape[1]))
+        found = restore(codec.rate(codec.decode(maps, params), maps), (image.shape[0], image.shape[1]))
     with stage("writing"):
         labels = path.parent / f"{path.name}.mat"
         if found.labels is not None:

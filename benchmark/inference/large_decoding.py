@@ -185,7 +185,7 @@ def _union(boxes: Ints) -> Box:
 def decode_job(work: Work, survey: Survey, job: Job) -> Found:
     """Decode the nuclei of a job; runs in a worker process."""
     maps = read_maps(work.maps, job.box)
-    found = work.codec.decode_region(maps, work.params, survey)
+    found = work.codec.rate(work.codec.decode_region(maps, work.params, survey), maps)
     if found.labels is None:
         raise TypeError(f"{type(work.codec).__name__} returns no outlines, so it cannot decode by region")
     support = work.codec.support(maps, work.params)

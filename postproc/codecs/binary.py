@@ -89,6 +89,10 @@ class ForegroundCodec(Codec[P]):
         weight += border_weights(nuclei, self.w0, self.sigma)
         return {"foreground": foreground.astype(np.int64), "weight": weight}
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return ``foreground``."""
+        return np.asarray(maps["foreground"][0])
+
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the foreground as the probabilities 0 and 1."""
         return {"foreground": targets["foreground"][None].astype(np.float32)}

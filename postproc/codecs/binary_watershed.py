@@ -70,6 +70,10 @@ class _PlainCodec(Codec[P]):
             )
         return {"foreground": (truth.labels > 0).astype(np.int64)}
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return ``foreground``."""
+        return np.asarray(maps["foreground"][0])
+
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the foreground as the probabilities 0 and 1."""
         return {"foreground": targets["foreground"][None].astype(np.float32)}

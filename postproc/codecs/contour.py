@@ -82,6 +82,10 @@ class ContourCodec(Codec[ContourParams]):
         band = contour_band(labels, self.inner, self.outer)
         return {"object": (labels > 0).astype(np.int64), "contour": band.astype(np.int64)}
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return ``object``."""
+        return np.asarray(maps["object"][0])
+
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return both targets as the probabilities 0 and 1."""
         return {name: targets[name][None].astype(np.float32) for name in ("object", "contour")}
@@ -143,6 +147,10 @@ class ErodedCodec(Codec[ErodedParams]):
         classes = type_map(truth, self.types) if self.types else (labels > 0).astype(np.int64)
         weight = 1 + border_weights(np.where(kept, labels, 0).astype(np.int32), self.w0, self.sigma)
         return {"foreground": np.where(kept, classes, 0), "weight": weight.astype(np.float32)}
+
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return the sum of the classes but the background."""
+        return np.asarray(maps["foreground"][1:]).sum(axis=0)
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the classes as the probabilities 0 and 1."""

@@ -96,6 +96,10 @@ class HoverCodec(Codec[HoverParams]):
             targets["tp"] = type_map(truth, self.types)
         return targets
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return ``np``."""
+        return np.asarray(maps["np"][0])
+
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the classes as the probabilities 0 and 1, and the distances unchanged."""
         maps = {"np": targets["np"][None].astype(np.float32), "hv": np.array(targets["hv"], np.float32)}

@@ -53,6 +53,10 @@ class TypedCodec(Codec[P]):
         """
         return {**self.outlines.encode(truth), "tp": type_map(truth, self.types)}
 
+    def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
+        """Return that of the wrapped codec."""
+        return self.outlines.nuclear(maps)
+
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the wrapped codec's maps and the types as the probabilities 0 and 1."""
         return {**self.outlines.perfect(targets), "tp": one_hot(targets["tp"], self.types + 1)}

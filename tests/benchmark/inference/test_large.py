@@ -94,7 +94,8 @@ def by_region(codec: Codec[Any], maps: Maps, folder: Path, **sizes: int) -> tupl
     nuclei.close()
     final = nuclei.numbers()[view.rows(0, shape[0])]
     types_found = None if nuclei.types is None else nuclei.types[nuclei.order]
-    known = Instances(final.shape, labels=final, types=types_found)
+    scores = None if nuclei.scores is None else nuclei.scores[nuclei.order]
+    known = Instances(final.shape, labels=final, types=types_found, scores=scores)
     assert drawn == geojson(known, types)["features"]  # outlines of exactly these px
     return final, types_found, nuclei
 
@@ -103,10 +104,13 @@ def by_region(codec: Codec[Any], maps: Maps, folder: Path, **sizes: int) -> tupl
 def test_decoding_by_region_is_decoding_at_once(name: str, tmp_path: Path) -> None:
     codec = CODECS[name]
     maps = network_like(codec, 500)
-    found = codec.decode(maps, codec.defaults())
+    found = codec.rate(codec.decode(maps, codec.defaults()), maps)
     expected, order = raster_order(found.labels)
     labels, types, nuclei = by_region(codec, maps, tmp_path, side=128)
     np.testing.assert_array_equal(labels, expected)
+    assert (nuclei.scores is None) == (found.scores is None)
+    if found.scores is not None:
+        np.testing.assert_array_equal(nuclei.scores[nuclei.order], found.scores[order])
     assert labels.max() > 80
     assert len(nuclei.order) == found.count
     np.testing.assert_array_equal(nuclei.sizes[nuclei.order, AREA], np.bincount(expected.ravel())[1:])

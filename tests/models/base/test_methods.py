@@ -239,3 +239,29 @@ def test_encoding_never_changes_the_annotation(name: str) -> None:
     for field, value in before.items():
         if value is not None:
             np.testing.assert_array_equal(value, getattr(truth, field))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_nuclei_are_rated_by_the_probability_of_their_pixels(name: str) -> None:
+    method = build(name).eval()
+    image, truth = generate((150, 170), np.random.default_rng(0), density=1.5e-3)
+    maps = predict_maps(method, image, InferenceSettings(precision="32-true"))
+    for codec in method.codecs.values():
+        found = codec.decode(codec.perfect(codec.encode(truth)), codec.defaults())
+        if found.scores is not None or codec.nuclear(maps) is None:
+            assert codec.rate(found, maps) is found
+            continue
+        rated, probability = codec.rate(found, maps), codec.nuclear(maps)
+        assert found.labels is not None
+        assert probability is not None
+        assert probability.shape == found.shape
+        assert 0 <= probability.min() < probability.max() <= 1 + 1e-6
+        expected = [probability[found.labels == k].mean(dtype=np.float64) for k in range(1, found.count + 1)]
+        np.testing.assert_allclose(rated.scores, expected, rtol=1e-5)
+
+
+def test_most_methods_of_outlines_rate_their_nuclei() -> None:
+    rated = {"dcan", "fcn8", "hover-lite", "hovernet", "micronet", "segnet", "unet"}
+    for name in rated:
+        for codec in build(name).codecs.values():
+            assert codec.nuclear(codec.perfect(codec.encode(sample(96).truth))) is not None
