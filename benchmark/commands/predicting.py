@@ -36,7 +36,8 @@ def predict(
     Whole slides are SVS, NDPI, SCN, OME-TIFF and pyramidal TIFF of more than 20 million pixels (pip install
     'nucbench[slides]'), and MRXS, VMS, VMU, BIF and svslide ('nucbench[openslide]'). Only tissue is computed. Results
     are NAME.geojson in pixels of the full resolution, NAME.csv (centroid, area, perimeter, type, confidence) and
-    NAME_overlay.png: a thumbnail with the tissue and the density of nuclei. A large image or slide resumes after an interruption.
+    NAME_overlay.png: a thumbnail with the tissue and the density of nuclei. A large image or slide resumes after an
+    interruption.
 
     Only files written by nucbench are replaced. When run again, the command skips finished images and adds new ones to
     summary.csv. If an image cannot be read, the others are still processed and the exit status is 1.

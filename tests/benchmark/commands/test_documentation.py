@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from command_line import nucbench
 
 from benchmark.commands import training
 from benchmark.commands.cli import COMMANDS, build_parser
@@ -20,6 +22,7 @@ from benchmark.commands.readme import DOCS, README, generated, own_datasets, own
 from benchmark.commands.usage import settings_of
 from benchmark.results.spec import RunSpec
 from benchmark.sweeps.spec import SweepSpec
+from datamodules.reading.files import read_rgb
 
 ROOT = README.parent
 BUILT = ("gallery",)
@@ -37,8 +40,8 @@ def named(path: Path) -> str:
 
 def blocks(text: str, language: str) -> list[str]:
     """Code blocks of a language, without those below ``<!-- notest -->``."""
-    found = re.findall(rf"(<!-- notest -->\n)?^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [code for skipped, code in found if not skipped]
+    found = re.findall(r"(<!-- notest -->\n)?^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [code for skipped, kind, code in found if kind == language and not skipped]
 
 
 def anchors(text: str) -> set[str]:
@@ -132,6 +135,27 @@ def test_command_lines_are_those_of_the_parser(path: Path) -> None:
         words = shlex.split(line, comments=True)[1:]
         if words != ["COMMAND", "--help"]:
             assert build_parser([words[0]]).parse_args(words).subcommand == words[0], line
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the commands about files of the reader (labels, mine, tnbc), and those about the tables of the clone."""
+    page = DOCS / "quickstart.md"
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks(page.read_text(encoding="utf-8"), "python")[0], "quickstart", "exec"), {})
+    done = []
+    for line in command_lines(page):
+        words = shlex.split(line)[1:]
+        if {"labels", "mine", "tnbc"} & {*words} or words[0] in ("publish", "leaderboard", "report"):
+            continue
+        done.append(words[0])
+        said = nucbench(*words, folder=tmp_path, seconds=600).stdout
+        if words[0] == "run":
+            (scores,) = (tmp_path / "runs").rglob("scores.csv")
+            assert pd.read_csv(scores)["aji"].mean() > 0.6, said
+    assert done == ["doctor", "predict", "look", "prepare", "run", "list"]
+    (result,) = tmp_path.glob("nuclei_look.png")
+    assert read_rgb(result).shape[0] > 500
 
 
 @pytest.mark.parametrize("run", RECORDS)
