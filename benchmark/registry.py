@@ -77,6 +77,7 @@ DATASETS = {
 TABLES = {
     "ablation_branches": "leaderboards.papers.ablation_branches:AblationBranches",
     "classification": "leaderboards.papers.classification:Classification",
+    "conic": "leaderboards.papers.conic:Conic",
     "dist_search": "leaderboards.papers.dist_search:DistSearch",
     "distance_targets": "leaderboards.papers.distance_targets:DistanceTargets",
     "generalisation": "leaderboards.papers.generalisation:Generalisation",
