@@ -55,6 +55,7 @@ METHODS = {
 """Method name -> "module:class"."""
 
 DATASETS = {
+    "brca-m2c": "datamodules.brca_m2c:BRCAM2C",
     "conic": "datamodules.conic:CoNIC",
     "consep": "datamodules.consep:CoNSeP",
     "cpm15": "datamodules.cpm15:CPM15",

@@ -26,6 +26,7 @@ from benchmark.host.files import read_json, write_json
 from benchmark.results.pictures import geojson
 from benchmark.results.store import read_instances as read_prediction
 from benchmark.results.store import write_instances
+from datamodules.brca_m2c import read_centres, write_centres
 from datamodules.conic import CoNIC, label_planes
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
@@ -180,6 +181,7 @@ def manifest(path: Path) -> None:
 
 LABELS = TRUTH.labels
 OUTLINES = Instances(SHAPE, labels=LABELS)
+THREE_TYPES = Instances(SHAPE, labels=LABELS, types=np.minimum(TRUTH.types, 3))
 
 
 def same_image(found: Any) -> None:
@@ -237,6 +239,11 @@ def same_places(found: Any, times: int = 1, most: float = 0.01) -> None:
     """Coordinates are stored with two decimals, in label images as whole px."""
     points = nuclei(found).points
     np.testing.assert_allclose(points, np.tile(TRUTH.centroids(), (times, 1)), atol=most)
+
+
+def whole_typed_places(found: Any) -> None:
+    same_places(found, most=0.5)
+    np.testing.assert_array_equal(nuclei(found).types, THREE_TYPES.types)
 
 
 def whole_places(found: Any) -> None:
@@ -301,6 +308,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP), same_typed_nuclei),
     "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC), same_foreground),
     "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
+    "brca-m2c": ("x.txt", lambda p: write_centres(p, THREE_TYPES), lambda p: read_centres(p, SHAPE),
+                 whole_typed_places),
     "lizard": ("x.mat", lambda p: write_labels(p, TRUTH), dataset(Lizard), same_typed_nuclei),
     "lizard, folds": ("info.csv", lambda p: p.write_text("Filename,Source,Split\na,glas,1\nb,crag,3\n"), read_folds,
                       same_folds),
