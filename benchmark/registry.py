@@ -65,6 +65,7 @@ DATASETS = {
     "kumar": "datamodules.kumar:Kumar",
     "lizard": "datamodules.lizard:Lizard",
     "masks": "datamodules.masks:Masks",
+    "monusac": "datamodules.monusac:MoNuSAC",
     "monuseg": "datamodules.monuseg:MoNuSeg",
     "pannuke": "datamodules.pannuke:PanNuke",
     "points-csv": "datamodules.points_csv:PointsCSV",

@@ -35,10 +35,12 @@ from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
 from datamodules.lizard import Lizard, read_folds, write_labels
 from datamodules.masks import Masks, write_types
+from datamodules.monusac import TYPES as MONUSAC
+from datamodules.monusac import write_annotation
 from datamodules.pannuke import PanNuke, split_channels
 from datamodules.points_csv import PointsCSV
 from datamodules.reading import files
-from datamodules.reading.aperio import read_aperio, write_aperio
+from datamodules.reading.aperio import read_aperio, read_typed_aperio, write_aperio
 from datamodules.reading.description import read_placements
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.reading.outlines import draw, read_outlines
@@ -181,6 +183,7 @@ def manifest(path: Path) -> None:
 
 LABELS = TRUTH.labels
 OUTLINES = Instances(SHAPE, labels=LABELS)
+ORDERED = Instances(SHAPE, labels=LABELS, types=np.sort(TRUTH.types))  # layers are written in the order of types
 THREE_TYPES = Instances(SHAPE, labels=LABELS, types=np.minimum(TRUTH.types, 3))
 
 
@@ -239,6 +242,11 @@ def same_places(found: Any, times: int = 1, most: float = 0.01) -> None:
     """Coordinates are stored with two decimals, in label images as whole px."""
     points = nuclei(found).points
     np.testing.assert_allclose(points, np.tile(TRUTH.centroids(), (times, 1)), atol=most)
+
+
+def same_ordered(found: Any) -> None:
+    same_labels(nuclei(found).labels)
+    np.testing.assert_array_equal(nuclei(found).types, ORDERED.types)
 
 
 def whole_typed_places(found: Any) -> None:
@@ -320,6 +328,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "pannuke, tissues": ("types.npy", lambda p: write_stack(p, np.array(["Skin"])), pannuke, same_pannuke),
     "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
+    "monusac": ("x.xml", lambda p: write_annotation(p, ORDERED), lambda p: read_typed_aperio(p, SHAPE, MONUSAC),
+                same_ordered),
     "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),
     "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
