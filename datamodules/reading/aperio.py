@@ -196,7 +196,7 @@ def write_aperio(
         for number in members:
             lines.append(f'<Region Id="{number}" Type="0" NegativeROA="0">')
             lines.append("<Vertices>")
-            lines += [f'<Vertex X="{x:.6f}" Y="{y:.6f}"/>' for x, y in _contour(labels == number)]
+            lines += [f'<Vertex X="{x:.6f}" Y="{y:.6f}"/>' for x, y in contour(labels == number)]
             lines += ["</Vertices>", "</Region>"]
         lines += ["</Regions>", "</Annotation>"]
     lines.append("</Annotations>")
@@ -204,7 +204,8 @@ def write_aperio(
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+def contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the longest contour of a mask, halfway between pixels: float64 (V, 2), (x, y), pixel centres are whole."""
     rows, columns = np.nonzero(mask)
     top, left = rows.min(), columns.min()
     part = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1).astype(np.float64)

@@ -39,6 +39,7 @@ from datamodules.monusac import TYPES as MONUSAC
 from datamodules.monusac import write_annotation
 from datamodules.pannuke import PanNuke, split_channels
 from datamodules.points_csv import PointsCSV
+from datamodules.puma import read_nuclei, write_nuclei
 from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, read_typed_aperio, write_aperio
 from datamodules.reading.description import read_placements
@@ -238,6 +239,11 @@ def same_foreground(found: Any) -> None:
     np.testing.assert_array_equal(nuclei(found).labels > 0, LABELS > 0)
 
 
+def same_typed_foreground(found: Any) -> None:
+    same_foreground(found)
+    assert sorted(nuclei(found).types) == sorted(TRUTH.types)
+
+
 def same_places(found: Any, times: int = 1, most: float = 0.01) -> None:
     """Coordinates are stored with two decimals, in label images as whole px."""
     points = nuclei(found).points
@@ -330,6 +336,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
     "monusac": ("x.xml", lambda p: write_annotation(p, ORDERED), lambda p: read_typed_aperio(p, SHAPE, MONUSAC),
                 same_ordered),
+    "puma": ("x.geojson", lambda p: write_nuclei(p, TRUTH), lambda p: read_nuclei(p, SHAPE), same_typed_foreground),
     "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),
     "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
