@@ -148,7 +148,7 @@ def write_annotation(path: Path, truth: Instances, *, ambiguous: bool = False) -
     """
     assert truth.labels is not None
     assert truth.types is not None
-    layers = {name.capitalize(): [] for name in TYPES} | {AMBIGUOUS: []}
+    layers: dict[str, list[int]] = {name: [] for name in (*map(str.capitalize, TYPES), AMBIGUOUS)}
     for number, kind in enumerate(truth.types.tolist(), start=1):
         hidden = ambiguous and number == truth.count > 1
         layers[AMBIGUOUS if hidden else TYPES[kind - 1].capitalize()].append(number)

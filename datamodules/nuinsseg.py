@@ -56,7 +56,7 @@ class NuInsSeg(NucleiDataModule):
             "Nuclei and magnification are those that the authors list in github.com/masih4/NucleiAnalysis.",
             "The authors recommend five random folds over all images. These have images of each slide in training and "
             "test, and depend on the order of the files, so they are not offered.",
-            "The masks of ambiguous areas (vague areas) are not used: what is predicted there counts as false positive.",
+            "The masks of ambiguous areas (vague areas) are not used: predictions there count as false positive.",
         ),
         steps=(
             "Sign in at https://www.kaggle.com/datasets/ipateam/nuinsseg and download the archive.",

@@ -42,8 +42,8 @@ _SOURCE = "constantinpape/torch-em, which states the address and the sha256"
 class PUMA(NucleiDataModule):
     """205 images of 1024 x 1024 px at 40x in one split, ``pool``: the training images of the challenge of 2024.
 
-    Nuclei are GeoJSON of QuPath with ten types. Whether an image shows a primary or a metastatic melanoma is stored with
-    its scores as the tissue. The patients are not published, so the group is the image.
+    Nuclei are GeoJSON of QuPath with ten types. Whether an image shows a primary or a metastatic melanoma is stored
+    with its scores as the tissue. The patients are not published, so the group is the image.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
@@ -68,10 +68,10 @@ class PUMA(NucleiDataModule):
             f"{_NUCLEI}/training_set_{{primary,metastatic}}_roi_NNN{_SUFFIX}"
         ),
         notes=(
-            "103 primary and 102 metastatic images; earlier versions of the record have training_set_metastatic_roi_103, "
-            "which was removed because of inconsistent annotation.",
-            "The challenge pairs nuclei whose centres are less than 15 px apart, by score and type; F_d and F_c here use "
-            "15 px and HoVer-Net's pairing.",
+            "103 primary and 102 metastatic images; training_set_metastatic_roi_103 of earlier versions was removed "
+            "because of inconsistent annotation.",
+            "The challenge pairs nuclei whose centres are less than 15 px apart, by score and type; F_d and F_c here "
+            "use 15 px and HoVer-Net's pairing.",
             "Track 1 of the challenge merges the types into tumor, lymphocyte and others; here all ten are kept.",
             "Images of the wider context and the outlines of tissue are not used.",
         ),

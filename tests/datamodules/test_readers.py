@@ -118,7 +118,7 @@ class TestEveryDataset:
         victim = copy.records[0]
         if copy.card.annotation == "points" and (len(victim.annotations) > 4 or victim.annotations[0].suffix == ".txt"):
             pytest.skip("lists of points carry no size")
-        if victim.annotations[0].suffix == ".xml":
+        if victim.annotations[0].suffix in (".xml", ".geojson"):
             pytest.skip("polygons carry no size")
         if victim.index is not None:
             write_stack(victim.image, np.load(victim.image)[:, :-1])
