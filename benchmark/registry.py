@@ -55,6 +55,7 @@ METHODS = {
 """Method name -> "module:class"."""
 
 DATASETS = {
+    "brca-m2c": "datamodules.brca_m2c:BRCAM2C",
     "conic": "datamodules.conic:CoNIC",
     "consep": "datamodules.consep:CoNSeP",
     "cpm15": "datamodules.cpm15:CPM15",
@@ -64,9 +65,12 @@ DATASETS = {
     "kumar": "datamodules.kumar:Kumar",
     "lizard": "datamodules.lizard:Lizard",
     "masks": "datamodules.masks:Masks",
+    "monusac": "datamodules.monusac:MoNuSAC",
     "monuseg": "datamodules.monuseg:MoNuSeg",
+    "nuinsseg": "datamodules.nuinsseg:NuInsSeg",
     "pannuke": "datamodules.pannuke:PanNuke",
     "points-csv": "datamodules.points_csv:PointsCSV",
+    "puma": "datamodules.puma:PUMA",
     "synthetic": "datamodules.synthetic_sets:Synthetic",
     "synthetic-dist": "datamodules.synthetic_sets:SyntheticDIST",
     "tiles": "datamodules.tiles:Tiles",
@@ -77,6 +81,7 @@ DATASETS = {
 TABLES = {
     "ablation_branches": "leaderboards.papers.ablation_branches:AblationBranches",
     "classification": "leaderboards.papers.classification:Classification",
+    "conic": "leaderboards.papers.conic:Conic",
     "dist_search": "leaderboards.papers.dist_search:DistSearch",
     "distance_targets": "leaderboards.papers.distance_targets:DistanceTargets",
     "generalisation": "leaderboards.papers.generalisation:Generalisation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,44 +11,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import NucleiDataModule
-from datamodules.lizard import CITATION, TYPES
+from datamodules.lizard import CITATION
 from datamodules.reading.card import DatasetCard
 from datamodules.reading.description import find_columns, rows_of, text_lines
 from datamodules.reading.files import replacing
 from datamodules.reading.layout import build_sample, count_images, require_found, walk
+from datamodules.reading.lizard_names import TYPES
 from datamodules.reading.matlab import majority_types
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.reading.stacks import open_stack, read_plane, whole_numbers, write_stack
+from datamodules.reading.stratified import stratified_test
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 from postproc.pixels.labels import relabel
 
+TRAIN, VALID = "train", "valid"
+"""The splits of the challenge's baseline; the test set of the challenge is not public."""
 POOL = "pool"
-"""The split of all patches; the test set of the challenge is not public."""
+"""The split of all patches if there are too few regions to divide them."""
+COUNT_BORDER = 16
+"""Border of a patch, in pixels, that is left out where nuclei are counted."""
+_SHARE, _SEED = 0.2, 5
+# of the baseline's notebook; it uses the first of the splits drawn
 _PATCH = re.compile(r"(\w+)-\d+")
 # patch consep_1-0003 is the fourth one of region consep_1
 _NAMES = {"name": ("patch_info", "name", "patch")}
 
 
 class CoNIC(NucleiDataModule):
-    """4,981 patches of 256 x 256 px at 20x in one split, ``pool``; the group is the region of Lizard.
+    """4,981 patches of 256 x 256 px at 20x; the group is the region of Lizard.
 
-    Patches of one region are neighbours, so train on whole regions: ``--train-split except-group:REGION,...``. The
-    patches of regions from PanNuke and CoNSeP show images of those datasets, at another magnification.
+    The splits ``train`` and ``valid`` are those of the challenge's HoVer-Net baseline: a fifth of the regions of each
+    source, drawn as in notebooks/baseline.ipynb of github.com/TissueImageAnalytics/CoNIC. They have 3,963 and 1,018
+    patches in the complete release. The patches of regions from PanNuke and CoNSeP show images of those datasets, at
+    another magnification.
     """
 
     card: ClassVar[DatasetCard] = DatasetCard(
         name="conic",
         title="CoNIC",
         summary="4,981 H&E patches of colon tissue at 20x with nuclei outlined and typed, cut out of Lizard",
-        images={},
+        images={TRAIN: 3963, VALID: 1018},
         nuclei=None,
         types=TYPES,
         magnification=20.0,
         mpp=0.5,
         radius=6.0,
+        count_border=COUNT_BORDER,
         citation=(
             "S. Graham, M. Jahanifar, Q. D. Vu, G. Hadjigeorghiou, T. Leech, D. Snead, S. E. A. Raza, F. Minhas, "
             f"N. Rajpoot. CoNIC: colon nuclei identification and counting challenge 2022. arXiv:2111.14485; {CITATION}"
@@ -60,8 +72,11 @@ class CoNIC(NucleiDataModule):
             "patch_info.csv     patch_info: REGION-NUMBER of each patch"
         ),
         notes=(
-            "Regions are read from patch_info.csv; the test set of the challenge is not public.",
-            "counts.csv counts the nuclei in the central 224 x 224 px only and is not read.",
+            "Regions are read from patch_info.csv. The split is computed from their names as in the notebook of the "
+            "challenge's baseline, whose printed numbers of patches are 3,963 and 1,018.",
+            "The test set of the challenge is not public, so its results cannot be compared with runs on these splits.",
+            "counts.csv counts the nuclei in the central 224 x 224 px only; it is not read, and the R2 of the table "
+            "conic counts the nuclei of the label maps in the same way.",
         ),
         steps=(
             "Sign in at https://conic-challenge.grand-challenge.org/ and download images.npy, labels.npy and "
@@ -133,7 +148,17 @@ def _records(folder: Path) -> list[Record]:
             f"{labels}: different numbers of patches: images.npy {counts[0]}, labels.npy {counts[1]}, "
             f"patch_info.csv {len(records)}"
         )
-    return list(records.values())
+    return _divided(list(records.values()))
 
 
-__all__ = ["POOL", "CoNIC", "label_planes"]
+def _divided(records: list[Record]) -> list[Record]:
+    """Return the patches with the split of the baseline."""
+    regions = sorted({record.group for record in records})
+    found = stratified_test([region.partition("_")[0] for region in regions], _SHARE, _SEED)
+    if found is None:
+        return records
+    valid = {regions[place] for place in found}
+    return [replace(record, split=VALID if record.group in valid else TRAIN) for record in records]
+
+
+__all__ = ["COUNT_BORDER", "POOL", "TRAIN", "VALID", "CoNIC", "label_planes"]

@@ -13,14 +13,13 @@ from datamodules.reading.card import DatasetCard, Download
 from datamodules.reading.description import find_columns, rows_of, text_lines
 from datamodules.reading.files import check_name, read_instances, replacing, write_rgb
 from datamodules.reading.layout import build_sample, count_images, images_in, require_found, walk
+from datamodules.reading.lizard_names import TYPES
 from datamodules.reading.records import Record
 from datamodules.reading.sample import Sample
 from datamodules.synthetic.images import generate
 from postproc.errors import DataError
 from postproc.instances import Instances
 
-TYPES = ("neutrophil", "epithelial", "lymphocyte", "plasma", "eosinophil", "connective")
-"""Nucleus types 1 to 6."""
 CITATION = (
     "S. Graham, M. Jahanifar, A. Azam, M. Nimir, Y.-W. Tsang, K. Dodd, E. Hero, H. Sahota, A. Tank, K. Benes, "
     "N. Wahab, F. Minhas, S. E. A. Raza, H. El Daly, K. Gopalakrishnan, D. Snead, N. Rajpoot. Lizard: a large-scale "
@@ -169,4 +168,4 @@ def write_labels(path: Path, truth: Instances) -> None:
         scipy.io.savemat(temporary, {"inst_map": truth.labels, **rows}, do_compression=True)
 
 
-__all__ = ["CITATION", "TYPES", "Lizard", "read_folds", "write_labels"]
+__all__ = ["CITATION", "Lizard", "read_folds", "write_labels"]

@@ -18,7 +18,7 @@ from benchmark.metrics.contingency import Contingency, contingency
 from benchmark.metrics.instance import aji, aji_plus, dice2, panoptic_counts, panoptic_scores
 from benchmark.metrics.pixel import dice, pixel_counts, pixel_scores
 from benchmark.metrics.shape import average_dice, average_hausdorff
-from benchmark.metrics.typed import image_scores, typed_counts
+from benchmark.metrics.typed import image_scores, inside_counts, typed_counts
 from postproc.instances import Instances
 
 
@@ -29,6 +29,7 @@ def score_image(
     radius: float,
     types: int = 0,
     candidates: Instances | None = None,
+    count_border: int | None = None,
 ) -> dict[str, float]:
     """Compute all scores of one image that apply to both sides.
 
@@ -43,6 +44,7 @@ def score_image(
         types: Number of types T; 0 = the largest type on either side.
         candidates: All peaks with their `scores`, including those too weak for `prediction`; adds the area under the
             precision-recall curve (Ki67).
+        count_border: Border in pixels outside which the nuclei of each type are counted (CoNIC); None = not counted.
 
     Returns:
         Scores, then counts (``n_...``) from which `pooling.summarise` computes pooled scores. Order: dice, aji,
@@ -68,6 +70,8 @@ def score_image(
             sums = typed_counts(table, truth.types, prediction.types, types)
             rest |= image_scores(sums)
             counts |= sums
+            if count_border is not None:
+                counts |= inside_counts(truth, prediction, types, count_border)
     elif _has_centres(truth) and _has_centres(prediction):
         scores, sums = _detection(truth, prediction, radius, types)
         rest |= scores

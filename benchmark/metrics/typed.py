@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmark.metrics.contingency import Contingency
 from benchmark.metrics.instance import PanopticCounts, panoptic_scores
+from postproc.instances import Instances
 
 MPQ = "mpq"
 """Name of the mean over the types."""
@@ -53,6 +54,31 @@ def typed_counts(
             tp, int((pred == kind).sum()) - tp, int((true == kind).sum()) - tp, float(iou[pairs].sum())
         )
         counts |= {f"n_{name}_type_{kind}": float(value) for name, value in one._asdict().items()}
+    return counts
+
+
+def inside_counts(truth: Instances, prediction: Instances, types: int, border: int) -> dict[str, float]:
+    """Count the nuclei of each type that have a pixel inside a border, as CoNIC counts them.
+
+    Source: github.com/TissueImageAnalytics/CoNIC (extract_patches.py): the central 224 x 224 px of 256 x 256.
+
+    Args:
+        truth: Annotated nuclei, a label map with types.
+        prediction: Predicted nuclei, likewise.
+        types: Number of types T.
+        border: Width of the border in pixels.
+
+    Returns:
+        ``n_true_inside_k`` and ``n_pred_inside_k`` for k in 1..T.
+    """
+    counts: dict[str, float] = {}
+    for side, nuclei in (("true", truth), ("pred", prediction)):
+        assert nuclei.labels is not None
+        assert nuclei.types is not None
+        height, width = nuclei.shape
+        ids = np.unique(nuclei.labels[border : height - border, border : width - border])
+        found = np.bincount(nuclei.types[ids[ids > 0] - 1], minlength=types + 1)
+        counts |= {f"n_{side}_inside_{kind}": float(found[kind]) for kind in range(1, types + 1)}
     return counts
 
 

@@ -90,6 +90,7 @@ def evaluate(
                 radius=card.radius,
                 types=types,
                 candidates=_candidates(candidates_file(path), sample.truth),
+                count_border=card.count_border,
             )
         tissue = {TISSUE: sample.tissue} if sample.tissue else {}
         rows.append({"image": record.image_id, **tissue, **found})

@@ -1,8 +1,9 @@
-"""Aperio ImageScope annotations (XML polygons), the format of MoNuSeg and Kumar's first release."""
+"""Aperio ImageScope annotations (XML polygons), the format of MoNuSeg, MoNuSAC and Kumar's first release."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError  # types only; defusedxml parses
@@ -43,14 +44,16 @@ class Polygons:
         regions: One float64 (V, 2) array per region, (x, y) px; V may be too small to enclose an area.
         mpp: Microns per pixel; None if the file does not state it.
         note: Readable note on what was left out; empty if nothing was.
+        kinds: Name of the layer's attribute for each region (``Epithelial`` in MoNuSAC); empty text = none.
     """
 
     regions: tuple[NDArray[np.float64], ...]
     mpp: float | None
     note: str = ""
+    kinds: tuple[str, ...] = ()
 
 
-def read_polygons(path: Path) -> Polygons:
+def read_polygons(path: Path, ignored: Collection[str] = ()) -> Polygons:
     """Read the nuclei of an annotation file, in drawing order.
 
     Regions marked as negative (``NegativeROA="1"``) are left out. So are layers of other structures if a layer is named
@@ -58,6 +61,7 @@ def read_polygons(path: Path) -> Polygons:
 
     Args:
         path: The ``.xml`` file.
+        ignored: Attributes, in lower case, of layers whose regions are no nuclei.
 
     Returns:
         The regions, with a note of what was left out.
@@ -67,15 +71,19 @@ def read_polygons(path: Path) -> Polygons:
     """
     root = _parse(Path(path))
     layers, notes = _nuclei_layers(root)
+    attributes = _attributes(root)
     elements = [r for layer in layers for r in layer.iter("Region") if r.get("NegativeROA", "0") != "1"]
-    regions = [_vertices(region, path) for region in elements]
-    if not regions:
+    named = [(region, attributes.get(region, "")) for region in elements]
+    nuclei = [(region, kind) for region, kind in named if kind.casefold() not in ignored]
+    regions = [_vertices(region, path) for region, _ in nuclei]
+    if not elements:
         raise DataError(f"{path}: the annotation has no region; copy or download it again")
     around = _around_others(regions)
     if around.any():
         notes.append(f"{int(around.sum())} regions around {AROUND} or more others are not nuclei and are left out")
-    kept = tuple(region for region, outer in zip(regions, around.tolist(), strict=True) if not outer)
-    return Polygons(kept, _mpp(root), "; ".join(notes))
+    inner = np.flatnonzero(~around).tolist()
+    kinds = tuple(nuclei[k][1] for k in inner)
+    return Polygons(tuple(regions[k] for k in inner), _mpp(root), "; ".join(notes), kinds)
 
 
 def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) -> LabelMap:
@@ -95,6 +103,11 @@ def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) 
     Returns:
         int32 (H, W), numbered 1..N in the order of `regions`.
     """
+    return relabel(_drawn(regions, shape))[0]
+
+
+def _drawn(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) -> LabelMap:
+    """Draw polygons as in `rasterise`; ids are positions in `regions`, from 1, with gaps."""
     labels = np.zeros(shape, np.int32)
     for number, vertices in enumerate(regions, start=1):
         if len(vertices) < 3:
@@ -102,7 +115,7 @@ def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) 
         rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
         free = labels[rows, columns] == 0
         labels[rows[free], columns[free]] = number
-    return relabel(labels)[0]
+    return labels
 
 
 def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | None]:
@@ -128,7 +141,40 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
     return Instances(shape, labels=labels), polygons.mpp
 
 
-def write_aperio(path: Path, labels: LabelMap, mpp: float | None = None) -> None:
+def read_typed_aperio(
+    path: Path, shape: tuple[int, int], types: Sequence[str], ignored: Collection[str] = ()
+) -> tuple[Instances, float | None]:
+    """Read an annotation file whose layers are types, as `read_aperio`.
+
+    Args:
+        path: The ``.xml`` file.
+        shape: (H, W) of the image in pixels.
+        types: Names of the types 1..T: those of the layers' attributes, ignoring case.
+        ignored: Attributes, in lower case, of layers whose regions are no nuclei.
+
+    Returns:
+        The nuclei with types, none if all regions are ignored, and the microns per pixel as in `read_aperio`.
+
+    Raises:
+        DataError: See `read_aperio`; also if a layer has another attribute.
+    """
+    polygons = read_polygons(path, ignored)
+    if polygons.note:
+        warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=2)
+    numbers = {name.casefold(): number for number, name in enumerate(types, start=1)}
+    for kind in polygons.kinds:
+        if kind.casefold() not in numbers:
+            raise DataError(f"{path}: a layer has the attribute {short(kind)}; expected {', '.join(types)}")
+    kinds = np.array([numbers[kind.casefold()] for kind in polygons.kinds], np.int64)
+    labels, found, _ = relabel(_drawn(polygons.regions, shape), kinds)
+    if len(kinds) and not labels.any():
+        raise DataError(f"{path}: none of {len(kinds)} regions covers a pixel of an image of {shape} px (H, W)")
+    return Instances(shape, labels=labels, types=found), polygons.mpp
+
+
+def write_aperio(
+    path: Path, labels: LabelMap, mpp: float | None = None, layers: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Write the outer contours of a label map as an annotation file, atomically.
 
     `rasterise` restores the map, except for holes and for all but the largest part of a nucleus.
@@ -137,20 +183,29 @@ def write_aperio(path: Path, labels: LabelMap, mpp: float | None = None) -> None
         path: The ``.xml`` file.
         labels: int32 (H, W), ids 1..N.
         mpp: Microns per pixel, omitted if None.
+        layers: Ids of the nuclei by attribute, each of which becomes a layer; None = one layer without an attribute.
     """
     scale = "" if mpp is None else f" MicronsPerPixel={quoteattr(str(mpp))}"
-    lines = [f"<Annotations{scale}>", '<Annotation Id="1" Type="4">', "<Regions>"]
-    for number in range(1, int(labels.max(initial=0)) + 1):
-        lines.append(f'<Region Id="{number}" Type="0" NegativeROA="0">')
-        lines.append("<Vertices>")
-        lines += [f'<Vertex X="{x:.6f}" Y="{y:.6f}"/>' for x, y in _contour(labels == number)]
-        lines += ["</Vertices>", "</Region>"]
-    lines += ["</Regions>", "</Annotation>", "</Annotations>"]
+    lines = [f"<Annotations{scale}>"]
+    every = range(1, int(labels.max(initial=0)) + 1)
+    for place, (name, members) in enumerate((layers or {"": every}).items(), start=1):
+        lines.append(f'<Annotation Id="{place}" Type="4">')
+        if name:
+            lines.append(f'<Attributes><Attribute Name={quoteattr(name)} Id="0" Value=""/></Attributes>')
+        lines.append("<Regions>")
+        for number in members:
+            lines.append(f'<Region Id="{number}" Type="0" NegativeROA="0">')
+            lines.append("<Vertices>")
+            lines += [f'<Vertex X="{x:.6f}" Y="{y:.6f}"/>' for x, y in contour(labels == number)]
+            lines += ["</Vertices>", "</Region>"]
+        lines += ["</Regions>", "</Annotation>"]
+    lines.append("</Annotations>")
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+def contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the longest contour of a mask, halfway between pixels: float64 (V, 2), (x, y), pixel centres are whole."""
     rows, columns = np.nonzero(mask)
     top, left = rows.min(), columns.min()
     part = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1).astype(np.float64)
@@ -175,6 +230,16 @@ def _parse(path: Path) -> Element:
     return root
 
 
+def _attributes(root: Element) -> dict[Element, str]:
+    """Return the name of the first attribute of the layer of each region."""
+    found = {}
+    for layer in root.iter("Annotation"):
+        attribute = layer.find("./Attributes/Attribute")
+        name = "" if attribute is None else attribute.get("Name", "").strip()
+        found.update(dict.fromkeys(layer.iter("Region"), name))
+    return found
+
+
 def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
     """Return the layers of nuclei (the whole file if none is named after nuclei), and a note of what is left out."""
     layers = [layer for layer in root.iter("Annotation") if layer.find(".//Region") is not None]
@@ -189,6 +254,8 @@ def _around_others(regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
     """Return, bool (N,), which regions enclose at least `AROUND` others and are far larger than these."""
     areas = np.array([_area(region) for region in regions])
     around = np.zeros(len(regions), bool)
+    if not regions:
+        return around
     suspects = np.flatnonzero(areas > LARGER * np.median(areas))
     if not suspects.size:
         return around

@@ -41,6 +41,8 @@ class DatasetCard:
         magnification: Objective magnification; None if it differs between images.
         mpp: Microns per pixel; None if unknown.
         radius: Distance, in pixels, within which a detection counts as found (12 at 40x, 6 at 20x, 16 for Ki67).
+        count_border: Border of an image, in pixels, outside which the nuclei of each type are counted for the R2 of
+            counts (CoNIC); None = they are not.
         annotation: ``"instances"``, ``"points"``, or ``"none"``.
         licence: Licence or terms of use as published.
         citation: Paper to cite.
@@ -69,6 +71,7 @@ class DatasetCard:
     magnification: float | None = 40.0
     mpp: float | None = None
     radius: float = 12.0
+    count_border: int | None = None
     annotation: str = "instances"
     aliases: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())

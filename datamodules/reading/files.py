@@ -37,7 +37,10 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 TO_8_BITS = "Convert it, for example in Fiji: set the display range, then Image > Type > RGB Color"
 """Remedy for images with more bits."""
 
-_TIFF = (".tif", ".tiff")
+SLIDE_CROPS = (".svs",)
+"""Further endings that `read_rgb` reads, for datasets of small pieces of slides; they are not listed as images."""
+
+_TIFF = (".tif", ".tiff", *SLIDE_CROPS)
 _PILLOW_RGB = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -68,7 +71,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         DataError: If the file is missing, truncated, empty, larger than `MAX_PIXELS` or of another kind.
     """
     path = Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, *SLIDE_CROPS):
         raise DataError(f"{path}: image files end in {', '.join(IMAGE_SUFFIXES)}; convert it to one of them")
     array = _decode(path, _read_tiff_image if path.suffix.lower() in _TIFF else _read_pillow_rgb)
     if array.dtype != np.uint8:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.conic import CoNIC
+from datamodules.conic import POOL, TRAIN, VALID, CoNIC
 from datamodules.lizard import INFO, Lizard, read_folds
 from datamodules.reading.stacks import write_stack
+from datamodules.reading.stratified import stratified_test
 from postproc.errors import DataError
 
 SIZE = 64
@@ -77,6 +78,32 @@ def test_regions_of_conic(conic: Path) -> None:
     assert truth.types is not None
     plane = np.load(conic / "labels.npy")[1]
     np.testing.assert_array_equal(np.concatenate([[0], truth.types])[truth.labels], plane[..., 1])
+
+
+def test_whole_regions_of_conic_are_kept_for_validation(conic: Path) -> None:
+    data = CoNIC(conic)
+    assert [len(data.select(split)) for split in (TRAIN, VALID)] == [4, 2]
+    assert not {r.group for r in data.select(TRAIN)} & {r.group for r in data.select(VALID)}
+
+
+def test_too_few_regions_are_not_divided(tmp_path: Path) -> None:
+    CoNIC.write_synthetic(tmp_path, images=2, size=SIZE)
+    assert [r.split for r in CoNIC(tmp_path).records] == [POOL, POOL]
+
+
+@pytest.mark.parametrize(
+    ("strata", "seed", "expected"),
+    [  # drawn by StratifiedShuffleSplit(test_size=0.2, train_size=0.8) of scikit-learn 1.9.1
+        ("aaaaabbbbbcccdd", 5, None),
+        ("dabcabcabcabcdabcabcabcabcabc", 5, [2, 6, 10, 20, 21, 25]),
+        ("aaaaaaaaaaaabb", 19, [2, 5, 8]),
+        ("aaab", 5, None),
+        ("abc" * 2, 5, None),
+        ("", 5, None),
+    ],
+)
+def test_the_draw_is_that_of_scikit_learn(strata: str, seed: int, expected: list[int] | None) -> None:
+    assert stratified_test(list(strata), 0.2, seed) == expected
 
 
 @pytest.mark.parametrize(

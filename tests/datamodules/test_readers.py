@@ -116,9 +116,9 @@ class TestEveryDataset:
 
     def test_size_mismatch_names_the_annotation(self, copy: NucleiDataModule) -> None:
         victim = copy.records[0]
-        if copy.card.annotation == "points" and len(victim.annotations) > 4:
+        if copy.card.annotation == "points" and (len(victim.annotations) > 4 or victim.annotations[0].suffix == ".txt"):
             pytest.skip("lists of points carry no size")
-        if victim.annotations[0].suffix == ".xml":
+        if victim.annotations[0].suffix in (".xml", ".geojson"):
             pytest.skip("polygons carry no size")
         if victim.index is not None:
             write_stack(victim.image, np.load(victim.image)[:, :-1])
@@ -137,8 +137,8 @@ class TestEveryDataset:
 
     def test_damaged_annotation_is_named(self, copy: NucleiDataModule) -> None:
         victim = copy.records[0]
-        content = victim.annotations[0].read_bytes()
-        victim.annotations[0].write_bytes(content[: len(content) // 2])
+        half = victim.annotations[0].read_bytes()[: victim.annotations[0].stat().st_size // 2]
+        victim.annotations[0].write_bytes(half.removesuffix(b"\n"))  # a list cut between two lines looks whole
         with pytest.raises(DataError, match=victim.annotations[0].name):
             copy.read(victim)
 

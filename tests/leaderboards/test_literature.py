@@ -58,18 +58,20 @@ def test_published_methods_are_all_in_the_name_table() -> None:
 
 def test_published_facts_are_complete() -> None:
     published = load_published()
-    assert len(published) == 605
+    assert len(published) == 833
     assert len(load_published_per_image()) == 180
     chosen = published.set_index(["table", "method", "dataset", "metric"])["value"]
     assert chosen["segmentation", "HoVer-Net", "Kumar", "PQ"] == 0.597
     assert chosen["generalisation", "DIST", "All CoNSeP", "AJI"] == 0.369
     assert chosen["classification", "SC-CNN", "CRCHisto", "F_c_inflammatory"] == 0.111
+    assert chosen["pannuke", "CellViT (SAM-H)", "PanNuke", "mPQ"] == 0.498
+    assert chosen["conic", "HoVer-Net (CoNIC baseline)", "CoNIC validation", "R2"] == 0.8585
 
 
 def test_all_facts_hold_each_published_image_once() -> None:
     facts = load_facts()
     each = facts[facts["table"] == PER_IMAGE]
-    assert len(facts) == 605 + 180
+    assert len(facts) == 833 + 180
     assert len(each) == 180
     assert not each.duplicated(["method", "dataset", "metric"]).any()
     chosen = each.set_index(["method", "dataset", "metric"])["value"]

@@ -26,6 +26,7 @@ from benchmark.host.files import read_json, write_json
 from benchmark.results.pictures import geojson
 from benchmark.results.store import read_instances as read_prediction
 from benchmark.results.store import write_instances
+from datamodules.brca_m2c import read_centres, write_centres
 from datamodules.conic import CoNIC, label_planes
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
@@ -34,10 +35,13 @@ from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
 from datamodules.lizard import Lizard, read_folds, write_labels
 from datamodules.masks import Masks, write_types
+from datamodules.monusac import TYPES as MONUSAC
+from datamodules.monusac import write_annotation
 from datamodules.pannuke import PanNuke, split_channels
 from datamodules.points_csv import PointsCSV
+from datamodules.puma import read_nuclei, write_nuclei
 from datamodules.reading import files
-from datamodules.reading.aperio import read_aperio, write_aperio
+from datamodules.reading.aperio import read_aperio, read_typed_aperio, write_aperio
 from datamodules.reading.description import read_placements
 from datamodules.reading.files import read_instances, read_rgb, write_label_png, write_mat, write_npy, write_rgb
 from datamodules.reading.outlines import draw, read_outlines
@@ -180,6 +184,8 @@ def manifest(path: Path) -> None:
 
 LABELS = TRUTH.labels
 OUTLINES = Instances(SHAPE, labels=LABELS)
+ORDERED = Instances(SHAPE, labels=LABELS, types=np.sort(TRUTH.types))  # layers are written in the order of types
+THREE_TYPES = Instances(SHAPE, labels=LABELS, types=np.minimum(TRUTH.types, 3))
 
 
 def same_image(found: Any) -> None:
@@ -233,10 +239,25 @@ def same_foreground(found: Any) -> None:
     np.testing.assert_array_equal(nuclei(found).labels > 0, LABELS > 0)
 
 
+def same_typed_foreground(found: Any) -> None:
+    same_foreground(found)
+    assert sorted(nuclei(found).types) == sorted(TRUTH.types)
+
+
 def same_places(found: Any, times: int = 1, most: float = 0.01) -> None:
     """Coordinates are stored with two decimals, in label images as whole px."""
     points = nuclei(found).points
     np.testing.assert_allclose(points, np.tile(TRUTH.centroids(), (times, 1)), atol=most)
+
+
+def same_ordered(found: Any) -> None:
+    same_labels(nuclei(found).labels)
+    np.testing.assert_array_equal(nuclei(found).types, ORDERED.types)
+
+
+def whole_typed_places(found: Any) -> None:
+    same_places(found, most=0.5)
+    np.testing.assert_array_equal(nuclei(found).types, THREE_TYPES.types)
 
 
 def whole_places(found: Any) -> None:
@@ -301,6 +322,8 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP), same_typed_nuclei),
     "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC), same_foreground),
     "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
+    "brca-m2c": ("x.txt", lambda p: write_centres(p, THREE_TYPES), lambda p: read_centres(p, SHAPE),
+                 whole_typed_places),
     "lizard": ("x.mat", lambda p: write_labels(p, TRUTH), dataset(Lizard), same_typed_nuclei),
     "lizard, folds": ("info.csv", lambda p: p.write_text("Filename,Source,Split\na,glas,1\nb,crag,3\n"), read_folds,
                       same_folds),
@@ -311,6 +334,9 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "pannuke, tissues": ("types.npy", lambda p: write_stack(p, np.array(["Skin"])), pannuke, same_pannuke),
     "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
+    "monusac": ("x.xml", lambda p: write_annotation(p, ORDERED), lambda p: read_typed_aperio(p, SHAPE, MONUSAC),
+                same_ordered),
+    "puma": ("x.geojson", lambda p: write_nuclei(p, TRUTH), lambda p: read_nuclei(p, SHAPE), same_typed_foreground),
     "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),
     "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),

@@ -26,8 +26,9 @@ def column(name: str, key: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_counts_are_those_of_the_card(name: str) -> None:
     dataset = dataset_class(name)
-    assert dict(Counter(row.split for row in dataset.splits().values())) == dict(dataset.card.images)
     assert dataset.card.name == name
+    if dataset.splits():  # otherwise they are read from the dataset's own files
+        assert dict(Counter(row.split for row in dataset.splits().values())) == dict(dataset.card.images)
 
 
 @pytest.mark.parametrize("name", NAMES)
