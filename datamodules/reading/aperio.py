@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ AROUND = 3
 """Number of nuclei inside a region above which it outlines something else."""
 LARGER = 10.0
 """Factor by which such a region exceeds the median region and those inside."""
+
+_NUCLEI = re.compile(r"^(?!.*\b(non|not|no|without|exclud\w*)\b).*nucle", re.IGNORECASE)
+# "Nuclei" and "epithelial nucleus", but neither "non-nuclei" nor "not nuclei"
 
 _TIE = 1e-4
 # in pixels; outlines often run exactly through pixel centres, and this decides which centres are inside
@@ -97,9 +101,7 @@ def rasterise(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) 
     """
     labels = np.zeros(shape, np.int32)
     for number, vertices in enumerate(regions, start=1):
-        if len(vertices) < 3:
-            continue
-        rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
+        rows, columns = _pixels(vertices, shape)
         free = labels[rows, columns] == 0
         labels[rows[free], columns[free]] = number
     return relabel(labels)[0]
@@ -122,6 +124,14 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
     if polygons.note:
         warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=2)
     labels = rasterise(polygons.regions, shape)
+    hidden = _hidden(polygons.regions, shape, int(labels.max()))
+    if hidden:
+        warnings.warn(
+            f"{path}: {hidden} of {len(polygons.regions)} regions left out: they lie below earlier ones. If those "
+            "outline no nuclei, put them into a layer of their own, and name the other layer nuclei",
+            InputWarning,
+            stacklevel=2,
+        )
     if not labels.any():
         count = len(polygons.regions)
         raise DataError(f"{path}: none of {count} regions covers a pixel of an image of {shape} px (H, W)")
@@ -148,6 +158,21 @@ def write_aperio(path: Path, labels: LabelMap, mpp: float | None = None) -> None
     lines += ["</Regions>", "</Annotation>", "</Annotations>"]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _hidden(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int], drawn: int) -> int:
+    """Count the regions that cover pixels of the image but lost all of them to earlier ones."""
+    if drawn == len(regions):
+        return 0
+    return sum(_pixels(region, shape)[0].size > 0 for region in regions) - drawn
+
+
+def _pixels(vertices: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns of the pixels of a polygon that are in the image; see `rasterise` for the rule."""
+    if len(vertices) < 3:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
+    return rows, columns
 
 
 def _contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -178,7 +203,7 @@ def _parse(path: Path) -> Element:
 def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
     """Return the layers of nuclei (the whole file if none is named after nuclei), and a note of what is left out."""
     layers = [layer for layer in root.iter("Annotation") if layer.find(".//Region") is not None]
-    named = [layer for layer in layers if "nucle" in layer.get("Name", "").casefold()]
+    named = [layer for layer in layers if _NUCLEI.search(layer.get("Name", ""))]
     if not named or len(named) == len(layers):
         return [root], []
     others = ", ".join(layer.get("Name") or f"Id {layer.get('Id')}" for layer in layers if layer not in named)
