@@ -8,6 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from docstring_parser import parse as parse_docstring
+
 from datamodules.reading.schema import LARGEST_COUNT
 from models.base.method import NucleiMethod
 from models.base.weights import is_weight_option
@@ -17,6 +19,16 @@ from postproc.errors import ConfigError, unknown_name
 def option_defaults(kind: type[NucleiMethod]) -> dict[str, Any]:
     """Return the options of a method with their defaults."""
     return {name: p.default for name, p in inspect.signature(kind).parameters.items() if name != "task"}
+
+
+def option_texts(kind: type[NucleiMethod]) -> dict[str, str]:
+    """Return the description of each option of a method, from the docstrings of its class and of their bases."""
+    texts: dict[str, str] = {}
+    for each in kind.__mro__:
+        for documented in (each.__doc__, vars(each).get("__init__").__doc__ if "__init__" in vars(each) else None):
+            for param in parse_docstring(documented or "").params:
+                texts.setdefault(param.arg_name, " ".join((param.description or "").replace("``", "`").split()))
+    return {name: texts.get(name, "") for name in option_defaults(kind)}
 
 
 def weight_options(kind: type[NucleiMethod]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -141,8 +142,14 @@ class NucleiDataModule(pl.LightningDataModule, ABC):
 
     @classmethod
     def splits(cls) -> dict[str, SplitRow]:
-        """Return the committed splits: image id -> line of ``splits/<name>.csv``."""
-        return read_splits(cls.card.name)
+        """Return the committed splits: image id -> line of ``splits/<name>.csv`` beside the module of the class.
+
+        Raises:
+            DataError: If there is no such file.
+        """
+        modules = dict.fromkeys(kind.__module__ for kind in cls.__mro__ if issubclass(kind, NucleiDataModule))
+        files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
+        return read_splits(cls.card.name, [Path(file).parent for file in files if file])
 
     @property
     def records(self) -> list[Record]:

@@ -12,7 +12,7 @@ from benchmark.host.files import atomic
 from benchmark.registry import TABLES, table_class
 from leaderboards.broken import kept_going
 from leaderboards.literature import load_facts, load_names
-from leaderboards.records import load_scores
+from leaderboards.records import load_scores, without_stand_ins
 from postproc.cells import shown_frame
 
 _HERE = Path(str(files("leaderboards")))
@@ -41,7 +41,7 @@ def build_tables(
         out: Folder to write to, created if missing.
         problems: Collects one line per broken stored file that is skipped, and per table that could not be built;
             None = the first problem raises an error.
-        refused: Collects one line per evaluation that is left out because it has training images.
+        refused: Collects one line per evaluation that is left out: on training images, or on synthetic stand-ins.
 
     Returns:
         The files written: ``<name>.csv`` and ``<name>.md`` of each table.
@@ -53,7 +53,7 @@ def build_tables(
     tables = [table_class(name)() for name in dict.fromkeys(names) or sorted(TABLES)]
     known = load_names()
     folders = ([SCORES] if SCORES.is_dir() else []) if roots is None else list(roots)
-    scores = load_scores(folders, known, problems, refused)
+    scores = without_stand_ins(load_scores(folders, known, problems, refused), refused)
     published = load_facts(known)
     texts: dict[str, str] = {}
     for table in tables:  # build all before writing any, so that an error leaves the old set intact

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
-from datamodules.reading.splits import SplitRow, belongs, split_lines
+from benchmark.registry import DATASETS
+from datamodules.reading.splits import COLUMNS, SplitRow, belongs, split_file, split_lines
 from postproc.errors import DataError
-
-COLUMNS = ("image_id", "group", "split", "validation")
 
 
 @cache
@@ -32,7 +31,8 @@ def expected_images(dataset: str, split: str) -> int:
     ]
     count = sum(belongs(row, split) for row in rows)
     if not count:
-        raise DataError(f"{_path(dataset)} has no image in split {split!r}: {sorted(set(frame['split']))}.")
+        file = split_file(dataset, _places(dataset))
+        raise DataError(f"{file} has no image in split {split!r}: {sorted(set(frame['split']))}.")
     return count
 
 
@@ -45,15 +45,15 @@ def image_facts(dataset: str) -> pd.DataFrame:
     return _splits(dataset).copy()
 
 
-def _path(dataset: str) -> Path:
-    return Path(str(files("datamodules"))) / "splits" / f"{dataset}.csv"
+def _places(dataset: str) -> list[Path]:
+    """Return the folder of a dataset's module, which may be of another package."""
+    spec = find_spec(DATASETS[dataset].partition(":")[0]) if dataset in DATASETS else None
+    return [Path(spec.origin).parent] if spec and spec.origin else []
 
 
 @cache
 def _splits(dataset: str) -> pd.DataFrame:
-    if not _path(dataset).is_file():
-        raise DataError(f"{_path(dataset)} is missing. Restore it from the repository.")
-    return pd.DataFrame(split_lines(dataset), dtype=object)
+    return pd.DataFrame(split_lines(dataset, _places(dataset)), dtype=object)
 
 
 __all__ = ["expected_images", "image_facts"]

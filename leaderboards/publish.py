@@ -14,10 +14,12 @@ from benchmark.results.store import RunStore
 from leaderboards.records import load_scores
 from leaderboards.searches import read_search
 from leaderboards.stored import stored_run
-from postproc.errors import ConfigError, DataError
+from postproc.errors import ConfigError, DataError, short
 
 WORK = ".publishing"
 """Folder in the published scores in which new results are assembled."""
+ID_PARTS = 3
+"""Parts of the id of a run: method, training set and run."""
 
 
 def publish_run(path: Path, root: Path) -> Path:
@@ -45,10 +47,11 @@ def publish_run(path: Path, root: Path) -> Path:
         raise ConfigError(f"{store.path} has no scores yet; finish it with `nucbench run` and the same settings")
     if reason := store.unpublishable(read_json(store.record_file)):
         raise ConfigError(reason)
-    target = root / store.run_id
+    run_id = _run_id(store.record_file)
+    target = root / run_id
     published = [target / file.relative_to(store.path) for file in files]
     check_outputs([target / "record.json", *published], [store.record_file, *files], remedy="give another --store")
-    with _replaced(root, store.run_id) as fresh:
+    with _replaced(root, run_id) as fresh:
         shutil.copyfile(store.record_file, fresh / "record.json")
         for file in files:
             folder = fresh / file.parent.relative_to(store.path)
@@ -83,7 +86,7 @@ def _replaced(root: Path, run_id: str) -> Iterator[Path]:
                 shutil.copytree(target, folder)
             folder.mkdir(parents=True, exist_ok=True)
             yield folder
-            _check(fresh, run_id)
+            _check(fresh)
             for parent in (away.parent, target.parent):
                 parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
@@ -96,20 +99,30 @@ def _replaced(root: Path, run_id: str) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _check(fresh: Path, run_id: str) -> None:
+def _run_id(record: Path) -> str:
+    """Return the id in a record, which is the run's place among the published scores wherever its directory is now.
+
+    Raises:
+        DataError: If the record is broken, or its id is no relative path of three parts.
+    """
+    run_id = stored_run(read_json(record), record).run_id
+    parts = run_id.split("/")
+    if len(parts) != ID_PARTS or any(not part or part.startswith(".") for part in parts) or "\\" in run_id:
+        raise DataError(f"{record}: run_id is {short(run_id)}, expected METHOD/TRAINING SET/RUN; store the run again")
+    return run_id
+
+
+def _check(fresh: Path) -> None:
     """Flush the new files to disk and read them as tables do.
 
     Raises:
-        DataError: If one of the files is broken, or the record is that of another run.
+        DataError: If one of the files is broken.
     """
     for path in fresh.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    record = stored_run(read_json(fresh / run_id / "record.json"), fresh / run_id / "record.json")
     load_scores([fresh])
-    if record.run_id != run_id:
-        raise DataError(f"the record in {run_id} belongs to {record.run_id}; store the run again")
 
 
 def _publish_search(path: Path, root: Path) -> Path:

@@ -13,6 +13,7 @@ import pandas as pd
 from datamodules.reading.plain_files import read_json_object
 from leaderboards.broken import kept_going
 from leaderboards.changes import changes
+from leaderboards.found import RECORD, run_folders
 from leaderboards.literature import Names, load_names
 from leaderboards.options import describe, split_options
 from leaderboards.score_files import Columns, ScoreFile, read_scores
@@ -42,7 +43,7 @@ def load_scores(
 ) -> pd.DataFrame:
     """Read every stored evaluation under some folders.
 
-    A root holds ``<method>/<train>/<run>/record.json`` and, next to it, the run's
+    A root holds run directories (`leaderboards.found.run_folders`) with ``record.json`` and
     ``evaluations/<dataset>.<split>/<variant>``. Runs without a record and evaluations without scores are unfinished
     and skipped, as are evaluations on training images; images that only look like training images are named in
     ``note``. A result under several roots counts once; the first root wins.
@@ -100,6 +101,29 @@ def load_scores(
     return whole.copy()  # contiguous columns of one type: the tables are built five times faster
 
 
+def without_stand_ins(scores: pd.DataFrame, refused: list[str] | None = None) -> pd.DataFrame:
+    """Leave out scores of runs on synthetic stand-ins: these are other images under the names of the real ones.
+
+    Args:
+        scores: Per-image scores of `load_scores`.
+        refused: Collects one line per run that is left out.
+    """
+    stand_ins = scores["options"].map(lambda options: split_options(options).get("images") == "synthetic").astype(bool)
+    if refused is not None:
+        runs = scores[stand_ins].drop_duplicates(["run_id", "dataset", "split"])
+        refused += [
+            f"{run} on {dataset}.{split}: synthetic stand-ins are not compared with published figures"
+            for run, dataset, split in runs[["run_id", "dataset", "split"]].itertuples(index=False)
+        ]
+    return scores[~stand_ins].reset_index(drop=True)
+
+
+def of_one_kind(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores that may share a plot: those on real images, or those on stand-ins if there are no others."""
+    real = without_stand_ins(scores)
+    return real if len(real) else scores
+
+
 def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate frames; those with the same columns first, because `pandas.concat` of many kinds is slow."""
     alike: dict[tuple[str, ...], list[int]] = {}
@@ -144,7 +168,7 @@ def run_facts(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _record_paths(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of stored results. Give a run directory or a folder of scores.")
-    return sorted(root.glob("*/*/*/record.json"))
+    return [folder / RECORD for folder in run_folders(root) if (folder / RECORD).is_file()]
 
 
 def _evaluations(run: Path) -> Iterator[Path]:
@@ -172,5 +196,7 @@ __all__ = [
     "EVALUATION_COLUMNS",
     "RUN_COLUMNS",
     "load_scores",
+    "of_one_kind",
     "run_facts",
+    "without_stand_ins",
 ]

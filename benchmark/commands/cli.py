@@ -60,6 +60,8 @@ NUCBENCH_DATA and NUCBENCH_RUNS set the folders of datasets and runs if --data a
 
 
 _FORMAT = warnings.formatwarning
+_TOLD: set[str] = set()
+"""Warnings about the user's files that this command has printed."""
 
 
 def build_parser(commands: Iterable[str] = tuple(COMMANDS)) -> ArgumentParser:
@@ -199,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parsed[parsed.subcommand]
     given = given.as_dict() if isinstance(given, Arguments) else dict(given)
     signals.listen()
+    _TOLD.clear()
     warnings.formatwarning = _in_one_line
     try:
         return function(**_gathered(function, given)) or 0
@@ -227,6 +230,9 @@ def _in_one_line(
 ) -> str:
     """Format a warning; one about the user's files is for people and leaves out the place in the code."""
     if issubclass(category, InputWarning):
+        if str(message) in _TOLD:  # a file is read when it is checked, and again when it is used
+            return ""
+        _TOLD.add(str(message))
         return f"nucbench: warning: {message}\n"
     return _FORMAT(message, category, filename, lineno, line)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.commands.examples import EXAMPLES
-from benchmark.options import option_defaults
+from benchmark.options import option_defaults, option_texts
 from benchmark.registry import dataset_class, method_class
 from datamodules.reading.card import DatasetCard, Download
 from models.base.recipe import describe
@@ -25,8 +25,9 @@ def method_page(name: str) -> str:
     rows = ["| row | key |", "|---|---|", *(f"| {each.title} | `{each.key}` |" for each in card.variants)]
     parts += ["## Rows in tables", "\n".join(rows)]
     if options := option_defaults(kind):
-        rows = ["| option | default |", "|---|---|"]
-        rows += [f"| `--options.{key}` | `{value}` |" for key, value in options.items()]
+        texts = option_texts(kind)
+        rows = ["| option | default | meaning |", "|---|---|---|"]
+        rows += [f"| `--options.{key}` | `{value}` | {texts[key]} |" for key, value in options.items()]
         parts += ["## Options", "\n".join(rows)]
     if card.deviations:
         parts += ["## Deviations from the paper", "\n".join(f"- {text}" for text in card.deviations)]

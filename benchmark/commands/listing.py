@@ -108,7 +108,7 @@ def _methods(console: Console, names: list[str], verbose: bool) -> None:
             table.add_row(name, "\n".join(about.titles), "\n".join(about.tasks), about.summary)
         console.print(table)
         return
-    from benchmark.options import option_defaults
+    from benchmark.options import option_defaults, option_texts
     from models.base.recipe import describe
 
     for name in names:
@@ -118,7 +118,10 @@ def _methods(console: Console, names: list[str], verbose: bool) -> None:
         lines = [f"paper: {card.paper}", card.url, f"recipe: {card.recipe}"]
         lines += [f"training: {describe(kind.recipe)}"] if card.trained else []
         lines += [f"deviates: {text}" for text in card.deviations]
-        lines += [f"option {key} = {value!r}" for key, value in option_defaults(kind).items()]
+        texts = option_texts(kind)
+        lines += [
+            f"option {key} = {value!r}: {texts[key]}".rstrip(": ") for key, value in option_defaults(kind).items()
+        ]
         lines += [f"row {variant.key}: {variant.title}" for variant in card.variants]
         for line in lines:
             console.print(f"  {line}")
@@ -174,9 +177,10 @@ def _tables(console: Console, names: list[str]) -> None:
 
 def _runs(console: Console, verbose: bool, runs: Path) -> int:
     from leaderboards.broken import kept_going, name_problems
+    from leaderboards.found import RECORD, SPEC, run_folders
     from leaderboards.stored import Training, stored_run
 
-    found = sorted(runs.glob("*/*/*/spec.json"))
+    found = [folder / SPEC for folder in run_folders(runs) if (folder / SPEC).is_file()]
     if not found:
         console.print(f"no runs in {runs.resolve()}; set another folder with --runs or NUCBENCH_RUNS", soft_wrap=True)
         return 0
@@ -184,7 +188,7 @@ def _runs(console: Console, verbose: bool, runs: Path) -> int:
     table = Table("run", "state", "steps", "minutes", "evaluated on")
     for file in found:
         folder = file.parent
-        record = folder / "record.json"
+        record = folder / RECORD
         training, state = Training(), "failed" if (folder / "failure.txt").exists() else "unfinished"
         if record.exists():
             state = "unreadable"
@@ -192,7 +196,7 @@ def _runs(console: Console, verbose: bool, runs: Path) -> int:
                 training, state = stored_run(read_json(record), record).training or training, "trained"
         targets = sorted({p.parent.parent.name for p in folder.glob("evaluations/*/*/evaluation.json")})
         table.add_row(
-            str(folder.relative_to(runs)),
+            str(folder.relative_to(runs) if folder != runs else folder),
             state,
             "" if training.steps is None else str(training.steps),
             "" if training.minutes is None else str(training.minutes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,7 @@ def leaderboard(
     for path in files:
         print(path)
     show_tables(files, wandb, filled(runs) / "leaderboard")
+    _tell_if_empty(store, filled(runs))
     for line in dict.fromkeys(refused):
         print(f"left out: {line}")
     return name_problems(problems)
@@ -90,6 +92,7 @@ def plot(
     status = 0
     if others or not chosen:
         status = print_plots(others, _stored(store, filled(runs)), filled(runs), filled(data), out)
+        _tell_if_empty(store, filled(runs))
     if run and "maps" in chosen:
         from benchmark.commands.maps import print_maps
 
@@ -118,8 +121,9 @@ def report(
     """
     from leaderboards.report.build import print_report
 
-    roots = _stored(store, filled(runs))
-    return print_report(roots, filled(runs), filled(data), out)
+    status = print_report(_stored(store, filled(runs)), filled(runs), filled(data), out)
+    _tell_if_empty(store, filled(runs))
+    return status
 
 
 def publish(
@@ -164,3 +168,12 @@ def list_(
 def _stored(*folders: Path) -> list[Path]:
     """Return the folders of stored results that exist."""
     return [folder for folder in folders if folder.is_dir()]
+
+
+def _tell_if_empty(*folders: Path) -> None:
+    """Say so if no folder of stored results holds a run."""
+    from leaderboards.found import run_folders
+
+    if not any(run_folders(folder) for folder in _stored(*folders)):
+        places = " or ".join(map(str, folders))
+        print(f"no runs in {places} (set them with --runs and --store): published figures only", file=sys.stderr)

@@ -153,11 +153,28 @@ def check_image(image: NDArray[np.uint8]) -> None:
     if not isinstance(image, np.ndarray):
         raise DataError(f"the image is a {type(image).__name__}; give a NumPy array, uint8 (H, W, 3)")
     if image.dtype != np.uint8:
-        scale = ", for values in [0, 1] by (255 * image).round().astype('uint8')" if image.dtype.kind == "f" else ""
+        scale = {
+            "f": ", for values in [0, 1] by (255 * image).round().astype('uint8')",
+            "u": ", for 16 bits by (image // 257).astype('uint8')",
+        }.get(image.dtype.kind, "")
         raise DataError(f"the image has {image.dtype} values; give uint8, 0 to 255{scale}")
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        remedy = {2: "np.stack([image] * 3, axis=-1)", 3: "image[..., :3]"}.get(image.ndim, "an RGB image")
-        raise DataError(f"the image has shape {image.shape}; give (H, W, 3), for example {remedy}")
+    if image.size == 0:
+        raise DataError(f"the image has shape {image.shape}, so no pixel; give (H, W, 3)")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"the image has shape {image.shape}; give (H, W, 3), for example {_as_rgb(image.shape)}")
+
+
+def _as_rgb(shape: tuple[int, ...]) -> str:
+    """Return an expression that makes an RGB image of a grey, RGBA or channels-first one of this shape."""
+    if len(shape) == 2:
+        return "np.stack([image] * 3, axis=-1)"
+    if len(shape) == 3 and shape[2] == 1:
+        return "np.repeat(image, 3, axis=-1)"
+    if len(shape) == 3 and shape[2] == 4:
+        return "image[..., :3]"
+    if len(shape) == 3 and shape[0] in (3, 4):
+        return "image[:3].transpose(1, 2, 0)"
+    return "an RGB image"
 
 
 @contextmanager

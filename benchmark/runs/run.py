@@ -9,6 +9,8 @@ import torch
 from benchmark.host.machine import Machine
 from benchmark.inference.datasets import predict_dataset
 from benchmark.mirrors.mirror import Mirror
+from benchmark.options import check_options
+from benchmark.registry import method_class
 from benchmark.results.run import Ready, Run
 from benchmark.results.spec import RunSpec, Target
 from benchmark.results.store import RunStore
@@ -43,6 +45,7 @@ def execute(spec: RunSpec, targets: list[Target], machine: Machine, group: str =
         ConfigError: If the spec is invalid; raised before training.
         DataError: If data is missing; raised before training.
     """
+    check_settings(spec)
     images = open_targets(targets, machine)
     if machine.devices > max(1, torch.cuda.device_count()):
         raise ConfigError(f"{machine.devices} devices requested, but this machine has {torch.cuda.device_count()} GPUs")
@@ -117,24 +120,35 @@ def train_method(run: Run, mirror: Mirror | None = None) -> dict[str, Any]:
     return train(run, mirror) if run.method.card.trained else {"steps": 0, "minutes": 0.0}
 
 
-def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
-    """Reject invalid training settings before anything is stored.
+def check_settings(spec: RunSpec) -> None:
+    """Reject settings that are wrong for any data, before data are opened, which may be missing too.
 
     Raises:
-        ConfigError: If a name is unknown, the method trains nothing, or the network does not accept the crop size; the
-            message names the nearest valid sizes.
+        ConfigError: If an option or a policy of augmentation is unknown or has a wrong value, or the method trains
+            nothing.
     """
-    given = spec.overrides.given()
-    if given and not method.card.trained:
+    kind, given = method_class(spec.method), spec.overrides.given()
+    check_options(kind, spec.options)
+    if given and not kind.card.trained:
         words = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
         flags = " ".join(flag if value is True else f"{flag} {value}" for flag, value in words.items())
-        raise ConfigError(f"{method.card.name} trains nothing, so {flags} would have no effect; leave it out")
+        raise ConfigError(f"{kind.card.name} trains nothing, so {flags} would have no effect; leave it out")
+    if spec.overrides.augment is not None:
+        from datamodules.drawing.augment import build_policy  # imports albumentations, which prediction does not need
+
+        build_policy(spec.overrides.augment)
+
+
+def check_recipe(spec: RunSpec, method: NucleiMethod) -> None:
+    """Reject settings that do not fit the network, before anything is stored.
+
+    Raises:
+        ConfigError: If the recipe cannot be changed in this way, or the network does not accept the crop size; the
+            message names the nearest valid sizes.
+    """
     if spec.overrides.tta:
         method.check_symmetries()
-    recipe = spec.overrides.applied_to(method.recipe)
-    from datamodules.drawing.augment import build_policy  # imports albumentations, which prediction does not need
-
-    build_policy(recipe.augment)
+    spec.overrides.applied_to(method.recipe)  # raises if it does not fit
     crop, geometry = spec.overrides.crop, method.geometry
     if crop is None or not method.card.trained or geometry.valid_input(crop) == crop:
         return

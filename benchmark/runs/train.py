@@ -38,7 +38,7 @@ from datamodules.sources import Bookmark, TrainingData
 from models.base.method import NucleiMethod, Task
 from models.base.weight_average import WeightAverage
 from models.base.weights import NONE
-from postproc.errors import ConfigError, DataError, NucbenchError
+from postproc.errors import ConfigError, DataError, NucbenchError, short
 
 if TYPE_CHECKING:
     from benchmark.mirrors.mirror import Mirror
@@ -144,7 +144,19 @@ def load_weights(method: NucleiMethod, path: Path) -> None:
     try:
         method.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        raise DataError(f"cannot load the weights {path}: {error}") from error
+        raise DataError(f"cannot load the weights {path}: {_why(error, path)}") from error
+
+
+def _why(error: Exception, path: Path) -> str:
+    """Say in one line why a file of weights cannot be loaded; torch's own messages advise to trust it."""
+    if isinstance(error, RuntimeError) and "state_dict" in str(error):
+        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        return (
+            f"they are of another network ({short(lines[0] if lines else error, quoted=False)}); use the run's own file"
+        )
+    if not path.is_file():
+        return "the file does not exist; copy the whole run directory, or run its command again"
+    return "the file is damaged or no file of weights; copy it again, or delete it and run the command of the run again"
 
 
 def _train_phase(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ AROUND = 3
 """Number of nuclei inside a region above which it outlines something else."""
 LARGER = 10.0
 """Factor by which such a region exceeds the median region and those inside."""
+
+_NUCLEI = re.compile(r"^(?!.*\b(non|not|no|without|exclud\w*)\b).*nucle", re.IGNORECASE)
+# "Nuclei" and "epithelial nucleus", but neither "non-nuclei" nor "not nuclei"
 
 _TIE = 1e-4
 # in pixels; outlines often run exactly through pixel centres, and this decides which centres are inside
@@ -110,9 +114,7 @@ def _drawn(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int]) -> 
     """Draw polygons as in `rasterise`; ids are positions in `regions`, from 1, with gaps."""
     labels = np.zeros(shape, np.int32)
     for number, vertices in enumerate(regions, start=1):
-        if len(vertices) < 3:
-            continue
-        rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
+        rows, columns = _pixels(vertices, shape)
         free = labels[rows, columns] == 0
         labels[rows[free], columns[free]] = number
     return labels
@@ -132,13 +134,7 @@ def read_aperio(path: Path, shape: tuple[int, int]) -> tuple[Instances, float | 
         DataError: See `read_polygons`; also if no region covers a pixel of the image.
     """
     polygons = read_polygons(path)
-    if polygons.note:
-        warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=2)
-    labels = rasterise(polygons.regions, shape)
-    if not labels.any():
-        count = len(polygons.regions)
-        raise DataError(f"{path}: none of {count} regions covers a pixel of an image of {shape} px (H, W)")
-    return Instances(shape, labels=labels), polygons.mpp
+    return _labelled(path, shape, polygons, None), polygons.mpp
 
 
 def read_typed_aperio(
@@ -159,17 +155,31 @@ def read_typed_aperio(
         DataError: See `read_aperio`; also if a layer has another attribute.
     """
     polygons = read_polygons(path, ignored)
-    if polygons.note:
-        warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=2)
     numbers = {name.casefold(): number for number, name in enumerate(types, start=1)}
     for kind in polygons.kinds:
         if kind.casefold() not in numbers:
             raise DataError(f"{path}: a layer has the attribute {short(kind)}; expected {', '.join(types)}")
     kinds = np.array([numbers[kind.casefold()] for kind in polygons.kinds], np.int64)
-    labels, found, _ = relabel(_drawn(polygons.regions, shape), kinds)
-    if len(kinds) and not labels.any():
-        raise DataError(f"{path}: none of {len(kinds)} regions covers a pixel of an image of {shape} px (H, W)")
-    return Instances(shape, labels=labels, types=found), polygons.mpp
+    return _labelled(path, shape, polygons, kinds), polygons.mpp
+
+
+def _labelled(path: Path, shape: tuple[int, int], polygons: Polygons, kinds: NDArray[np.int64] | None) -> Instances:
+    """Draw the regions of a file, with the type of each if known, and tell what was left out."""
+    if polygons.note:
+        warnings.warn(f"{path}: {polygons.note}", InputWarning, stacklevel=3)
+    regions = polygons.regions
+    labels, types, ids = relabel(_drawn(regions, shape), kinds)
+    if regions and not len(ids):
+        raise DataError(f"{path}: none of {len(regions)} regions covers a pixel of an image of {shape} px (H, W)")
+    hidden = _hidden(regions, shape, len(ids))
+    if hidden:
+        warnings.warn(
+            f"{path}: {hidden} of {len(regions)} regions left out: they lie below earlier ones. If those outline no "
+            "nuclei, put them into a layer of their own, and name the other layer nuclei",
+            InputWarning,
+            stacklevel=3,
+        )
+    return Instances(shape, labels=labels, types=types)
 
 
 def write_aperio(
@@ -202,6 +212,21 @@ def write_aperio(
     lines.append("</Annotations>")
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _hidden(regions: tuple[NDArray[np.float64], ...], shape: tuple[int, int], drawn: int) -> int:
+    """Count the regions that cover pixels of the image but lost all of them to earlier ones."""
+    if drawn == len(regions):
+        return 0
+    return sum(_pixels(region, shape)[0].size > 0 for region in regions) - drawn
+
+
+def _pixels(vertices: NDArray[np.float64], shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns of the pixels of a polygon that are in the image; see `rasterise` for the rule."""
+    if len(vertices) < 3:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, columns = fill_polygon(vertices[:, 1] + _TIE, vertices[:, 0] + _TIE, shape)
+    return rows, columns
 
 
 def contour(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -243,7 +268,7 @@ def _attributes(root: Element) -> dict[Element, str]:
 def _nuclei_layers(root: Element) -> tuple[list[Element], list[str]]:
     """Return the layers of nuclei (the whole file if none is named after nuclei), and a note of what is left out."""
     layers = [layer for layer in root.iter("Annotation") if layer.find(".//Region") is not None]
-    named = [layer for layer in layers if "nucle" in layer.get("Name", "").casefold()]
+    named = [layer for layer in layers if _NUCLEI.search(layer.get("Name", ""))]
     if not named or len(named) == len(layers):
         return [root], []
     others = ", ".join(layer.get("Name") or f"Id {layer.get('Id')}" for layer in layers if layer not in named)

@@ -153,7 +153,7 @@ def _without_regions(features: list[Any], path: Path) -> list[tuple[int, Any]]:
             kept.append((i, each))
     if len(kept) < len(features):
         warnings.warn(
-            f"{path}: {len(features) - len(kept)} of {len(features)} objects are regions, not nuclei, and left out",
+            f"{path}: {len(features) - len(kept)} of {len(features)} objects left out: regions, not nuclei",
             InputWarning,
             stacklevel=3,
         )

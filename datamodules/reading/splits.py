@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Protocol
+
+from postproc.errors import DataError
+
+FOLDER = "splits"
+"""Folder beside the module of a dataset with its committed splits."""
+COLUMNS = ("image_id", "group", "split", "validation")
+"""Columns of such a file; further ones are metadata."""
+OWN = Path(__file__).parents[1]
+"""Folder of the modules of this suite's datasets."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +39,42 @@ class SplitRow:
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def split_lines(dataset: str) -> list[dict[str, str]]:
+def split_file(dataset: str, places: Iterable[Path] = ()) -> Path:
+    """Return the file ``splits/<dataset>.csv``.
+
+    Args:
+        dataset: Registry name.
+        places: Folders in which the folder ``splits`` is looked for, before that of this suite.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    candidates = [place / FOLDER / f"{dataset}.csv" for place in (*places, OWN)]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise DataError(f"{candidates[0]} is missing; write the splits of {dataset}, with the columns {', '.join(COLUMNS)}")
+
+
+def split_lines(dataset: str, places: Iterable[Path] = ()) -> list[dict[str, str]]:
     """Return the lines of ``splits/<dataset>.csv``, every cell as text.
 
     A line may stand for consecutive images: ``fold1_{0000..2655}`` means ``fold1_0000`` to ``fold1_2655``; the same
     range in other cells of the line is counted in step.
+
+    Args:
+        dataset: Registry name.
+        places: As for `split_file`.
+
+    Raises:
+        DataError: If there is no such file, or it lacks a column.
     """
-    text = files("datamodules").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
-    return [line for row in csv.DictReader(text.splitlines()) for line in _expanded(row)]
+    file = split_file(dataset, places)
+    table = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+    if missing:
+        raise DataError(f"{file} has no column {missing[0]}; its columns must include {', '.join(COLUMNS)}")
+    return [line for row in table for line in _expanded(row)]
 
 
 def _expanded(row: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -70,11 +107,19 @@ class Placed(Protocol):
         """Kept for validation by protocol ``strict``."""
 
 
-def read_splits(dataset: str) -> dict[str, SplitRow]:
-    """Return image id -> line of ``splits/<dataset>.csv``."""
+def read_splits(dataset: str, places: Iterable[Path] = ()) -> dict[str, SplitRow]:
+    """Return image id -> line of ``splits/<dataset>.csv``.
+
+    Args:
+        dataset: Registry name.
+        places: As for `split_file`.
+
+    Raises:
+        DataError: If there is no such file, or it lacks a column.
+    """
     return {
         row["image_id"]: SplitRow(row["image_id"], row["group"], row["split"], row["validation"] == "1")
-        for row in split_lines(dataset)
+        for row in split_lines(dataset, places)
     }
 
 

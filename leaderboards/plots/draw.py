@@ -16,7 +16,7 @@ from leaderboards.plots.ki67 import DRAW as KI67
 from leaderboards.plots.overlays import draw_overlays
 from leaderboards.plots.sizes import draw_sizes
 from leaderboards.plots.style import Drawn, Stored, save, style
-from leaderboards.records import load_scores
+from leaderboards.records import load_scores, of_one_kind
 from leaderboards.statistics.entries import fields, published_field
 from postproc.errors import unknown_name
 
@@ -64,8 +64,9 @@ def draw_plots(
     known = load_names()
     published = load_facts(known)
     scores = load_scores(roots, known, problems)
-    found = (*fields(scores), *published_field(published))
-    typed = tuple(fields(without_classify(scores), (Classification,)))
+    compared = of_one_kind(scores)
+    found = (*fields(compared), *published_field(published))
+    typed = tuple(fields(without_classify(compared), (Classification,)))
     stored = Stored(found, published, Path(runs), Path(data), typed, scores)
     with style():
         for name in chosen:

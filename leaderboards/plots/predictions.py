@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.registry import dataset_class
+from leaderboards.found import run_folder
 from leaderboards.statistics.entries import Entry
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Annotated:
 def prediction_file(runs: Path, entry: Entry, image: str) -> Path:
     """Return the file of the nuclei that an entry's first run found in an image (``dataset/split/image``)."""
     dataset, _, image_id = image.split("/", 2)
-    return runs / entry.runs[0] / "predictions" / dataset / entry.variant / f"{image_id}.npz"
+    return run_folder(runs, entry.runs[0]) / "predictions" / dataset / entry.variant / f"{image_id}.npz"
 
 
 def missing_predictions(runs: Path, entry: Entry) -> str:
@@ -41,7 +42,7 @@ def missing_predictions(runs: Path, entry: Entry) -> str:
     for image in entry.values.index:
         file = prediction_file(runs, entry, image)
         if not file.is_file():
-            folder = runs / entry.runs[0]
+            folder = run_folder(runs, entry.runs[0])
             missing = f"has no {file.relative_to(folder)}" if folder.is_dir() else "does not exist"
             return f"{entry.label}: {folder} {missing}"
     return ""

@@ -15,7 +15,7 @@ from leaderboards.literature import load_facts, load_names
 from leaderboards.papers.classification import Classification
 from leaderboards.papers.typed import without_classify
 from leaderboards.plots.style import Stored
-from leaderboards.records import load_scores
+from leaderboards.records import load_scores, of_one_kind, without_stand_ins
 from leaderboards.report.folder import replacing
 from leaderboards.report.overlays import draw_overlays
 from leaderboards.report.pages import Content, write_pages
@@ -64,15 +64,17 @@ def _write(roots: Sequence[Path], runs: Path, data: Path, out: Path, problems: l
     published = load_facts(known)
     refused: list[str] = []
     scores = load_scores(roots, known, problems, refused)
+    compared = without_stand_ins(scores, refused)
     found, unfinished = read_runs(roots, known, problems)
     tables = {}
     for name in TABLES:
         with kept_going(problems):
-            tables[name] = _table(name, roots, scores, published, problems)
+            tables[name] = _table(name, roots, compared, published, problems)
     evaluations = read_evaluations(scores, found)
     overlays, no_overlays = draw_overlays(evaluations, Path(data), out)
-    typed = tuple(fields(without_classify(scores), (Classification,)))
-    stored = Stored((*fields(scores), *published_field(published)), published, Path(runs), Path(data), typed, scores)
+    plotted = of_one_kind(scores)
+    typed = tuple(fields(without_classify(plotted), (Classification,)))
+    stored = Stored((*fields(plotted), *published_field(published)), published, Path(runs), Path(data), typed, scores)
     plots, no_plots = draw_plots(stored, out)
     left_out = {
         "runs": (*(f"{run}: not finished" for run in unfinished), *dict.fromkeys(refused), *dict.fromkeys(problems)),

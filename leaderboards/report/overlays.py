@@ -143,32 +143,29 @@ def choose_images(evaluations: Iterable[Evaluation]) -> dict[str, str]:
     return found
 
 
-def _entry(evaluation: Evaluation, images: Iterable[str]) -> Entry:
-    """Return a reader of the predictions of one run."""
+def _entry(evaluation: Evaluation, images: Iterable[str], folder: Path) -> Entry:
+    """Return a reader of the predictions in one folder of a run."""
     names = [f"{evaluation.dataset}/{evaluation.split}/{image}" for image in images]
-    return Entry(evaluation.title, "", pd.DataFrame(index=names), 1, (evaluation.run.run_id,), evaluation.variant)
+    return Entry(evaluation.title, "", pd.DataFrame(index=names), 1, (folder.name,), evaluation.variant)
 
 
 def _unreadable(evaluation: Evaluation, chosen: Mapping[str, str]) -> str:
     """Return why no nuclei of an evaluation can be shown; empty if those of any image can."""
     if not chosen or not evaluation.ranked_by:
         return "no score to rank its images"
-    if _root(evaluation, chosen) is not None:
+    if _folder(evaluation, chosen) is not None:
         return ""
     return "no predictions (only the folder of runs has them, published scores do not)"
 
 
-def _root(evaluation: Evaluation, images: Iterable[str]) -> Path | None:
-    """Return the root of the first folder of a run with predictions of any of the images."""
+def _folder(evaluation: Evaluation, images: Iterable[str]) -> Path | None:
+    """Return the first folder of a run with predictions of the images that it was scored on."""
     own = set(evaluation.frame["image"]) & set(images)
     if not own:
         return None
-    entry = _entry(evaluation, sorted(own))
-    depth = len(Path(evaluation.run.run_id).parts)
     for folder in evaluation.run.folders:
-        root = folder.parents[depth - 1]
-        if root / evaluation.run.run_id == folder and not missing_predictions(root, entry):
-            return root
+        if not missing_predictions(folder.parent, _entry(evaluation, sorted(own), folder)):
+            return folder
     return None
 
 
@@ -202,14 +199,14 @@ def _of_image(
             continue
         where = f"{each.title} on {picture.image} of {each.target}"
         name = f"{each.dataset}/{each.split}/{picture.image}"
-        root = _root(each, [picture.image])
-        if root is None:
+        folder = _folder(each, [picture.image])
+        if folder is None:
             left_out.append(f"{where}: prediction missing")
             continue
         try:
-            nuclei = read_prediction(root, _entry(each, []), name)
+            nuclei = read_prediction(folder.parent, _entry(each, [], folder), name)
         except NucbenchError as error:
-            left_out.append(f"{where}: {error}".replace(f"{root}/", ""))
+            left_out.append(f"{where}: {error}".replace(f"{folder.parent}/", ""))
             continue
         if nuclei.shape != sample.truth.shape:
             left_out.append(f"{where}: the prediction has a different size from the image")

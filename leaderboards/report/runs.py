@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.host.files import read_json
 from leaderboards.broken import kept_going
 from leaderboards.changes import changes
+from leaderboards.found import RECORD, run_folders
 from leaderboards.literature import Names
 from leaderboards.records import run_facts
 from leaderboards.report.slugs import slug
@@ -85,15 +86,16 @@ def read_runs(
     records: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     begun: set[str] = set()
     for root in roots:
-        for path in sorted(Path(root).glob("*/*/*/record.json")):
+        for folder in run_folders(Path(root)):
+            path = folder / RECORD
+            if not path.is_file():
+                begun.add(folder.relative_to(root).as_posix() if folder != Path(root) else folder.name)
+                continue
             with kept_going(problems):
                 record = read_json(path)
                 facts = run_facts(record, path)
                 records.setdefault(facts["run_id"], (record, facts))
-                folders.setdefault(facts["run_id"], []).append(path.parent)
-        for path in sorted(Path(root).glob("*/*/*/spec.json")):
-            if not path.with_name("record.json").is_file():
-                begun.add(path.parent.relative_to(root).as_posix())
+                folders.setdefault(facts["run_id"], []).append(folder)
     runs = {}
     for run_id in sorted(records):
         record, facts = records[run_id]

@@ -86,3 +86,22 @@ def test_a_kill_at_any_time_leaves_the_old_or_the_new(run: Path, tmp_path: Path)
         assert len(load_scores([store])) in (0, len(load_scores([run.parents[2]])))
     publish_run(run, store)
     assert content(published) == new
+
+
+def test_a_run_that_was_moved_and_renamed_keeps_its_place(run: Path, tmp_path: Path) -> None:
+    expected = content(publish_run(run, tmp_path / "store"))
+    moved = tmp_path / "mine"
+    run.rename(moved)
+    published = publish_run(moved, tmp_path / "other")
+    assert published.relative_to(tmp_path / "other") == run.relative_to(tmp_path / "runs")
+    assert content(published) == expected
+
+
+@pytest.mark.parametrize("run_id", ["../../outside/x", "a/../b", "a/b/../../../c", "/a/b", "a/b", "a/.b/c"])
+def test_an_id_cannot_lead_elsewhere(run: Path, tmp_path: Path, run_id: str) -> None:
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"run_id": run_id}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="run_id is"):
+        publish_run(run, tmp_path / "store")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from leaderboards.build import build_tables
 from leaderboards.options import describe, option, split_options
-from leaderboards.records import COLUMNS, load_scores
+from leaderboards.records import COLUMNS, load_scores, of_one_kind, without_stand_ins
 from postproc.errors import DataError
 
 
@@ -187,3 +188,23 @@ def test_scores_on_stand_ins_are_another_row_whatever_was_trained_on(store: Path
     scores = load_scores([store]).set_index("dataset")
     assert scores["title"].to_dict() == {"kumar": "U-Net (synthetic stand-ins)", "tnbc": "U-Net"}
     assert scores.loc["kumar", "options"] == "features=8, images=synthetic"
+
+
+def test_stand_ins_do_not_stand_beside_published_figures(store: Path, made: Any, tmp_path: Path) -> None:
+    """Their images have the names of the real ones, so they would be averaged, ranked and paired with them."""
+    real = made.run(store, "paper-s0-aaaaaaaa")
+    made.evaluation(real, "kumar.test", made.scores(["a"], dice=[0.5]), variant="unet")
+    stand_in = made.run(store, "paper-s1-bbbbbbbb", data={"synthetic": True})
+    made.evaluation(stand_in, "kumar.test", made.scores(["a"], dice=[0.99]), variant="unet")
+    refused: list[str] = []
+    kept = without_stand_ins(load_scores([store]), refused)
+    assert kept["run_id"].unique().tolist() == ["unet/kumar.train/paper-s0-aaaaaaaa"]
+    (line,) = refused
+    assert of_one_kind(load_scores([store])).equals(kept)
+    assert len(of_one_kind(load_scores([stand_in]))) == 1  # plots of stand-ins alone are drawn
+    assert line.startswith("unet/kumar.train/paper-s1-bbbbbbbb on kumar.test: synthetic stand-ins")
+    refused.clear()
+    build_tables(["segmentation"], [store], tmp_path / "tables", None, refused)
+    assert "0.99" not in (tmp_path / "tables" / "segmentation.md").read_text()
+    assert "0.500" in (tmp_path / "tables" / "segmentation.md").read_text()
+    assert refused == [line]

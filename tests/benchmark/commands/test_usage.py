@@ -118,6 +118,24 @@ def test_what_is_right_is_not_found_wrong() -> None:
         cli.build_parser().parse_args(line.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("unet kumar --options.features 0", "option 'features' of unet is 0"),
+        ("unet kumar --options.featurs 4", "unknown option of unet 'featurs'"),
+        ("unet kumar --augment fliips", "unknown augmentation policy 'fliips'"),
+        ("fiji kumar --steps 5", "fiji trains nothing, so --steps 5 would have no effect"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_missing_data(
+    words: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--data", str(tmp_path / "nowhere"), "--runs", str(tmp_path / "runs")]
+    assert cli.main(["run", *words.split(), *folders]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--debug", "run", "unett", "kumar"]) == 2
     assert "Traceback" in capsys.readouterr().err

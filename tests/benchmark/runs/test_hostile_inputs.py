@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,26 @@ def test_run_whose_checkpoint_was_replaced(run: Path, tmp_path: Path, capsys: py
         weights.write_bytes(content)
     assert "cannot load the weights" in capsys.readouterr().err
     assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "damaged"), (b"hello", "damaged"), (bytes(60_000), "damaged"), (None, "does not exist"),
+        ({"a": torch.ones(1)}, "of another network"),
+    ],
+    ids=["empty", "text", "zeros", "missing", "another"],
+)  # fmt: skip
+def test_weights_that_cannot_be_loaded_are_explained_in_one_line(tmp_path: Path, content: Any, reason: str) -> None:
+    path = tmp_path / "final.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_weights(DIST(Task(), features=4), path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "weights_only" not in str(caught.value)
 
 
 RECORDS = {"record.json": ["protocol", "magnification", "task", "training", "data"], "spec.json": ["dataset", "method"]}

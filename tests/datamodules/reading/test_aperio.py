@@ -44,7 +44,9 @@ class TestXML:
         with pytest.raises(DataError, match=r"x\.xml: refused"):
             read_polygons(self.write(tmp_path, text))
 
-    @pytest.mark.parametrize("names", [("tissue", "nuclei"), ("", "Nucleus")])
+    @pytest.mark.parametrize(
+        "names", [("tissue", "nuclei"), ("", "Nucleus"), ("non-nuclei", "nuclei"), ("Not nuclei", "Nuclei")]
+    )
     def test_layers_named_after_nuclei(self, tmp_path: Path, names: tuple[str, str]) -> None:
         tissue = region((0, 0), (30, 0), (30, 30), (0, 30))
         layers = [
@@ -63,6 +65,14 @@ class TestXML:
         layers = "".join(f"<Annotation Name='{name}'>{shape}</Annotation>" for name, shape in shapes.items())
         nuclei, _ = read_aperio(self.write(tmp_path, f"<Annotations>{layers}</Annotations>"), (40, 40))
         assert nuclei.count == 2
+
+    @pytest.mark.parametrize("names", [("tissue", "cells"), ("", ""), ("non-nuclei", "x")])
+    def test_a_nucleus_below_another_region_is_named(self, tmp_path: Path, names: tuple[str, str]) -> None:
+        shapes = zip(names, (region((0, 0), (30, 0), (30, 30), (0, 30)), SQUARE), strict=True)
+        layers = "".join(f"<Annotation Name='{name}'>{shape}</Annotation>" for name, shape in shapes)
+        path = self.write(tmp_path, f"<Annotations>{layers}</Annotations>")
+        with pytest.warns(InputWarning, match="1 of 2 regions left out: they lie below earlier ones"):
+            assert read_aperio(path, (40, 40))[0].count == 1
 
     def test_an_outline_around_nuclei_is_left_out(self, tmp_path: Path) -> None:
         nuclei = [region(*((x + dx, 3 + dy) for dx, dy in ((0, 0), (4, 0), (4, 5), (0, 5)))) for x in (2, 10, 18, 26)]
