@@ -150,7 +150,7 @@ class ErodedCodec(Codec[ErodedParams]):
 
     def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
         """Return the sum of the classes but the background."""
-        return np.asarray(maps["foreground"][1:]).sum(axis=0)
+        return np.asarray(maps["foreground"][1:].sum(axis=0))
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the classes as the probabilities 0 and 1."""

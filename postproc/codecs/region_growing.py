@@ -71,7 +71,7 @@ class _PatchCodec(Codec[P]):
 
     def nuclear(self, maps: Mapping[str, Array]) -> Array | None:
         """Return the sum of the classes but the background."""
-        return np.asarray(maps["classes"][1:]).sum(axis=0)
+        return np.asarray(maps["classes"][1:].sum(axis=0))
 
     def perfect(self, targets: Mapping[str, Array]) -> Maps:
         """Return the probabilities 0 and 1."""
