@@ -32,7 +32,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         'nucbench evaluate --predictions qupath --dataset consep --method "Mine" --types tumour=epithelial stroma=',
     ),
     "export": (
-        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",
+        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --archive",
         "nucbench export default --to graph --format onnx",
     ),
     "adopt": (
@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "models": (
         "nucbench models",
-        "nucbench predict hover-lite-types image.png",
+        "nucbench models ours --index https://example.org/models/index.yaml",
     ),
     "leaderboard": (
         "nucbench leaderboard",

@@ -46,7 +46,7 @@ def predict(
 
     Args:
         run: Run directory (for example runs/dist/kumar/paper-s0-1234abcd), folder of an exported model, or name of a
-            model shipped with nucbench (for example default; see `nucbench models`).
+            model (for example default; see `nucbench models`).
         images: Image files (PNG, TIFF, JPEG, BMP), slides, folders of such files, or quoted patterns ("slides/*.svs").
         out: Output folder.
         variant: Post-processing variant of the run; default: the first.
@@ -65,7 +65,7 @@ def predict(
     """
     from benchmark.forward.scaling import given_magnification
     from benchmark.inference.image_sources import find_images
-    from benchmark.results.model_folder import find_model
+    from benchmark.results.known_models import find_model
 
     magnification = given_magnification(magnification, mpp)
     find_model(run)
@@ -98,6 +98,7 @@ def export(
     half: bool = False,
     licence: str = "",
     note: str = "",
+    archive: bool = False,
 ) -> None:
     """Export a finished run as a portable model folder with weights, description and card, or as a graph.
 
@@ -115,7 +116,10 @@ def export(
         half: Store kernels in float16: half the size, with a rounding error far below that of bfloat16.
         licence: Licence of the weights; default: licence of the training data.
         note: Sentence at the top of the card.
+        archive: Also write the folder as FOLDER.zip, and print an index of models with it (see `nucbench models`).
     """
+    if archive and format != "folder":
+        raise ConfigError(f"--archive applies to --format folder, not to {format}")
     if format != "folder":
         if half:
             raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
@@ -124,10 +128,16 @@ def export(
         folder = export_graph(run, to, format, name=name, licence=licence, note=note)
         print(f"written to {folder / GRAPHS[format]}")
         return
+    from benchmark.runs.archive import archive_file, check_archive, write_archive
     from benchmark.runs.export import export as write
 
+    if archive:
+        check_archive(to, name)
     folder = write(run, to, name=name, half=half, licence=licence, note=note)
     print(f"written to {folder}")
+    if archive:
+        index = write_archive(folder, note)
+        print(f"written to {archive_file(folder)}; an index with this model (several go below one models:)\n\n{index}")
     print(f"next:    nucbench predict {folder} IMAGE...")
 
 
@@ -204,11 +214,30 @@ def adopt(
     print_result(store(request, targets, machine))
 
 
-def models() -> None:
-    """List the models shipped with nucbench, ready for `nucbench predict`."""
-    from benchmark.commands.listing import print_models
+def models(
+    names: list[str] | None = None,
+    *,
+    index: str | None = None,
+    mirror: str | None = None,
+    progress: bool = True,
+) -> None:
+    """List the models that commands accept by name: those included, and those of an index of your own.
 
-    print_models()
+    An index is a YAML file, or its address, that names models, their archives and hashes; `nucbench export --archive`
+    writes such an archive and prints its entry. With NUCBENCH_MODELS set to the index, `predict`, `look`, `export` and
+    `run --start-from` take its models by name. An archive is downloaded on the first use of its model, or with
+    `nucbench models NAME`, compared with its SHA-256 and unpacked into NUCBENCH_CACHE (default: the folder of caches
+    of the user); interrupted downloads resume.
+
+    Args:
+        names: Models to download now; default: only list.
+        index: File or address of an index; default: NUCBENCH_MODELS.
+        mirror: Address that serves the archives as MIRROR/NAME/FILE, instead of the addresses in the index.
+        progress: Hide progress bars.
+    """
+    from benchmark.commands.model_list import print_models
+
+    print_models(names or [], index, mirror, progress=progress)
 
 
 def score(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmark.forward.network import Network
 from benchmark.host.files import write_json
 from benchmark.inference.trained import Trained
-from benchmark.results.model_folder import find_model
+from benchmark.results.known_models import find_model
 from benchmark.results.trained_images import TRAINED_IMAGES
 from benchmark.runs.trained import load_trained
 from models.base.method import NucleiMethod
