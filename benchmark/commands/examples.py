@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --archive",
-        "nucbench export default --to graph --format onnx",
+        "nucbench export default --to zoo --format bioimageio --archive",
     ),
     "adopt": (
         "nucbench adopt hovernet hovernet_original_kumar_notype_tf2pytorch.tar --trained-on kumar --evaluate kumar",

@@ -93,7 +93,7 @@ def export(
     run: Path,
     *,
     to: Path,
-    format: Literal["folder", "onnx", "torchscript"] = "folder",
+    format: Literal["folder", "onnx", "torchscript", "bioimageio"] = "folder",
     name: str = "",
     half: bool = False,
     licence: str = "",
@@ -106,39 +106,29 @@ def export(
     height, width); its outputs are the maps of the method (probabilities, distances), not yet decoded into nuclei.
     Standardisation is part of the graph. metadata.json states the valid heights and widths, the outputs and the
     post-processing parameters.
-    The graph is compared with torch before it is written.
+    The graph is compared with torch before it is written. --format bioimageio adds rdf.yaml, the model description of
+    bioimage.io, with a test image and its maps; --archive then gives the file to upload.
 
     Args:
         run: Run directory; for a graph, also the folder or name of a model.
         to: Output folder; existing files are never overwritten.
         format: folder: for nucbench. onnx, torchscript: the network as a graph, for dense methods in float32.
+            bioimageio: a TorchScript graph as a model of bioimage.io.
         name: Name of the model; default: name of the folder.
         half: Store kernels in float16: half the size, with a rounding error far below that of bfloat16.
-        licence: Licence of the weights; default: licence of the training data.
+        licence: Licence of the weights; default: licence of the training data. bioimage.io needs an SPDX identifier,
+            for example CC-BY-4.0.
         note: Sentence at the top of the card.
-        archive: Also write the folder as FOLDER.zip, and print an index of models with it (see `nucbench models`).
+        archive: Also write the folder as FOLDER.zip; with --format folder, print an index of models with it (see
+            `nucbench models`).
     """
-    if archive and format != "folder":
-        raise ConfigError(f"--archive applies to --format folder, not to {format}")
-    if format != "folder":
-        if half:
-            raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
-        from benchmark.runs.export_graph import GRAPHS, export_graph
+    if half and format != "folder":
+        raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
+    if archive and format in ("onnx", "torchscript"):
+        raise ConfigError(f"--archive applies to --format folder and bioimageio, not to {format}")
+    from benchmark.commands.exporting import write_export
 
-        folder = export_graph(run, to, format, name=name, licence=licence, note=note)
-        print(f"written to {folder / GRAPHS[format]}")
-        return
-    from benchmark.runs.archive import archive_file, check_archive, write_archive
-    from benchmark.runs.export import export as write
-
-    if archive:
-        check_archive(to, name)
-    folder = write(run, to, name=name, half=half, licence=licence, note=note)
-    print(f"written to {folder}")
-    if archive:
-        index = write_archive(folder, note)
-        print(f"written to {archive_file(folder)}; an index with this model (several go below one models:)\n\n{index}")
-    print(f"next:    nucbench predict {folder} IMAGE...")
+    write_export(run, to, format, name=name, half=half, licence=licence, note=note, archive=archive)
 
 
 def adopt(

@@ -1,4 +1,4 @@
-"""`nucbench export --archive`: a model folder as one file that an index of models can name."""
+"""`nucbench export --archive`: an exported folder as one file, that an index of models can name."""
 
 from __future__ import annotations
 
@@ -47,16 +47,27 @@ def write_archive(folder: Path, summary: str) -> str:
     Returns:
         An index with the model, as YAML.
     """
-    path = archive_file(folder)
-    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for each in sorted(folder.iterdir()):
-            member = zipfile.ZipInfo(f"{folder.name}/{each.name}", _TIME)
-            member.external_attr = 0o644 << 16
-            # weights hardly shrink, texts do
-            member.compress_type = zipfile.ZIP_STORED if each.name == WEIGHTS else zipfile.ZIP_DEFLATED
-            archive.writestr(member, each.read_bytes())
+    path = pack(folder, f"{folder.name}/")
     model = Description.read(folder)
     return entry_text(model, model.name, path, file_hash(path), " ".join(summary.split()))
 
 
-__all__ = ["archive_file", "check_archive", "write_archive"]
+def pack(folder: Path, within: str = "") -> Path:
+    """Write a folder of files as an archive next to it, and return the archive.
+
+    Args:
+        folder: The folder.
+        within: Beginning of the names of all members.
+    """
+    path = archive_file(folder)
+    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for each in sorted(folder.iterdir()):
+            member = zipfile.ZipInfo(f"{within}{each.name}", _TIME)
+            member.external_attr = 0o644 << 16
+            # weights hardly shrink, texts do
+            member.compress_type = zipfile.ZIP_STORED if each.name == WEIGHTS else zipfile.ZIP_DEFLATED
+            archive.writestr(member, each.read_bytes())
+    return path
+
+
+__all__ = ["archive_file", "check_archive", "pack", "write_archive"]
