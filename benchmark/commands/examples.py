@@ -32,8 +32,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         'nucbench evaluate --predictions qupath --dataset consep --method "Mine" --types tumour=epithelial stroma=',
     ),
     "export": (
-        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model",
-        "nucbench export default --to graph --format onnx",
+        "nucbench export runs/dist/kumar/paper-s0-1234abcd --to my-model --archive",
+        "nucbench export default --to zoo --format bioimageio --archive",
     ),
     "adopt": (
         "nucbench adopt hovernet hovernet_original_kumar_notype_tf2pytorch.tar --trained-on kumar --evaluate kumar",
@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "models": (
         "nucbench models",
-        "nucbench predict hover-lite-types image.png",
+        "nucbench models ours --index https://example.org/models/index.yaml",
     ),
     "leaderboard": (
         "nucbench leaderboard",

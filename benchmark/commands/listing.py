@@ -14,7 +14,6 @@ from rich.text import Text
 from benchmark.host.console import wide_console
 from benchmark.host.files import read_json
 from benchmark.registry import DATASETS, IGNORED, INSTALLED, METHODS, TABLES, dataset_class, method_class, table_class
-from benchmark.results.model_folder import CARD, WEIGHTS, Description, shipped_models
 from datamodules.reading.card import DatasetCard, Download
 from postproc.errors import ConfigError, unknown_name
 
@@ -82,21 +81,6 @@ def print_list(what: str, names: list[str], *, verbose: bool, data: Path, runs: 
     for reason in (*broken, *(text for entry, text in IGNORED.items() if entry.startswith(f"{what}."))):
         print(f"nucbench: left out: {reason}", file=sys.stderr)
     return 1 if broken else 0
-
-
-def print_models() -> None:
-    """Print the models shipped with nucbench."""
-    table = Table("model", "method", "trained on", "types", "MB", "licence")
-    for name, folder in shipped_models().items():
-        model = Description.read(folder)
-        size = f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"
-        sets, types = ", ".join(model.trained_on), "\n".join(model.types) or "-"
-        table.add_row(name, model.method, sets, types, size, model.licence)
-    console = wide_console()
-    console.print(table)
-    console.print("Use one with: nucbench predict NAME IMAGE... Its card has the scores:")
-    for folder in shipped_models().values():
-        console.print(f"  {folder / CARD}")
 
 
 def _methods(console: Console, names: list[str], verbose: bool) -> None:

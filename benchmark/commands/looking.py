@@ -23,7 +23,7 @@ def look(
 
     The nuclei are those of a label map (.mat, .npy, .npz, .png, .tif), of outlines (.geojson, .json), of the file of
     the same name in a folder, or those that a model finds (a run directory, the folder of an exported model, or the
-    name of a model shipped with nucbench). Nuclei of points are drawn as dots.
+    name of one of `nucbench models`). Nuclei of points are drawn as dots.
 
     Args:
         image: Image file.

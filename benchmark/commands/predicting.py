@@ -47,7 +47,7 @@ def predict(
 
     Args:
         run: Run directory (for example runs/dist/kumar/paper-s0-1234abcd), folder of an exported model, or name of a
-            model shipped with nucbench (for example default; see `nucbench models`).
+            model (for example default; see `nucbench models`).
         images: Image files (PNG, TIFF, JPEG, BMP), slides, folders of such files, or quoted patterns ("slides/*.svs").
         out: Output folder.
         variant: Post-processing variant of the run; default: the first.
@@ -66,7 +66,7 @@ def predict(
     """
     from benchmark.forward.scaling import given_magnification
     from benchmark.inference.image_sources import find_images
-    from benchmark.results.model_folder import find_model
+    from benchmark.results.known_models import find_model
 
     magnification = given_magnification(magnification, mpp)
     find_model(run)
@@ -94,11 +94,12 @@ def export(
     run: Path,
     *,
     to: Path,
-    format: Literal["folder", "onnx", "torchscript"] = "folder",
+    format: Literal["folder", "onnx", "torchscript", "bioimageio"] = "folder",
     name: str = "",
     half: bool = False,
     licence: str = "",
     note: str = "",
+    archive: bool = False,
 ) -> None:
     """Export a finished run as a portable model folder with weights, description and card, or as a graph.
 
@@ -106,30 +107,29 @@ def export(
     height, width); its outputs are the maps of the method (probabilities, distances), not yet decoded into nuclei.
     Standardisation is part of the graph. metadata.json states the valid heights and widths, the outputs and the
     post-processing parameters.
-    The graph is compared with torch before it is written.
+    The graph is compared with torch before it is written. --format bioimageio adds rdf.yaml, the model description of
+    bioimage.io, with a test image and its maps; --archive then gives the file to upload.
 
     Args:
         run: Run directory; for a graph, also the folder or name of a model.
         to: Output folder; existing files are never overwritten.
         format: folder: for nucbench. onnx, torchscript: the network as a graph, for dense methods in float32.
+            bioimageio: a TorchScript graph as a model of bioimage.io.
         name: Name of the model; default: name of the folder.
         half: Store kernels in float16: half the size, with a rounding error far below that of bfloat16.
-        licence: Licence of the weights; default: licence of the training data.
+        licence: Licence of the weights; default: licence of the training data. bioimage.io needs an SPDX identifier,
+            for example CC-BY-4.0.
         note: Sentence at the top of the card.
+        archive: Also write the folder as FOLDER.zip; with --format folder, print an index of models with it (see
+            `nucbench models`).
     """
-    if format != "folder":
-        if half:
-            raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
-        from benchmark.runs.export_graph import GRAPHS, export_graph
+    if half and format != "folder":
+        raise ConfigError(f"--half applies to --format folder; a graph of --format {format} is in float32")
+    if archive and format in ("onnx", "torchscript"):
+        raise ConfigError(f"--archive applies to --format folder and bioimageio, not to {format}")
+    from benchmark.commands.exporting import write_export
 
-        folder = export_graph(run, to, format, name=name, licence=licence, note=note)
-        print(f"written to {folder / GRAPHS[format]}")
-        return
-    from benchmark.runs.export import export as write
-
-    folder = write(run, to, name=name, half=half, licence=licence, note=note)
-    print(f"written to {folder}")
-    print(f"next:    nucbench predict {folder} IMAGE...")
+    write_export(run, to, format, name=name, half=half, licence=licence, note=note, archive=archive)
 
 
 def adopt(
@@ -205,11 +205,30 @@ def adopt(
     print_result(store(request, targets, machine))
 
 
-def models() -> None:
-    """List the models shipped with nucbench, ready for `nucbench predict`."""
-    from benchmark.commands.listing import print_models
+def models(
+    names: list[str] | None = None,
+    *,
+    index: str | None = None,
+    mirror: str | None = None,
+    progress: bool = True,
+) -> None:
+    """List the models that commands accept by name: those included, and those of an index of your own.
 
-    print_models()
+    An index is a YAML file, or its address, that names models, their archives and hashes; `nucbench export --archive`
+    writes such an archive and prints its entry. With NUCBENCH_MODELS set to the index, `predict`, `look`, `export` and
+    `run --start-from` take its models by name. An archive is downloaded on the first use of its model, or with
+    `nucbench models NAME`, compared with its SHA-256 and unpacked into NUCBENCH_CACHE (default: the folder of caches
+    of the user); interrupted downloads resume.
+
+    Args:
+        names: Models to download now; default: only list.
+        index: File or address of an index; default: NUCBENCH_MODELS.
+        mirror: Address that serves the archives as MIRROR/NAME/FILE, instead of the addresses in the index.
+        progress: Hide progress bars.
+    """
+    from benchmark.commands.model_list import print_models
+
+    print_models(names or [], index, mirror, progress=progress)
 
 
 def score(

@@ -183,7 +183,7 @@ class ResumingDownloader:
                     return
                 reason = "the connection was interrupted"
             except _BROKEN as error:
-                reason = _reason(error)
+                reason = reason_of(error)
             except _BusyServerError as error:
                 reason, pause = str(error), error.pause
             except _ChangedError as error:
@@ -348,7 +348,7 @@ class _BusyServerError(Exception):
         self.pause = pause
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the innermost cause wrapped by requests and urllib3, without the names of their objects."""
     inner = getattr(error.args[0], "reason", error) if error.args else error
     return str(inner).splitlines()[0].rpartition("): ")[2] or type(error).__name__
@@ -359,4 +359,4 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     yield from response.raw.stream(_CHUNK, decode_content=False)
 
 
-__all__ = ["CHECKSUMS", "Download", "DownloadError", "Patience", "ResumingDownloader", "fetch"]
+__all__ = ["CHECKSUMS", "Download", "DownloadError", "Patience", "ResumingDownloader", "fetch", "reason_of"]

@@ -40,12 +40,13 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def held(folder: Path, doing: str) -> Iterator[None]:
+def held(folder: Path, doing: str, wait: float = 0.0) -> Iterator[None]:
     """Lock a folder, created if missing, against writing by a second process.
 
     Args:
         folder: The folder.
         doing: Activity of the process that holds the lock, for the message: ``working on``.
+        wait: Seconds to wait for the other process.
 
     Raises:
         BusyError: If another process holds the lock.
@@ -62,7 +63,7 @@ def held(folder: Path, doing: str) -> Iterator[None]:
         raise ConfigError(f"the folder {folder} cannot be created ({reason}); give one where you may write") from None
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         raise BusyError(f"another process is {doing} {folder}; wait for it or stop it") from None
     try:

@@ -27,6 +27,15 @@ def folder(name: str) -> Path:
     return Path(os.environ.get(f"NUCBENCH_{name.upper()}", name))
 
 
+def cache_folder() -> Path:
+    """Return the folder of downloaded models: NUCBENCH_CACHE, else nucbench in the user's folder of caches."""
+    if given := os.environ.get("NUCBENCH_CACHE"):
+        return Path(given).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("nucbench"))
+
+
 def wandb_mode() -> str:
     """Return how W&B's own variable WANDB_MODE asks for runs to be mirrored; offline where it is unset."""
     mode = os.environ.get("WANDB_MODE", "").lower()
@@ -92,4 +101,4 @@ class Machine:
         return self.workers if self.workers is not None else max(1, min(8, usable_cores() - 1))
 
 
-__all__ = ["MIRRORS", "Machine", "Mirror", "folder", "wandb_mode"]
+__all__ = ["MIRRORS", "Machine", "Mirror", "cache_folder", "folder", "wandb_mode"]

@@ -23,7 +23,7 @@ from benchmark.inference.image_sources import FoundImages, count_pixels, find_im
 from benchmark.inference.large import LARGE, WORKERS, predict_large
 from benchmark.inference.slides import SAME, SlideOptions, predict_slide
 from benchmark.inference.trained import Trained
-from benchmark.results.model_folder import find_model, model_digest
+from benchmark.results.known_models import find_model, model_digest
 from benchmark.results.pictures import is_look
 from benchmark.results.prediction_folder import (
     BY_REGION,

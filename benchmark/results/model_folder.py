@@ -20,7 +20,7 @@ from benchmark.host.files import file_hash
 from benchmark.registry import METHODS
 from datamodules.reading.plain_files import read_yaml
 from datamodules.reading.schema import STRICT, Flag, Name, Positive, Text, check
-from postproc.errors import ConfigError, DataError, unknown_name
+from postproc.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,51 +108,6 @@ def shipped_models() -> dict[str, Path]:
     return {path.name: path for path in sorted(SHIPPED.glob("*")) if is_model_folder(path)}
 
 
-def find_model(source: Path) -> Path | None:
-    """Return the model folder of a path or of the name of a shipped model; None for a run directory.
-
-    Raises:
-        ConfigError: If `source` is none of the three.
-    """
-    if is_model_folder(source):
-        return source
-    if (source / "spec.json").is_file():
-        return None
-    shipped = shipped_models()
-    if str(source) in shipped:
-        return shipped[str(source)]
-    if source.exists():
-        raise ConfigError(
-            f"{source} is neither a run directory (it has no spec.json) nor a model folder (it has no {DESCRIPTION})"
-        )
-    if source.name != str(source):
-        raise ConfigError(
-            f"{source} does not exist; give a run directory, a model folder, or a model shipped with nucbench: "
-            f"{', '.join(shipped)}."
-        )
-    error = unknown_name("model", str(source), shipped)
-    raise ConfigError(f"{error} Run directories and folders of exported models are accepted too.")
-
-
-def model_digest(source: Path) -> str:
-    """Return a digest of all that determines the predictions: weights, options and post-processing parameters.
-
-    Args:
-        source: Run directory, model folder, or the name of a shipped model.
-
-    Raises:
-        ConfigError: If `source` is none of the three.
-    """
-    folder = find_model(source)
-    names = ("spec.json", "params.json", "checkpoints/final.pt")  # untrained methods have no weights
-    files = [source / name for name in names] if folder is None else [folder / DESCRIPTION]  # it contains their sha256
-    digest = hashlib.sha256()
-    for path in files:
-        if path.is_file():
-            digest.update(bytes.fromhex(file_hash(path)))
-    return digest.hexdigest()
-
-
 def write_model(folder: Path, method: NucleiMethod, about: Description, *, half: bool = False) -> Description:
     """Write weights and description of a method into a new folder.
 
@@ -203,6 +158,6 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
 
 
 __all__ = [
-    "CARD", "DEFAULT", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "find_model", "is_model_folder",
-    "model_digest", "read_weights", "shipped_models", "write_model",
+    "CARD", "DEFAULT", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "is_model_folder", "read_weights",
+    "shipped_models", "write_model",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ from pydantic import ConfigDict
 
 from benchmark.host.files import file_hash, read_json
 from benchmark.registry import DATASETS, dataset_class, method_class
-from benchmark.results.model_folder import Description, find_model
+from benchmark.results.known_models import find_model
+from benchmark.results.model_folder import Description
 from benchmark.results.record import read_record
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmark.forward.network import Network
 from benchmark.host.files import write_json
 from benchmark.inference.trained import Trained
-from benchmark.results.model_folder import find_model
+from benchmark.results.known_models import find_model
 from benchmark.results.trained_images import TRAINED_IMAGES
 from benchmark.runs.trained import load_trained
 from models.base.method import NucleiMethod
@@ -87,8 +87,7 @@ def export_graph(source: Path, to: Path, format: GraphFormat, *, name: str, lice
         ConfigError: If the folder is not empty, a package is missing, or the method has no such graph; one line says
             why.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigError(f"{to} exists; existing files are never overwritten. Give another folder.")
+    check_target(to)
     missing = [each for each in ("onnx", "onnxruntime") if format == "onnx" and importlib.util.find_spec(each) is None]
     if missing:
         raise ConfigError(f"--format onnx needs {' and '.join(missing)}: pip install -e '.[export]'")
@@ -126,6 +125,12 @@ def export_graph(source: Path, to: Path, format: GraphFormat, *, name: str, lice
             to.rmdir()
         shutil.move(folder, to)
     return to
+
+
+def check_target(to: Path) -> None:
+    """Raise a ConfigError if an output folder is a file or not empty."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} exists; existing files are never overwritten. Give another folder.")
 
 
 def check_exportable(method: NucleiMethod) -> None:
@@ -237,4 +242,7 @@ def _compare(graph: Graph, run: Runner, image: Tensor) -> None:
             raise ConfigError(f"its map {name} differs from torch by {difference:.1g} at another image size")
 
 
-__all__ = ["GRAPHS", "INPUT", "METADATA", "TOLERANCE", "Graph", "GraphFormat", "check_exportable", "export_graph"]
+__all__ = [
+    "EXAMPLE", "GRAPHS", "INPUT", "METADATA", "TOLERANCE", "Graph", "GraphFormat", "check_exportable", "check_target",
+    "export_graph",
+]  # fmt: skip

@@ -13,7 +13,8 @@ from benchmark.host.files import read_json
 from benchmark.inference.trained import Trained
 from benchmark.options import weight_options
 from benchmark.registry import method_class
-from benchmark.results.model_folder import DESCRIPTION, Description, find_model, read_weights
+from benchmark.results.known_models import find_model
+from benchmark.results.model_folder import DESCRIPTION, Description, read_weights
 from benchmark.results.parent import Parent
 from benchmark.results.record import read_record
 from benchmark.results.spec import RunSpec

@@ -166,7 +166,8 @@ def _rows(
 
 def _magnification(model: Path) -> float:
     """Return the magnification of a model's training images; 40 if it is unknown."""
-    from benchmark.results.model_folder import Description, find_model
+    from benchmark.results.known_models import find_model
+    from benchmark.results.model_folder import Description
     from benchmark.results.record import read_record
     from benchmark.results.store import RunStore
 

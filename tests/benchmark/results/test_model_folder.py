@@ -12,7 +12,8 @@ import yaml
 
 from benchmark.forward.maps import InferenceSettings, predict_maps
 from benchmark.host.machine import Machine
-from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, find_model, shipped_models
+from benchmark.results.known_models import find_model
+from benchmark.results.model_folder import CARD, DESCRIPTION, WEIGHTS, Description, shipped_models
 from benchmark.results.spec import Overrides, RunSpec, Target
 from benchmark.runs.export import export, training_sets
 from benchmark.runs.run import execute
