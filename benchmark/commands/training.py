@@ -9,6 +9,7 @@ from benchmark.commands.common import Precision, Protocol
 from benchmark.host.machine import Machine
 from benchmark.results.spec import Overrides
 from benchmark.sweeps.slurm_options import Executor, SlurmOptions
+from postproc.errors import ConfigError
 
 OnOneDevice = Annotated[Machine, ("data", "runs", "workers", "progress", "compile", "wandb", "tensorboard")]
 """The options of commands that do many runs, each on one GPU."""
@@ -16,7 +17,7 @@ OnOneDevice = Annotated[Machine, ("data", "runs", "workers", "progress", "compil
 
 def run(
     method: str,
-    dataset: str,
+    dataset: str | None = None,
     *,
     protocol: Protocol = "paper",
     seed: int = 0,
@@ -34,8 +35,12 @@ def run(
     Stored results are not computed again: run the same command to resume after an interruption, or with other sets in
     --evaluate to also score the trained run on those. Settings default to those of the method's paper.
 
+    With a trained model instead of METHOD and without DATASET, nothing is trained: the model is scored on the sets of
+    --evaluate. A model folder or name becomes a run with adopted weights in the folder of runs, which `publish` and
+    `report` take.
+
     Args:
-        method: Method to train (see `nucbench list methods`).
+        method: Method to train (see `nucbench list methods`); or run directory, folder or name of a model.
         dataset: Dataset to train on (see `nucbench list datasets`).
         protocol: strict: exclude validation images from training and use them to choose the checkpoint and the
             post-processing parameters. paper: all training images, last checkpoint, the parameters of the paper.
@@ -54,6 +59,12 @@ def run(
     from benchmark.results.spec import RunSpec, Target
 
     further = tuple(also or ())
+    if dataset is None:
+        defaults = (protocol, seed, train_split, further, validate, options, precision, overrides) == (
+            "paper", 0, "train", (), "", None, "auto", Overrides()
+        )  # fmt: skip
+        _score_model(method, evaluate, machine, untouched=defaults)
+        return
     spec = RunSpec(
         method,
         dataset,
@@ -71,6 +82,37 @@ def run(
     from benchmark.runs.run import execute  # after the check of names, since importing torch takes seconds
 
     print_result(execute(spec, targets, machine))
+
+
+def _score_model(model: str, evaluate: list[str] | None, machine: Machine, *, untouched: bool) -> None:
+    """Score a trained model.
+
+    Args:
+        model: Run directory, model folder, or name of a model.
+        evaluate: Sets to score.
+        machine: Where things are.
+        untouched: Whether all settings of a training have their defaults.
+    """
+    from benchmark.registry import METHODS
+    from benchmark.results.known_models import find_model
+    from benchmark.results.spec import Target
+
+    if model in METHODS:
+        raise ConfigError(f"name the dataset to train {model} on: nucbench run {model} DATASET")
+    source = Path(model).expanduser()
+    try:
+        find_model(source)
+    except ConfigError as error:
+        raise ConfigError(f"{error} To train a method, name a dataset too: nucbench run METHOD DATASET.") from None
+    if not evaluate:
+        raise ConfigError(f"{model} is trained; name the sets to score it on: nucbench run {model} --evaluate kumar")
+    if not untouched:
+        raise ConfigError(f"{model} is trained, so only --evaluate and options of the machine apply; leave others out")
+    targets = [Target.parse(text) for text in evaluate]
+    from benchmark.runs.evaluate_trained import evaluate_trained
+    from benchmark.runs.result import print_result
+
+    print_result(evaluate_trained(source, targets, machine))
 
 
 def sweep(

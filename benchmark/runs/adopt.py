@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmark.forward.scaling import LEAST, MOST
-from benchmark.host.environment import environment
-from benchmark.host.files import atomic, file_hash, read_json, write_json
+from benchmark.host.files import file_hash
 from benchmark.host.machine import Machine
-from benchmark.host.precision import resolve
 from benchmark.options import check_options, option_defaults, weight_options
 from benchmark.registry import DATASETS, dataset_class, method_class
 from benchmark.results.record import RecordedTask, check_texts
-from benchmark.results.run import Ready
 from benchmark.results.spec import EXTERNAL, RunSpec, Target
 from benchmark.results.store import RunStore
 from benchmark.results.trained_images import TRAINED_IMAGES, TrainedImages
+from benchmark.runs.adopted import Adopted, digest, write_adopted
 from benchmark.runs.adopted_types import match_types
-from benchmark.runs.contamination import KnownImages, hash_named
-from benchmark.runs.record import record_head
+from benchmark.runs.contamination import hash_named
+from benchmark.runs.evaluate_trained import score_run
 from benchmark.runs.result import Result
-from benchmark.runs.run import evaluate_images, open_targets
+from benchmark.runs.run import open_targets
 from benchmark.runs.train import build_method
-from benchmark.runs.trained import load_run
 from benchmark.runs.trained_on import training_set
-from benchmark.runs.tune import write_parameters
 from datamodules.reading.magnification import MPP_AT_1X
 from datamodules.reading.schema import check
 from models.base.foreign import Foreign
 from models.base.method import NucleiMethod, Task
 from models.base.weights import NONE, load_exactly, read_checkpoint
-from postproc.errors import ConfigError, DataError, NucbenchError, short
-
-ADOPTED = "adopted"
-"""Value of ``source`` in the record of such a run."""
+from postproc.errors import ConfigError, DataError, short
 
 
 @dataclass(frozen=True)
@@ -107,35 +95,28 @@ def adopt(request: Request, targets: list[Target], machine: Machine) -> Result:
         protocol=request.protocol,
         precision=request.precision,
         options=_options(kind, request.options, {**stored, **foreign.options}, str(request.weights)),
-        adopted=_digest(sha256, task),
+        adopted=digest(sha256, task.types, task.mpp),
     )
     initial = dict.fromkeys(weight_options(kind), NONE)
     method = build_method(dataclasses.replace(spec, options={**spec.options, **initial}), task)
     load_foreign(method, foreign, str(request.weights))
     store = RunStore.create(machine.runs, spec)
     with store.lock():
-        _write(store, spec, method, foreign, request, sha256)
+        about = Adopted.of(store, foreign, request.weights.name, sha256, request.licence, request.note)
+        write_adopted(store, spec, method, about, {key: codec.defaults() for key, codec in method.codecs.items()})
         _tell(request, foreign, task)
-        method, params, record = load_run(store)
-        ready = Ready(spec, store, method, machine, record["magnification"])
-        own = [each.data for each in images.values() if each.data.card.name == trained.dataset]
-        files: frozenset[Path | str] = frozenset(each.image for data in own for each in data.select(trained.split))
-        known = KnownImages(files, _trained_images(store, request, machine))
-        scores = {}
-        for each in images.values():
-            scores.update(evaluate_images(ready, each, params, known))
+        _keep_trained_images(store, request, machine)
+        scores = score_run(store, images, machine)
     return Result(store, scores)
 
 
-def _trained_images(store: RunStore, request: Request, machine: Machine) -> TrainedImages:
-    """Return the hashes of the training images: those next to the weights, otherwise of the named training set."""
+def _keep_trained_images(store: RunStore, request: Request, machine: Machine) -> None:
+    """Store the hashes of the training images: those next to the weights, otherwise of the named training set."""
     if not store.trained_images_file.exists():
         beside = request.weights.with_name(TRAINED_IMAGES)
         known = TrainedImages.read(beside) if beside.is_file() else hash_named([request.trained_on], machine)
-        if not known.sets:
-            return known
-        known.write(store.trained_images_file)
-    return TrainedImages.read(store.trained_images_file)
+        if known.sets:
+            known.write(store.trained_images_file)
 
 
 def load_foreign(method: NucleiMethod, foreign: Foreign, origin: str) -> None:
@@ -229,59 +210,6 @@ def _options(
     return {name: value for name, value in options.items() if value != defaults[name]}
 
 
-def _digest(sha256: str, task: Task) -> str:
-    """Return a digest of the weights and their meaning: the same file with other types is another run."""
-    text = json.dumps([sha256, task.types, task.mpp])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _write(
-    store: RunStore, spec: RunSpec, method: NucleiMethod, foreign: Foreign, request: Request, sha256: str
-) -> None:
-    """Write weights, parameters and, last, the record; a note and a licence are kept unless new ones are given."""
-    before: dict[str, Any] = {}
-    with suppress(NucbenchError):  # an unreadable record is replaced
-        before = read_json(store.record_file) if store.record_file.exists() else {}
-    machine = environment()
-    parameters = sum(p.numel() for p in method.parameters())
-    with atomic(store.weights_file) as file:
-        torch.save(method.state_dict(), file)
-    write_json(store.checkpoints / "done.json", {"steps": 0, "minutes": 0.0, "parameters": parameters})
-    write_parameters(store, {variant: codec.defaults() for variant, codec in method.codecs.items()}, {})
-    write_json(
-        store.record_file,
-        {
-            **record_head(store, spec, method, method.magnification),
-            "overrides": {},
-            "training": {
-                "steps": None,
-                "minutes": None,
-                "parameters": parameters,
-                "weights": f"{request.weights.name} (sha256 {sha256[:8]})",
-                "hardware": "",
-                "precision": resolve(spec.precision),
-            },
-            "environment": machine,
-            "data": {},
-            "adopted": {
-                "file": request.weights.name,
-                "sha256": sha256,
-                "layout": foreign.layout,
-                "tensors": len(foreign.state),
-                "left_out": list(foreign.left_out),
-                "licence": request.licence or _text(before.get("adopted"), "licence"),
-            },
-            "source": ADOPTED,
-            "note": request.note or _text(before, "note") or "weights trained elsewhere",
-        },
-    )
-
-
-def _text(content: object, key: str) -> str:
-    value = content.get(key) if isinstance(content, Mapping) else None
-    return value if isinstance(value, str) else ""
-
-
 def _tell(request: Request, foreign: Foreign, task: Task) -> None:
     """Print what was read and what was left out."""
     left = f"; left out: {_short(foreign.left_out)}" if foreign.left_out else ""
@@ -303,4 +231,4 @@ def _short(names: tuple[str, ...]) -> str:
     return ", ".join(f"{key} ({count} tensors)" for key, count in groups.items())
 
 
-__all__ = ["ADOPTED", "Request", "adopt", "load_foreign"]
+__all__ = ["Request", "adopt", "load_foreign"]
