@@ -147,11 +147,11 @@ def test_unwanted_types_are_dropped_and_named(place: Path) -> None:
 
 def test_a_training_set_of_elsewhere_keeps_its_types(place: Path) -> None:
     write_published(place / "typed.tar", published_state("fast", 5, seed=1))
-    out = adopt(place, "hovernet", "typed.tar", "--trained-on", "monusac", "--types", *TYPES, "--mpp", "0.25")
+    out = adopt(place, "hovernet", "typed.tar", "--trained-on", "elsewhere-typed", "--types", *TYPES, "--mpp", "0.25")
     assert "types in the order of the model: a, b, c, d" in out
-    trained = load_trained(run_of(place, "hovernet/monusac"))
+    trained = load_trained(run_of(place, "hovernet/elsewhere-typed"))
     assert (trained.method.task, trained.magnification) == (Task(TYPES, 0.25), 40)
-    assert trained.trained_on == ("monusac.train",)
+    assert trained.trained_on == ("elsewhere-typed.train",)
 
 
 def test_a_lightning_checkpoint_brings_its_options(place: Path) -> None:
