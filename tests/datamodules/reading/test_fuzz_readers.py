@@ -26,7 +26,7 @@ from benchmark.host.files import read_json, write_json
 from benchmark.results.pictures import geojson
 from benchmark.results.store import read_instances as read_prediction
 from benchmark.results.store import write_instances
-from datamodules.brca_m2c import read_centres, write_centres
+from datamodules import brca_m2c, monusac, puma
 from datamodules.conic import CoNIC, label_planes
 from datamodules.consep import CoNSeP
 from datamodules.cpm15 import read_cpm_labels, write_mask_text
@@ -35,11 +35,8 @@ from datamodules.ki67 import Ki67
 from datamodules.kumar import Kumar
 from datamodules.lizard import Lizard, read_folds, write_labels
 from datamodules.masks import Masks, write_types
-from datamodules.monusac import TYPES as MONUSAC
-from datamodules.monusac import write_annotation
 from datamodules.pannuke import PanNuke, split_channels
 from datamodules.points_csv import PointsCSV
-from datamodules.puma import read_nuclei, write_nuclei
 from datamodules.reading import files
 from datamodules.reading.aperio import read_aperio, read_typed_aperio, write_aperio
 from datamodules.reading.description import read_placements
@@ -58,7 +55,6 @@ from postproc.errors import DataError
 from postproc.instances import Instances
 
 EXAMPLES = int(os.environ.get("NUCBENCH_FUZZ", "0"))
-
 SHAPE = (48, 56)
 IMAGE, TRUTH = generate(SHAPE, np.random.default_rng(3), scale=0.5, density=2.4e-3)
 TYPES = ("one", "two", "three", "four")
@@ -322,7 +318,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "consep": ("x.mat", lambda p: write_mat(p, TRUTH), dataset(CoNSeP), same_typed_nuclei),
     "tnbc": ("x.png", lambda p: write_label_png(p, np.minimum(LABELS, 1)), dataset(TNBC), same_foreground),
     "crchisto": ("x.mat", write_classes, dataset(CRCHisto, *(f"class{k}.mat" for k in range(4))), places_of_each_class),
-    "brca-m2c": ("x.txt", lambda p: write_centres(p, THREE_TYPES), lambda p: read_centres(p, SHAPE),
+    "brca-m2c": ("x.txt", lambda p: brca_m2c.write_centres(p, THREE_TYPES), lambda p: brca_m2c.read_centres(p, SHAPE),
                  whole_typed_places),
     "lizard": ("x.mat", lambda p: write_labels(p, TRUTH), dataset(Lizard), same_typed_nuclei),
     "lizard, folds": ("info.csv", lambda p: p.write_text("Filename,Source,Split\na,glas,1\nb,crag,3\n"), read_folds,
@@ -334,9 +330,10 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], Any], C
     "pannuke, tissues": ("types.npy", lambda p: write_stack(p, np.array(["Skin"])), pannuke, same_pannuke),
     "ki67": ("x.png", lambda p: write_rgb(p, marks()), ki67, whole_places),
     "aperio": ("x.xml", lambda p: write_aperio(p, LABELS, 0.25), lambda p: read_aperio(p, SHAPE), same_nuclei),
-    "monusac": ("x.xml", lambda p: write_annotation(p, ORDERED), lambda p: read_typed_aperio(p, SHAPE, MONUSAC),
-                same_ordered),
-    "puma": ("x.geojson", lambda p: write_nuclei(p, TRUTH), lambda p: read_nuclei(p, SHAPE), same_typed_foreground),
+    "monusac": ("x.xml", lambda p: monusac.write_annotation(p, ORDERED),
+                lambda p: read_typed_aperio(p, SHAPE, monusac.TYPES), same_ordered),
+    "puma": ("x.geojson", lambda p: puma.write_nuclei(p, TRUTH), lambda p: puma.read_nuclei(p, SHAPE),
+             same_typed_foreground),
     "outlines": ("x.geojson", lambda p: p.write_text(json.dumps(geojson(TRUTH, TYPES))), outlined, same_typed_nuclei),
     "cpm": ("x_mask.txt", lambda p: write_mask_text(p, LABELS), read_cpm_labels, same_nuclei),
     "points": ("x.csv", lambda p: write_points(p, TRUTH.centroids(), TRUTH.types, TYPES),
