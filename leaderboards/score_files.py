@@ -12,6 +12,7 @@ import pandas as pd
 from benchmark.metrics.tissues import TISSUE
 from leaderboards.broken import kept_going
 from leaderboards.literature import read_table
+from postproc.cells import unshown_frame
 from postproc.errors import DataError, short
 
 LARGEST = 100_000_000
@@ -144,7 +145,7 @@ def _check_images(images: list[object], file: ScoreFile) -> None:
 
 def _accepted(frame: pd.DataFrame, path: Path, columns: Columns) -> pd.DataFrame:
     """Check a frame; return it with its columns renamed and ``image`` first."""
-    frame = frame.rename(columns=columns.renamed)
+    frame = unshown_frame(frame.rename(columns=columns.renamed))
     for column in frame.columns.drop("image"):
         if column in columns.reserved:
             raise DataError(f"{path}: {column!r} is a reserved name and cannot be a metric. Rename the metric.")

@@ -37,6 +37,16 @@ def shown_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].map(shown) for name in texts})
 
 
+def unshown_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with `unshown` applied to the cells of its text columns; itself if none is marked."""
+    import pandas as pd
+
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    marked = [name for name in texts if frame[name].astype(str).str.startswith("'").any()]
+    cells = {name: frame[name].map(lambda cell: unshown(cell) if isinstance(cell, str) else cell) for name in marked}
+    return frame.assign(**cells) if cells else frame
+
+
 def check_name(name: str, place: object) -> None:
     """Reject a name with line breaks or other control characters.
 
@@ -51,4 +61,4 @@ def check_name(name: str, place: object) -> None:
         raise DataError(f"the name {short(name)} in {place} has a line break or control character; rename it")
 
 
-__all__ = ["check_name", "shown", "shown_frame", "unshown"]
+__all__ = ["check_name", "shown", "shown_frame", "unshown", "unshown_frame"]

@@ -22,6 +22,7 @@ from benchmark.results.store import RunStore
 from benchmark.runs.trained import load_run
 from leaderboards.plots.maps import MapPanel, MapPicture, draw_maps
 from leaderboards.plots.style import Drawn, save, style
+from postproc.cells import unshown_frame
 from postproc.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def typical(store: RunStore, data: Path) -> tuple[NucleiDataModule, Record]:
     files = {file: Target.parse(file.parent.parent.name) for file in store.path.glob("evaluations/*/*/scores.csv")}
     trained = store.spec().dataset
     for file, target in sorted(files.items(), key=lambda each: (each[1].dataset != trained, str(each[0]))):
-        scores = pd.read_csv(file, dtype={"image": str}).set_index("image")
+        scores = unshown_frame(pd.read_csv(file, dtype={"image": str})).set_index("image")
         for column in ("pq", "aji", "f_d", "f1"):
             if column in scores and scores[column].notna().any():
                 values = scores[column].dropna().sort_values(kind="stable")

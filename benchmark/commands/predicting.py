@@ -258,7 +258,6 @@ def score(
     from benchmark.host.outputs import check_outputs
     from benchmark.results.scoring import score_folders
     from benchmark.results.store import write_scores
-    from postproc.cells import shown_frame
 
     if out is not None:
         check_outputs([out], [path for folder in (truth, predictions) if folder.is_dir() for path in folder.iterdir()])
@@ -266,7 +265,7 @@ def score(
             raise ConfigError(f"--out {out}: the table is a CSV file; give a name that ends in .csv")
     scores = score_folders(truth, predictions, radius=radius, components=components)
     if out is not None:
-        write_scores(out, shown_frame(scores))
+        write_scores(out, scores)
         print(f"{len(scores) - 1} images scored; written to {out}")
     print_frame(scores)
 

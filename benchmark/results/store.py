@@ -14,6 +14,7 @@ from benchmark.host.files import atomic, held, read_json, write_json
 from benchmark.results.spec import FORMAT, RunSpec
 from benchmark.results.trained_images import TRAINED_IMAGES
 from datamodules.reading.files import MAX_PIXELS
+from postproc.cells import shown_frame
 from postproc.errors import ConfigError, DataError
 from postproc.instances import Instances
 
@@ -183,6 +184,6 @@ def read_instances(path: Path) -> Instances:
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
-    """Write per-image scores as CSV, with all digits."""
+    """Write per-image scores as CSV, with all digits; spreadsheets run no name as a formula (`postproc.cells`)."""
     with atomic(path, "w") as file:
-        scores.to_csv(file, index=False, lineterminator="\n")
+        shown_frame(scores).to_csv(file, index=False, lineterminator="\n")

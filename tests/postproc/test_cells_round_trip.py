@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from benchmark.commands.predicting import score
+from benchmark.results.store import write_scores
 from datamodules.reading.points_table import read_points, write_points
 from datamodules.reading.tile_manifest import Row, read_manifest, tile_file, write_manifest
+from leaderboards.score_files import Columns, ScoreFile, read_scores
 from postproc.cells import shown, unshown
 
 TEXTS = ["=cmd()", "+1+1", "-x", "@x", "'=x", "''-x", "'quoted'", "-5", "plain", ""]
@@ -45,3 +48,14 @@ def test_scores_of_an_image_named_like_a_formula(tmp_path: Path) -> None:
         Image.fromarray(labels).save(tmp_path / folder / "=1+1.png")
     score(truth=tmp_path / "t", predictions=tmp_path / "p", out=tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text().splitlines()[1].startswith("'=1+1,1.0")
+
+
+def test_stored_scores_keep_the_names_of_images(tmp_path: Path) -> None:
+    names = [text for text in TEXTS if text]
+    write_scores(tmp_path / "scores.csv", pd.DataFrame({"image": names, "aji": np.linspace(0, 1, len(names))}))
+    write_scores(tmp_path / "alike.csv", pd.DataFrame({"image": ["a", "=b"], "aji": [0.5, 1]}))
+    cells = [line.split(",")[0] for line in (tmp_path / "scores.csv").read_text().splitlines()[1:]]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
+    files = [ScoreFile(tmp_path / "scores.csv", len(names)), ScoreFile(tmp_path / "alike.csv", 2)]
+    found = read_scores(files, Columns((), {}))
+    assert [frame["image"].tolist() for frame in found if frame is not None] == [names, ["a", "=b"]]
