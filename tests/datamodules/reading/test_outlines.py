@@ -66,7 +66,7 @@ def test_regions_are_no_nuclei(tmp_path: Path, nuclei: Instances, properties: di
     content["features"].append({"type": "Feature", "geometry": around, "properties": properties})
     path = write(tmp_path / "a.geojson", content)
     if region:
-        with pytest.warns(InputWarning, match=f"1 of {nuclei.count + 1} objects are regions"):
+        with pytest.warns(InputWarning, match=f"1 of {nuclei.count + 1} objects left out: regions"):
             found = read_outlines(path)
     else:
         found = read_outlines(path)
