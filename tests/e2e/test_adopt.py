@@ -23,6 +23,8 @@ from models.base.method import Task
 from models.dist import DIST
 from models.hovernet import HoVerNet
 
+pytestmark = pytest.mark.slow
+
 TYPES = ("a", "b", "c", "d")
 SIZE = ("--synthetic", "--size", "128")
 
@@ -135,7 +137,6 @@ def test_types_are_mapped_by_name(place: Path) -> None:
     assert evaluation["types"] == ["miscellaneous", "inflammatory", "epithelial", "spindle-shaped"]
 
 
-@pytest.mark.slow
 def test_unwanted_types_are_dropped_and_named(place: Path) -> None:
     write_published(place / "typed.tar", published_state("fast", 5, seed=1))
     for words in (("--trained-on", "cpm17"), ("--trained-on", "glysac", "--options.classify", "false")):
@@ -172,7 +173,6 @@ def test_a_lightning_checkpoint_brings_its_options(place: Path) -> None:
     assert "--options.features is 4, but mine.ckpt has features=2" in error
 
 
-@pytest.mark.slow
 def test_a_plain_state_needs_its_options(place: Path) -> None:
     torch.manual_seed(0)
     method = HoVerNet(Task(TYPES), mode="fast", features=8, weights="none")

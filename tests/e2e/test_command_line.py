@@ -115,6 +115,7 @@ def test_the_same_command_does_nothing_twice(run: Path, place: Path) -> None:
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_ends_with_the_same_files(place: Path, tmp_path: Path) -> None:
     command = ["run", "dist", "synthetic", "--seed", "5", "--steps", "40", "--crops-per-image", "1", *TRAIN]
     command += ["--data", str(place / "data")]
@@ -207,6 +208,7 @@ def test_leaderboard_rebuilds_tables(run: Path, place: Path) -> None:
     assert "0.597" in (place / "tables/segmentation.md").read_text()  # HoVer-Net's published PQ on Kumar
 
 
+@pytest.mark.slow
 def test_sweep_resumes_and_notes_failures(place: Path) -> None:
     (place / "small.yaml").write_text(
         "methods: [dist]\ndatasets: [synthetic]\nseeds: [0, 1]\noptions: {dist: {features: 4}}\n"

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import command_line
 import numpy as np
+import pytest
 from PIL import Image
 
 nucbench = partial(command_line.nucbench, MPLBACKEND="qtagg")  # a window would fail
 
 
+@pytest.mark.slow
 def test_plots_of_a_run(tmp_path: Path) -> None:
     nucbench("prepare", "kumar", "--synthetic", "--size", "128", folder=tmp_path)
     (tmp_path / "theirs").mkdir()

@@ -115,6 +115,7 @@ def test_a_broken_search_is_named(store: Path, tmp_path: Path) -> None:
     assert "settings" in problems[0]
 
 
+@pytest.mark.slow
 def test_a_thousand_runs(tmp_path: Path) -> None:
     copy_runs(tmp_path / "scores", 1000)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -62,6 +62,7 @@ def test_what_tables_cannot_read_is_not_published(run: Path, tmp_path: Path) -> 
     assert not published.exists()
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_leaves_the_old_or_the_new(run: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     published = publish_run(run, store)

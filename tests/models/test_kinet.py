@@ -208,6 +208,7 @@ def test_the_recipe_of_the_paper():
     assert (method.recipe.crop, phase.batch_size, phase.lr, phase.steps) == (200, 4, 0.01, 100_000)
 
 
+@pytest.mark.slow
 def test_it_learns_a_tile_and_finds_its_nuclei():
     method = small(roi=False).train()
     for module in method.modules():

@@ -118,6 +118,7 @@ def test_watching_the_heads_leaves_them_as_they_were() -> None:
     assert not heads.box_predictor._forward_hooks
 
 
+@pytest.mark.slow
 def test_overfitting_one_tile_decreases_the_loss() -> None:
     method = build(regions=16).train()
     image, truth = picture((96, 96), nuclei=6)

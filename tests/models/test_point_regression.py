@@ -139,6 +139,7 @@ def test_the_recipe_of_the_comparison(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
+@pytest.mark.slow
 def test_it_learns_a_tile_and_finds_its_nuclei(kind):
     options = {FRCN: {"dropout": 0.0}, FCRNB: {"features": 4}}
     method = small(kind, **options.get(kind, {})).train()

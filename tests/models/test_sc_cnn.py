@@ -350,6 +350,7 @@ def test_annotation_without_points_teaches_nothing_and_without_types_only_centre
     assert set(small(()).losses(batch_of(small(()), untyped))) == {"detection"}
 
 
+@pytest.mark.slow
 def test_short_training_finds_and_tells_discs() -> None:
     method = small(("blue", "brown"), hidden=24, patches=40).train()
     rng = np.random.default_rng(0)

@@ -14,6 +14,8 @@ from benchmark.speed import components, reach
 from benchmark.speed.components import Scene, component_timings, make_scene
 from benchmark.speed.timing import Timing
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).parents[2] / "tools"
 ALLOWED = {
     SCORE: 1e-6,

@@ -11,6 +11,8 @@ from benchmark.forward.maps import InferenceSettings
 from models.base.method import Task
 from models.hovernet import HoVerNet
 
+pytestmark = pytest.mark.slow
+
 FAST: dict[str, Any] = {"mode": "fast", "weights": "none"}
 
 

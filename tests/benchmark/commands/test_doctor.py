@@ -20,6 +20,7 @@ from datamodules.synthetic_sets import Synthetic
 KEY = "0123456789abcdef" * 2 + "01234567"
 
 
+@pytest.mark.slow
 def test_a_good_installation(tmp_path: Path) -> None:
     Synthetic.write_synthetic(tmp_path / "data/synthetic", size=64)
     variables = {"HOME": str(tmp_path), "WANDB_API_KEY": KEY}

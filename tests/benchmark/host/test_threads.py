@@ -134,6 +134,7 @@ def threads() -> dict[str, object]:
 ONE_EACH = {"torch": 1, "cv2": 1, "numba": 1}
 
 
+@pytest.mark.slow
 def test_decoding_workers_use_one_thread_and_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(THREADS, "2")
     with decoders(1) as pool:

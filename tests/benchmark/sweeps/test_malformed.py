@@ -122,6 +122,7 @@ def test_there_are_many() -> None:
     [("sweep", BOMB), ("search", SEARCH + SPACE + "trials: abc\n"), ("sweep", SWEEP + "seeds: [1.5]\n")],
     ids=lambda value: short(value),
 )
+@pytest.mark.slow
 def test_the_command_itself(tmp_path: Path, command: str, text: str) -> None:
     (tmp_path / "file.yaml").write_text(text)
     done = subprocess.run(
@@ -141,6 +142,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"missing: {tmp_path / 'kumar'}; run nucbench prepare kumar" in shown
 
 
+@pytest.mark.slow
 def test_a_space_of_ten_million_combinations_is_never_listed(tmp_path: Path) -> None:
     settings = ("lr", "batch_size", "crop", "steps", "crops_per_image", "max_minutes", "options.features")
     space = "".join(f"  {name}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n" for name in settings)

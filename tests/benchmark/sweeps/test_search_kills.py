@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command_line import environment, nucbench, wait_until
 
 from benchmark.registry import dataset_class
@@ -29,6 +30,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_kills_a_second_command_and_a_torn_journal_lose_nothing(tmp_path: Path) -> None:
     dataset_class("synthetic").write_synthetic(tmp_path / "data" / "synthetic", images=6, size=48)
     (tmp_path / "s.yaml").write_text(SPEC)

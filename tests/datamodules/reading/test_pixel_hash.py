@@ -103,6 +103,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_images_match_their_copies_and_no_others() -> None:
     hashes, copies = [], []
     for name in ("kumar", "monuseg", "tnbc", "consep", "cpm15"):

@@ -99,6 +99,7 @@ class Perfect(DIST):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_whole_images_are_scored_in_validation_and_test_and_predicted(name: str, folder: Path, tmp_path: Path) -> None:
     data_name = {"self-supervised": "kumar"}.get(name, DATA.get(name, "kumar"))
     data = dataset_class(data_name)(folder / data_name, batch_size=4, crops_per_image=1)

@@ -71,6 +71,7 @@ def test_a_file_of_weights_is_loaded_and_a_foreign_one_refused(tmp_path) -> None
         load_encoder(other, "tf_efficientnet_lite2", str(tmp_path / "other.pt"))
 
 
+@pytest.mark.slow
 def test_missing_package_and_network_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PACKAGED, LITE, ("a_package_that_is_not_installed", "Name"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

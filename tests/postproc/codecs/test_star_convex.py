@@ -80,6 +80,7 @@ def test_suppression_is_greedy_over_all_pairs(seed: int, overlap: float) -> None
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.4, 0.7, 1.0]), st.sampled_from([3, 8, 32]))
+@pytest.mark.slow
 def test_suppression_is_greedy_whatever_the_sizes_and_shapes(seed: int, overlap: float, rays: int) -> None:
     rng = np.random.default_rng(seed)
     side, count = 64, 40

@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["next to the file", "elsewhere"])
+@pytest.mark.slow
 def test_a_cache_that_names_a_moved_module_is_compiled_again(tmp_path: Path, cached: bool) -> None:
     root = Path(__file__).parents[3]
     settings = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
