@@ -108,7 +108,8 @@ def without_stand_ins(scores: pd.DataFrame, refused: list[str] | None = None) ->
         scores: Per-image scores of `load_scores`.
         refused: Collects one line per run that is left out.
     """
-    stand_ins = scores["options"].map(lambda options: split_options(options).get("images") == "synthetic").astype(bool)
+    marked = [each for each in scores["options"].unique() if split_options(each).get("images") == "synthetic"]
+    stand_ins = scores["options"].isin(marked)
     if refused is not None:
         runs = scores[stand_ins].drop_duplicates(["run_id", "dataset", "split"])
         refused += [

@@ -9,6 +9,9 @@ Protocol = Literal["strict", "paper"]
 AnyProtocol = Literal["external", "strict", "paper"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
+DEFAULT = "default"
+"""Name of the shipped model that commands use if none is given."""
+
 
 def filled(path: Path | None) -> Path:
     """Return a folder that the command line has set."""

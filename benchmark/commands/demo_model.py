@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from skimage import data as photographs
 from skimage.color import hed2rgb, rgb2hed
 
+from benchmark.commands.common import DEFAULT
 from benchmark.host.outputs import OVERLAY
 from benchmark.inference.images import predict_images
-from benchmark.results.model_folder import DEFAULT, shipped_models
+from benchmark.results.model_folder import shipped_models
 from benchmark.results.pictures import side_by_side, write_png
 from benchmark.results.summary import SUMMARY
 from benchmark.runs.trained import load_trained

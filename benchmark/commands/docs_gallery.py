@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.data import immunohistochemistry
 
+from benchmark.commands.common import DEFAULT
 from benchmark.commands.demo_model import PHOTOGRAPH_AT, recoloured
 from benchmark.commands.look import draw_look
-from benchmark.results.model_folder import DEFAULT
 from benchmark.results.pictures import write_png
 from datamodules.reading.files import write_mat, write_rgb
 from datamodules.synthetic.images import generate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.results.model_folder import DEFAULT
+from benchmark.commands.common import DEFAULT
 
 
 def look(

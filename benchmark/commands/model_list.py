@@ -31,7 +31,8 @@ def print_models(names: Sequence[str], index: str | None, mirror: str | None, *,
         raise ConfigError(f"--mirror is {mirror}; give an address that begins with https:// or http://")
     if mirror is not None and not names:
         raise ConfigError("--mirror serves archives of models; name those to get: nucbench models NAME --mirror ...")
-    known = {**shipped_index(), **own_index(index)}
+    shipped = shipped_index()
+    known = {**shipped, **own_index(index)}
     for name in names:
         if name not in known:
             raise unknown_name("model", name, known)
@@ -39,15 +40,17 @@ def print_models(names: Sequence[str], index: str | None, mirror: str | None, *,
         folder = obtain_model(known[name], mirror, progress=progress)
         print(f"{name}: {folder}")
     if not names:
-        _print_table(known, own=index)
+        _print_table(known, set(shipped), own=index)
 
 
-def _print_table(known: dict[str, Listed], own: str | None) -> None:
+def _print_table(known: dict[str, Listed], shipped: set[str], own: str | None) -> None:
     table = Table("model", "method", "trained on", "types", "MB", "licence", "where")
     for name, each in known.items():
         entry = each.entry
         sets, types = ", ".join(entry.trained_on), "\n".join(entry.types) or "-"
-        table.add_row(name, entry.method, sets, types, f"{entry.size / 1e6:.1f}", entry.licence, _where(each))
+        table.add_row(
+            name, entry.method, sets, types, f"{entry.size / 1e6:.1f}", entry.licence, _where(each, name in shipped)
+        )
     console = wide_console()
     console.print(table)
     for name, each in known.items():
@@ -60,9 +63,9 @@ def _print_table(known: dict[str, Listed], own: str | None) -> None:
         console.print(f"Other commands find the models of this index by {VARIABLE}={own}", soft_wrap=True)
 
 
-def _where(listed: Listed) -> str:
+def _where(listed: Listed, shipped: bool) -> str:
     if listed.entry.folder is not None:
-        return "included" if listed.name in shipped_index() else "folder"
+        return "included" if shipped else "folder"
     return "on this machine" if is_here(listed) else "download"
 
 

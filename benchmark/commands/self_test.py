@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from benchmark.results.model_folder import DEFAULT, shipped_models
+from benchmark.commands.common import DEFAULT
+from benchmark.results.model_folder import shipped_models
 from benchmark.runs.trained import load_trained
 from datamodules.synthetic.images import generate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,12 +59,14 @@ def run(
     """
     from benchmark.results.spec import RunSpec, Target
 
-    further = tuple(also or ())
     if dataset is None:
-        defaults = (protocol, seed, train_split, further, validate, options, precision, overrides) == (
-            "paper", 0, "train", (), "", None, "auto", Overrides()
-        )  # fmt: skip
-        _score_model(method, evaluate, machine, untouched=defaults)
+        given = {
+            "protocol": protocol, "seed": seed, "train_split": train_split, "also": also or None, "validate": validate,
+            "options": options or None, "precision": precision,
+        }  # fmt: skip
+        usual = inspect.signature(run).parameters
+        untouched = overrides == Overrides() and all(value == usual[name].default for name, value in given.items())
+        _score_model(method, evaluate, machine, untouched=untouched)
         return
     spec = RunSpec(
         method,
@@ -74,7 +77,7 @@ def run(
         precision=precision,
         options=options or {},
         overrides=overrides,
-        also=further,
+        also=tuple(also or ()),
         validate=validate,
     )
     targets = [Target.parse(text) for text in evaluate or [dataset]]

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 WEIGHTS, DESCRIPTION, CARD = "weights.safetensors", "model.yaml", "card.md"
 FORMAT = 1
 """Version of the files in a model folder."""
-DEFAULT = "default"
-"""Name of the shipped model that commands use if none is given."""
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "published"
 """Folder of the models shipped with nucbench, one subfolder per model."""
 
@@ -158,6 +156,6 @@ def read_weights(folder: Path, description: Description, method: NucleiMethod) -
 
 
 __all__ = [
-    "CARD", "DEFAULT", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "is_model_folder", "read_weights",
+    "CARD", "DESCRIPTION", "SHIPPED", "WEIGHTS", "Description", "is_model_folder", "read_weights",
     "shipped_models", "write_model",
 ]  # fmt: skip

@@ -31,18 +31,18 @@ class Annotated:
     truth: Instances
 
 
-def prediction_file(runs: Path, entry: Entry, image: str) -> Path:
-    """Return the file of the nuclei that an entry's first run found in an image (``dataset/split/image``)."""
+def prediction_file(folder: Path, variant: str, image: str) -> Path:
+    """Return the file of the nuclei that a run found in an image (``dataset/split/image``)."""
     dataset, _, image_id = image.split("/", 2)
-    return run_folder(runs, entry.runs[0]) / "predictions" / dataset / entry.variant / f"{image_id}.npz"
+    return folder / "predictions" / dataset / variant / f"{image_id}.npz"
 
 
 def missing_predictions(runs: Path, entry: Entry) -> str:
     """Return why the nuclei of an entry cannot be shown; empty if they can."""
+    folder = run_folder(runs, entry.runs[0])
     for image in entry.values.index:
-        file = prediction_file(runs, entry, image)
+        file = prediction_file(folder, entry.variant, image)
         if not file.is_file():
-            folder = run_folder(runs, entry.runs[0])
             missing = f"has no {file.relative_to(folder)}" if folder.is_dir() else "does not exist"
             return f"{entry.label}: {folder} {missing}"
     return ""
@@ -56,7 +56,7 @@ def read_prediction(runs: Path, entry: Entry, image: str) -> Instances:
     """
     from benchmark.results.store import read_instances
 
-    return read_instances(prediction_file(runs, entry, image))
+    return read_instances(prediction_file(run_folder(runs, entry.runs[0]), entry.variant, image))
 
 
 def read_annotated(data: Path, images: Iterable[str]) -> dict[str, Annotated]:
